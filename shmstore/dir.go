@@ -1,0 +1,200 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is the directory of a store. It is safe for concurrent use.
+type Dir struct {
+	path string
+	id   [16]byte
+	file *os.File
+
+	warnings []string
+	closing  sync.Once
+}
+
+// DirOptions say how OpenDir treats a directory.
+type DirOptions struct {
+	// Create makes the directory, but not its parents, and its identity where they are missing. Without it a missing
+	// directory and one that is no store are errors.
+	Create bool
+}
+
+// DefaultPath returns where the store of a service of this user is kept unless somebody says otherwise: in /dev/shm, or
+// in the directory for temporary files, with a warning, where that is no memory that can be written.
+func DefaultPath(service string) (path, warning string) {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.' {
+			return r
+		}
+		return '_'
+	}, service)
+	name := fmt.Sprintf("onescrape-%d-%s", os.Geteuid(), clean)
+	if memoryFS("/dev/shm") && unix.Access("/dev/shm", unix.W_OK) == nil {
+		return filepath.Join("/dev/shm", name), ""
+	}
+	tmp := os.TempDir()
+	if memoryFS(tmp) {
+		return filepath.Join(tmp, name), ""
+	}
+	return filepath.Join(tmp, name), fmt.Sprintf("the store is on a disk (%s): increments wait for its writeback now and then; "+
+		"mount a tmpfs and name it by ONESCRAPE_DIR", tmp)
+}
+
+// OpenDir opens a store. A directory that others can change, that is a symbolic link or another user's, or that lies on
+// a network file system gives ErrUnsafeDir; each error says how to mend it.
+func OpenDir(path string, o DirOptions) (*Dir, error) {
+	if path == "" {
+		return nil, errors.New("shmstore: open a store: the path is empty")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: open a store: %w", err)
+	}
+	if o.Create {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("shmstore: make %s: its parent does not exist; make it first: mkdir -p %s", path,
+					filepath.Dir(path))
+			}
+			return nil, fmt.Errorf("shmstore: make a store: %w", err)
+		}
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, openDirError(path, err)
+	}
+	d := &Dir{path: path, file: os.NewFile(uintptr(fd), path)}
+	if err := d.check(o); err != nil {
+		d.Close()
+		return nil, err
+	}
+	d.id, err = d.readIdentity()
+	if errors.Is(err, fs.ErrNotExist) {
+		if !o.Create {
+			d.Close()
+			return nil, fmt.Errorf("shmstore: %s is no store of onescrape: it has no file %q: %w", path, identityName, fs.ErrNotExist)
+		}
+		if err = d.makeIdentity(); err == nil {
+			d.id, err = d.readIdentity()
+		}
+	}
+	if err != nil {
+		d.Close()
+		return nil, fmt.Errorf("shmstore: open %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// openDirError says what path is instead of a directory.
+func openDirError(path string, err error) error {
+	if info, e := os.Lstat(path); e == nil {
+		switch {
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, _ := filepath.EvalSymlinks(path)
+			return fmt.Errorf("shmstore: %s is an %w: it is a symbolic link; name what it points to (%s)", path, ErrUnsafeDir, target)
+		case !info.IsDir():
+			return fmt.Errorf("shmstore: %s is a file; a store is a directory of its own: name another path", path)
+		}
+	}
+	return fmt.Errorf("shmstore: open a store: %w", &fs.PathError{Op: "open", Path: path, Err: err})
+}
+
+// check looks at the directory that is open, so that nobody can exchange it in between.
+func (d *Dir) check(o DirOptions) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd(), &st); err != nil {
+		return fmt.Errorf("shmstore: stat %s: %w", d.path, err)
+	}
+	unsafe := func(format string, args ...any) error {
+		return fmt.Errorf("shmstore: %s is an %w: %s", d.path, ErrUnsafeDir, fmt.Sprintf(format, args...))
+	}
+	if int(st.Uid) != os.Geteuid() {
+		return unsafe("it belongs to uid %d and this process is uid %d; run as its owner or name another path", st.Uid, os.Geteuid())
+	}
+	if st.Mode&0o022 != 0 {
+		return unsafe("its mode is %#o and others can write to it; run chmod 0700 %s", st.Mode&0o7777, d.path)
+	}
+	if o.Create && st.Mode&0o700 != 0o700 {
+		return fmt.Errorf("shmstore: %s cannot be written: its mode is %#o; run chmod 0700 %s", d.path, st.Mode&0o7777, d.path)
+	}
+	name, local, known, err := fileSystem(d.fd())
+	switch {
+	case err != nil:
+		return fmt.Errorf("shmstore: statfs %s: %w", d.path, err)
+	case known && !local:
+		return unsafe("it lies on a network file system (%s), whose locks may not reach every process; name a path on a local one", name)
+	case !known:
+		d.warnings = append(d.warnings, fmt.Sprintf("the file system of %s (%s) is not one that onescrape was tested on", d.path, name))
+	}
+	return nil
+}
+
+// Path returns the directory's absolute path.
+func (d *Dir) Path() string { return d.path }
+
+// Warnings returns what is not as it should be about the directory but no reason to refuse it.
+func (d *Dir) Warnings() []string { return d.warnings }
+
+// Close closes the directory. Writers, Readers and Locks that came from it go on; nothing else may be called.
+func (d *Dir) Close() (err error) {
+	d.closing.Do(func() { err = d.file.Close() })
+	return err
+}
+
+// Free returns how many bytes the file system of the store has left for this user.
+func (d *Dir) Free() (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(d.fd(), &st); err != nil {
+		return 0, fmt.Errorf("shmstore: statfs %s: %w", d.path, err)
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+func (d *Dir) fd() int { return int(d.file.Fd()) }
+
+// openAt opens a file of the directory, never through a link, never waiting for the other end of a FIFO.
+func (d *Dir) openAt(name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// Names returns the names of the per-process files that are visible now, in no order.
+func (d *Dir) Names() ([]string, error) {
+	f, err := d.openAt(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: list the store: %w", err)
+	}
+	defer f.Close()
+	all, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: list %s: %w", d.path, err)
+	}
+	names := all[:0]
+	for _, name := range all {
+		if strings.HasSuffix(name, fileSuffix) && !strings.HasPrefix(name, ".") {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// errFull makes ErrFull of what the system says when there is no space.
+func errFull(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}

@@ -1,0 +1,166 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Type is what a family measures. The numbers are part of the file format.
+type Type uint8
+
+// The types of a family.
+const (
+	CounterType Type = iota + 1
+	GaugeType
+	HistogramType
+	SummaryType
+	UntypedType
+)
+
+var typeNames = [...]string{"", "counter", "gauge", "histogram", "summary", "untyped"}
+
+// String returns the type's name in the text format, "" for one that is not known.
+func (t Type) String() string {
+	if int(t) < len(typeNames) {
+		return typeNames[t]
+	}
+	return ""
+}
+
+// GaugeMode says how the values that several processes gave one gauge become one. The numbers are part of the file
+// format.
+type GaugeMode uint8
+
+// The modes of a gauge. Those with Live forget a process when it dies, the others keep its last value.
+const (
+	All            GaugeMode = iota + 1 // one series a worker, with its slot as a label
+	LiveAll                             // as All, of the live ones
+	Sum                                 // the sum
+	LiveSum                             // the sum over the live ones
+	Min                                 // the smallest
+	LiveMin                             // the smallest of the live ones
+	Max                                 // the largest
+	LiveMax                             // the largest of the live ones
+	Avg                                 // the mean
+	LiveAvg                             // the mean over the live ones
+	MostRecent                          // the one that was set last
+	LiveMostRecent                      // the one that was set last by a live one
+)
+
+var modeNames = [...]string{"", "all", "liveall", "sum", "livesum", "min", "livemin", "max", "livemax", "avg", "liveavg",
+	"mostrecent", "livemostrecent"}
+
+// String returns the mode's name in lower case, as ParseGaugeMode takes it; "" for one that is not known.
+func (m GaugeMode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return ""
+}
+
+// Live tells whether the mode forgets a process when it dies.
+func (m GaugeMode) Live() bool { return m&1 == 0 && m.valid() }
+
+// Base returns the mode without Live: Sum for LiveSum and for Sum.
+func (m GaugeMode) Base() GaugeMode {
+	if m.Live() {
+		return m - 1
+	}
+	return m
+}
+
+func (m GaugeMode) valid() bool { return m >= All && m <= LiveMostRecent }
+
+// ParseGaugeMode is the inverse of GaugeMode.String.
+func ParseGaugeMode(s string) (GaugeMode, error) {
+	if i := slices.Index(modeNames[:], s); i > 0 {
+		return GaugeMode(i), nil
+	}
+	return 0, fmt.Errorf("shmstore: %q is no gauge mode, which are %s", s, strings.Join(modeNames[1:], " "))
+}
+
+// Family is a definition: what all series of one name have in common. Two families are the same exactly when their Key
+// is; Help and Unit are no part of it.
+type Family struct {
+	Name string
+	Help string
+	Unit string
+	Type Type
+	Mode GaugeMode // of a gauge or an untyped family; 0 for every other type
+	// Labels are the names of all labels of the family's series, constant ones included, in ascending order.
+	Labels []string
+	// Bounds are the upper bounds of a classic histogram's buckets, strictly ascending, without +Inf; nil for every other
+	// type.
+	Bounds []float64
+}
+
+// Key returns a string that is equal for two families exactly when name, type, mode, label names and bounds are.
+func (f *Family) Key() string {
+	b := make([]byte, 0, 64+8*len(f.Bounds))
+	b = appendString(b, f.Name)
+	b = append(b, byte(f.Type), byte(f.Mode))
+	b = appendUint32(b, uint32(len(f.Labels)))
+	for _, l := range f.Labels {
+		b = appendString(b, l)
+	}
+	for _, v := range f.Bounds {
+		b = appendUint64(b, math.Float64bits(v))
+	}
+	return string(b)
+}
+
+// Words returns how many cells of 8 bytes one series of the family has. Cells says what they hold.
+func (f *Family) Words() int {
+	switch f.Type {
+	case CounterType:
+		return CounterWords
+	case HistogramType:
+		return HistogramBuckets + len(f.Bounds) + 1
+	case SummaryType:
+		return SummaryWords
+	default:
+		if f.timed() {
+			return TimedWords
+		}
+		return GaugeWords
+	}
+}
+
+// timed tells whether the family's values carry the time at which they were set.
+func (f *Family) timed() bool { return f.Mode.Base() == MostRecent }
+
+// Limits of a definition. A file that exceeds one is corrupt.
+const (
+	maxLabels = 256
+	maxBounds = 4096
+	maxString = 1 << 20
+)
+
+var errFamily = errors.New("definition out of bounds")
+
+// check tells what is wrong with a definition, whoever made it.
+func (f *Family) check() error {
+	if f.Name == "" || f.Type < CounterType || f.Type > UntypedType {
+		return errFamily
+	}
+	if gauge := f.Type == GaugeType || f.Type == UntypedType; gauge != f.Mode.valid() || !gauge && f.Mode != 0 {
+		return errFamily
+	}
+	if len(f.Labels) > maxLabels || len(f.Bounds) > maxBounds || len(f.Bounds) > 0 && f.Type != HistogramType {
+		return errFamily
+	}
+	for i, l := range f.Labels {
+		if l == "" || i > 0 && f.Labels[i-1] >= l {
+			return errFamily
+		}
+	}
+	for i, v := range f.Bounds {
+		if math.IsNaN(v) || math.IsInf(v, 1) || i > 0 && f.Bounds[i-1] >= v {
+			return errFamily
+		}
+	}
+	return nil
+}

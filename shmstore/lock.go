@@ -1,0 +1,111 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Locks of a store. Each is a byte of the file "lock" where the system has locks that belong to an open file and cover a
+// range, and a file of its own elsewhere. None is ever renamed or removed, so whoever holds one holds the same as
+// everybody else.
+const (
+	lockMaster = 0
+	lockFold   = 1
+	lockSlot   = 4096 // and up
+)
+
+// Lock is held until Close or until the last process that has its file ends.
+type Lock struct {
+	file *os.File
+	dir  *Dir
+}
+
+// File returns the open file that holds the lock, for a process that is to go on holding it. It stays open.
+func (l *Lock) File() *os.File { return l.file }
+
+// Close gives the lock up.
+func (l *Lock) Close() error { return l.file.Close() }
+
+// LockMaster takes the lock of the one process that supervises the store's workers. ErrInUse names the process that has
+// it.
+func (d *Dir) LockMaster() (*Lock, error) {
+	l, err := d.lock(lockMaster, false)
+	if err != nil {
+		if errors.Is(err, ErrInUse) {
+			pid, _, _ := d.Master()
+			return nil, fmt.Errorf("shmstore: %s is %w: process %d is its master; stop it or name another store", d.path,
+				ErrInUse, pid)
+		}
+		return nil, err
+	}
+	if err := d.writeMaster(nil); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// AdoptMaster returns the lock that the open file f holds, which came from File in the process that was the master
+// before this one.
+func (d *Dir) AdoptMaster(f *os.File) (*Lock, error) {
+	var mine, theirs unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &theirs); err != nil {
+		return nil, fmt.Errorf("shmstore: adopt the lock of %s: %w", d.path, err)
+	}
+	name := lockName(lockMaster)
+	if err := unix.Fstatat(d.fd(), name, &mine, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, fmt.Errorf("shmstore: adopt the lock of %s: %w", d.path, err)
+	}
+	if mine.Ino != theirs.Ino || mine.Dev != theirs.Dev {
+		return nil, fmt.Errorf("shmstore: adopt the lock of %s: %w", d.path, ErrForeign)
+	}
+	return &Lock{file: f, dir: d}, nil
+}
+
+// SetStatus replaces the text that Dir.Master returns; at most 64 KiB. Readers see the old one or the new one whole.
+func (l *Lock) SetStatus(text []byte) error { return l.dir.writeMaster(text) }
+
+// ClaimSlot takes the lowest slot number that no other process has claimed, for a process that no master gave one. It is
+// held as the lock is.
+func (d *Dir) ClaimSlot() (int, *Lock, error) {
+	for n := range 4096 {
+		l, err := d.lock(lockSlot+n, false)
+		if err == nil {
+			return n, l, nil
+		}
+		if !errors.Is(err, ErrInUse) {
+			return 0, nil, err
+		}
+	}
+	return 0, nil, fmt.Errorf("shmstore: %s: every slot is %w", d.path, ErrInUse)
+}
+
+// lock takes lock number n, waiting for it or failing with ErrInUse.
+func (d *Dir) lock(n int, wait bool) (*Lock, error) {
+	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|lockCreate, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, err)
+	}
+	f := os.NewFile(uintptr(fd), lockName(n))
+	if err := lockFile(fd, lockOffset(n), wait); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, err)
+	}
+	return &Lock{file: f, dir: d}, nil
+}
+
+// locked tells whether somebody holds lock number n, without taking it.
+func (d *Dir) locked(n int) (bool, error) {
+	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	return isLocked(fd, lockOffset(n))
+}

@@ -1,0 +1,42 @@
+package shmstore
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// There are no open-file-description locks on macOS; flock covers the whole file, so each lock has a file of its own.
+const lockCreate = unix.O_CREAT
+
+func lockName(n int) string { return fmt.Sprintf("%s.%d", identityName, n) }
+
+func lockOffset(int) int64 { return 0 }
+
+func lockFile(fd int, _ int64, wait bool) error {
+	how := unix.LOCK_EX
+	if !wait {
+		how |= unix.LOCK_NB
+	}
+	for {
+		switch err := unix.Flock(fd, how); err {
+		case unix.EINTR:
+		case unix.EWOULDBLOCK:
+			return ErrInUse
+		default:
+			return err
+		}
+	}
+}
+
+// isLocked has to take the lock to test it; shared, so that two that test do not see each other.
+func isLocked(fd int, _ int64) (bool, error) {
+	switch err := unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err {
+	case nil:
+		return false, unix.Flock(fd, unix.LOCK_UN)
+	case unix.EWOULDBLOCK:
+		return true, nil
+	default:
+		return false, fmt.Errorf("flock: %w", err)
+	}
+}

@@ -1,0 +1,41 @@
+package shmstore
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+const lockCreate = 0
+
+func lockName(int) string      { return identityName }
+func lockOffset(n int) int64   { return int64(n) }
+
+// lockFile takes the open-file-description write lock on the byte at offset. It belongs to the open file and ends with
+// its last descriptor and its last mapping, in whichever process.
+func lockFile(fd int, offset int64, wait bool) error {
+	cmd := unix.F_OFD_SETLK
+	if wait {
+		cmd = unix.F_OFD_SETLKW
+	}
+	for {
+		lk := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
+		switch err := unix.FcntlFlock(uintptr(fd), cmd, &lk); err {
+		case unix.EINTR:
+		case unix.EAGAIN, unix.EACCES:
+			return ErrInUse
+		default:
+			return err
+		}
+	}
+}
+
+// isLocked tests the lock on the byte at offset without taking it: a probe that took it would make another probe see it
+// held.
+func isLocked(fd int, offset int64) (bool, error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lk); err != nil {
+		return false, fmt.Errorf("F_OFD_GETLK: %w", err)
+	}
+	return lk.Type != unix.F_UNLCK, nil
+}

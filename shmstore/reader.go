@@ -1,0 +1,463 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reader follows the file of one process, living or dead. It is for one goroutine at a time. It trusts nothing in the
+// file: what does not fit is an error, and a file that shrinks while it is read is one too.
+type Reader struct {
+	info   Info
+	file   *os.File
+	memory mapping
+
+	used     int64  // records before it are parsed
+	next     int64  // where the next record is, when no jump leads away
+	layout   uint64 // the writer's layout epoch when series was checked last
+	changes  uint64
+	families []Family
+	series   []SeriesInfo
+	records  []record // of series
+}
+
+// record is where a series is described, and the state that it had then.
+type record struct {
+	offset int64
+	state  uint64
+}
+
+// Info is what never changes about a file.
+type Info struct {
+	Name        string // in the directory
+	PID         int    // a label, no evidence that this process lives
+	Slot        int    // -1: none
+	Nonce       uint64 // tells the file from all others there ever were
+	Version     int
+	ThisBoot    bool      // written since the kernel started, so times of Monotonic compare
+	Started     time.Time // of the process
+	StartedMono uint64    // the same on Monotonic's clock
+}
+
+// State is what the process says of itself now.
+type State struct {
+	Ready    bool   // it serves, or did
+	ReadyAt  uint64 // since when, on Monotonic's clock
+	Drained  bool   // it has written all that it will
+	Overflow int    // series that found no space and die with the process
+	Used     int64  // bytes of the file that hold something
+	Reserved int64  // bytes of the file
+}
+
+// SeriesInfo is one series of a file. Its cells are words[Cell:Cell+Words] in Read.
+type SeriesInfo struct {
+	Family uint32 // index into Families
+	Hidden bool   // deleted by the process; a handle may still write to the cells
+	Free   bool   // nothing at the moment: the record waits for another series, and Hidden, Values, Cell mean nothing
+	Cell   int
+	Words  int
+
+	Created   time.Time
+	Born      uint64 // Created on Monotonic's clock
+	Deletion  uint64 // when hidden: the file's how-manieth deletion, from 1
+	DeletedAt uint64 // when hidden: on Monotonic's clock
+	Values    []string
+}
+
+// Open opens the file of that name. Errors: fs.ErrNotExist when it has gone, ErrForeign, ErrVersion and ErrCorrupt for
+// a file that is to be left out.
+func (d *Dir) Open(name string) (*Reader, error) {
+	r, err := d.open(name)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: read %s: %w", name, err)
+	}
+	return r, nil
+}
+
+func (d *Dir) open(name string) (*Reader, error) {
+	pid, nonce, ok := parseFileName(name)
+	if !ok {
+		return nil, fmt.Errorf("%w: its name is not PID-NONCE%s", ErrForeign, fileSuffix)
+	}
+	file, err := d.openAt(name, unix.O_RDONLY)
+	if err != nil {
+		if errors.Is(err, unix.ELOOP) {
+			return nil, fmt.Errorf("%w: it is a symbolic link", ErrForeign)
+		}
+		if errors.Is(err, unix.ENXIO) {
+			return nil, fmt.Errorf("%w: it is no regular file", ErrForeign)
+		}
+		return nil, err
+	}
+	r := &Reader{file: file, info: Info{Name: name}}
+	if err = r.remap(); err == nil {
+		err = r.memory.guard(func() error { return r.readHeader(d.id, pid, nonce) })
+	}
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// remap maps the whole file as it is now, after it has made sure that it is this user's own.
+func (r *Reader) remap() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(r.fd(), &st); err != nil {
+		return err
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("%w: it is no regular file", ErrForeign)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%w: it belongs to uid %d", ErrForeign, st.Uid)
+	case st.Nlink == 0:
+		// It was unlinked after it was opened.
+		return fs.ErrNotExist
+	case st.Nlink != 1:
+		return fmt.Errorf("%w: it has %d links", ErrForeign, st.Nlink)
+	case st.Size < headerSize:
+		return corrupt("it is %d bytes long, which is less than a header", st.Size)
+	}
+	memory, err := mapFile(r.fd(), st.Size/wordSize*wordSize)
+	if err != nil {
+		return fmt.Errorf("map %d bytes: %w", st.Size, err)
+	}
+	r.memory.unmap()
+	r.memory = memory
+	return nil
+}
+
+func (r *Reader) readHeader(store [16]byte, pid int, nonce uint64) error {
+	b := append([]byte(nil), r.memory.bytes[:hdrChecksum+4]...)
+	if string(b[:len(magic)]) != magic {
+		return corrupt("it does not begin with %q", magic)
+	}
+	if o := native.Uint32(b[hdrOrder:]); o != orderMark {
+		return fmt.Errorf("%w: it was written in another byte order", ErrVersion)
+	}
+	v := int(native.Uint32(b[hdrVersion:]))
+	if v != version {
+		return fmt.Errorf("%w: it has version %d, this program reads %d: run the onescrape that wrote it, or remove it", ErrVersion, v, version)
+	}
+	if native.Uint32(b[hdrChecksum:]) != checksum(b[:hdrChecksum]) {
+		return corrupt("the header's checksum is wrong")
+	}
+	if [16]byte(b[hdrStore:]) != store {
+		return fmt.Errorf("%w: it bears the id of another one", ErrForeign)
+	}
+	if native.Uint64(b[hdrNonce:]) != nonce || int(native.Uint32(b[hdrPID:])) != pid {
+		return fmt.Errorf("%w: its name is not that of its header", ErrForeign)
+	}
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	r.info.PID, r.info.Nonce, r.info.Version = pid, nonce, v
+	r.info.Slot = int(int32(native.Uint32(b[hdrSlot:])))
+	r.info.ThisBoot = boot == [16]byte(b[hdrBoot:])
+	r.info.Started = time.Unix(0, int64(native.Uint64(b[hdrStarted:])))
+	r.info.StartedMono = native.Uint64(b[hdrMono:])
+	r.used, r.next = headerSize, headerSize
+	return nil
+}
+
+func (r *Reader) fd() int { return int(r.file.Fd()) }
+
+// Info returns what never changes about the file.
+func (r *Reader) Info() Info { return r.info }
+
+// State returns what the process says of itself now.
+func (r *Reader) State() (s State, err error) {
+	err = r.memory.guard(func() error {
+		m := &r.memory
+		state := m.load(hdrState)
+		s.Ready, s.Drained = state&stateReady != 0, state&stateDrained != 0
+		s.ReadyAt = m.load(hdrReadyAt)
+		s.Overflow = int(min(m.load(hdrOverflow), 1<<31))
+		s.Used, s.Reserved = int64(m.load(hdrUsed)), int64(m.load(hdrReserved))
+		return nil
+	})
+	return s, r.wrap(err)
+}
+
+// Alive tells whether the process that wrote the file still has it open. Right after a process was reaped the answer may
+// still be true for some milliseconds.
+func (r *Reader) Alive() (bool, error) {
+	alive, err := isLocked(r.fd(), 0)
+	return alive, r.wrap(err)
+}
+
+// Families returns the families parsed so far; a family's number is its index. Entries never change.
+func (r *Reader) Families() []Family { return r.families }
+
+// Series returns the series parsed so far. Refresh appends to it and, when it changes Layout, alters entries in place.
+func (r *Reader) Series() []SeriesInfo { return r.series }
+
+// Layout returns a number that Refresh changes whenever an entry of Series is not what it was.
+func (r *Reader) Layout() uint64 { return r.changes }
+
+// Refresh parses what the process has announced since the last call, and looks again at all series when one was deleted
+// or replaced. After ErrCorrupt the file is to be left out.
+func (r *Reader) Refresh() error {
+	for range 3 {
+		err := r.memory.guard(r.refresh)
+		if !errors.Is(err, errGrown) {
+			return r.wrap(err)
+		}
+		if err := r.remap(); err != nil {
+			return r.wrap(err)
+		}
+	}
+	return r.wrap(corrupt("what it announces lies behind its end"))
+}
+
+// errGrown: the file announces what lies behind the end that it had when it was mapped.
+var errGrown = errors.New("grown")
+
+func (r *Reader) refresh() error {
+	m := &r.memory
+	layout := m.load(hdrLayout)
+	used := int64(m.load(hdrUsed))
+	switch {
+	case used < r.used || used%wordSize != 0:
+		return corrupt("it ends at %d, after it ended at %d", used, r.used)
+	case used > int64(len(m.bytes)):
+		return errGrown
+	}
+	if layout != r.layout {
+		for i := range r.series {
+			if err := r.recheck(i); err != nil {
+				return err
+			}
+		}
+		r.layout = layout
+	}
+	for r.used < used {
+		if err := r.parse(used); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parse reads the record at next, which ends at used or before.
+func (r *Reader) parse(used int64) error {
+	m := &r.memory
+	if r.next+recHead > used {
+		return corrupt("at %d: a record's head behind the end of all records", r.next)
+	}
+	head := m.bytes[r.next : r.next+recHead]
+	length := int64(native.Uint32(head[recLength:]))
+	kind := native.Uint16(head[recKind:])
+	if length < recHead || length%wordSize != 0 || r.next+length > used {
+		return corrupt("at %d: a record of %d bytes where %d are left", r.next, length, used-r.next)
+	}
+	switch kind {
+	case kindSeries:
+		if err := r.parseSeries(r.next, length); err != nil {
+			return err
+		}
+	default:
+		b := append([]byte(nil), m.bytes[r.next:r.next+length]...)
+		if native.Uint32(b[recChecksum:]) != familyChecksum(b) {
+			return corrupt("at %d: a record's checksum is wrong", r.next)
+		}
+		switch kind {
+		case kindJump:
+			target := int64(0)
+			if length == jumpSize {
+				target = int64(native.Uint64(b[jumpTarget:]))
+			}
+			if target < r.next+length || target%wordSize != 0 || target >= used {
+				return corrupt("at %d: a jump to %d", r.next, target)
+			}
+			r.next, r.used = target, target
+			return nil
+		case kindFamily:
+			f, err := decodeFamily(b[familyBody:])
+			if err != nil {
+				return fmt.Errorf("at %d: %w", r.next, err)
+			}
+			r.families = append(r.families, f)
+		}
+	}
+	r.next += length
+	r.used = r.next
+	return nil
+}
+
+// parseSeries reads a series' record for the first time.
+func (r *Reader) parseSeries(offset, length int64) error {
+	if length < seriesValues {
+		return corrupt("at %d: a series record of %d bytes", offset, length)
+	}
+	r.series = append(r.series, SeriesInfo{})
+	r.records = append(r.records, record{offset: offset})
+	if err := r.recheck(len(r.series) - 1); err != nil {
+		r.series, r.records = r.series[:len(r.series)-1], r.records[:len(r.records)-1]
+		return err
+	}
+	return nil
+}
+
+// recheck brings series i up to its record's state.
+func (r *Reader) recheck(i int) error {
+	m := &r.memory
+	rec := &r.records[i]
+	for range 100 {
+		state := m.load(rec.offset + seriesState)
+		if state == rec.state {
+			return nil
+		}
+		var s SeriesInfo
+		var err error
+		switch seriesStateOf(state) {
+		case seriesFree:
+			s = SeriesInfo{Free: true}
+		case seriesShown, seriesHidden:
+			s, err = r.readSeries(rec.offset)
+			s.Hidden = seriesStateOf(state) == seriesHidden
+			if s.Hidden {
+				s.Deletion = m.load(rec.offset + seriesDeleted)
+				s.DeletedAt = m.load(rec.offset + seriesDeletedAt)
+			}
+		default:
+			err = corrupt("at %d: a series in no state (%#x)", rec.offset, state)
+		}
+		if m.load(rec.offset+seriesState) != state {
+			// The writer was at it meanwhile, so neither what was read nor an error means anything.
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		rec.state = state
+		r.series[i] = s
+		r.changes++
+		return nil
+	}
+	// A writer that replaces one record so often does nothing else; what it held is over in any case.
+	r.series[i] = SeriesInfo{Free: true}
+	rec.state = 0
+	r.changes++
+	return nil
+}
+
+// readSeries reads the part of a series' record that only its writer's reuse of it changes.
+func (r *Reader) readSeries(offset int64) (SeriesInfo, error) {
+	m := &r.memory
+	length := int64(native.Uint32(m.bytes[offset+recLength:]))
+	body := int64(native.Uint32(m.bytes[offset+seriesBody:]))
+	if body > length-seriesValues || offset+length > int64(len(m.bytes)) {
+		return SeriesInfo{}, corrupt("at %d: label values of %d bytes in a record of %d", offset, body, length)
+	}
+	b := append([]byte(nil), m.bytes[offset:offset+seriesValues+body]...)
+	if native.Uint32(b[recChecksum:]) != seriesChecksum(b) {
+		return SeriesInfo{}, corrupt("at %d: a series' checksum is wrong", offset)
+	}
+	s := SeriesInfo{
+		Family:  native.Uint32(b[recFamily:]),
+		Cell:    int(native.Uint64(b[seriesCells:]) / wordSize),
+		Words:   int(native.Uint32(b[seriesWords:])),
+		Created: time.Unix(0, int64(native.Uint64(b[seriesCreated:]))),
+		Born:    native.Uint64(b[seriesBorn:]),
+	}
+	if int(s.Family) >= len(r.families) {
+		return SeriesInfo{}, corrupt("at %d: a series of family %d, of %d", offset, s.Family, len(r.families))
+	}
+	f := &r.families[s.Family]
+	if s.Words != f.Words() {
+		return SeriesInfo{}, corrupt("at %d: a series of %s with %d cells, which have %d", offset, f.Name, s.Words, f.Words())
+	}
+	cells := native.Uint64(b[seriesCells:])
+	if cells%wordSize != 0 || cells < headerSize {
+		return SeriesInfo{}, corrupt("at %d: cells at %d", offset, cells)
+	}
+	if cells > uint64(len(m.bytes)) || s.Cell+s.Words > len(m.words) {
+		return SeriesInfo{}, errGrown
+	}
+	d := decoder{b: b[seriesValues:]}
+	s.Values = make([]string, len(f.Labels))
+	for i := range s.Values {
+		s.Values[i] = d.string()
+	}
+	if d.bad || len(d.b) > 0 {
+		return SeriesInfo{}, corrupt("at %d: the label values of a series of %s do not fill its record", offset, f.Name)
+	}
+	return s, nil
+}
+
+// Read calls fn with the words of the file, which it reads with atomic loads: those of series s are
+// words[s.Cell:s.Cell+s.Words]. They are valid during fn only. ErrLayoutChanged means that cells may have become another
+// series' since the last Refresh: what fn read is to be thrown away, and Refresh called. It allocates nothing.
+func (r *Reader) Read(fn func(words []uint64)) error {
+	err := r.memory.guard(func() error {
+		if r.memory.load(hdrLayout) != r.layout {
+			return ErrLayoutChanged
+		}
+		fn(r.memory.words)
+		if r.memory.load(hdrLayout) != r.layout {
+			return ErrLayoutChanged
+		}
+		return nil
+	})
+	if err == ErrLayoutChanged {
+		return err
+	}
+	return r.wrap(err)
+}
+
+// ReadStable is Read for a process that changes its layout all the time: it makes sure of each series by itself and
+// calls fn with a copy of its cells, valid during fn only. Series that were replaced meanwhile are passed over; the index
+// is that of Series. It may be called after any Refresh.
+func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
+	var buf []uint64
+	return r.wrap(r.memory.guard(func() error {
+		m := &r.memory
+		for i, s := range r.series {
+			if s.Free {
+				continue
+			}
+			buf = buf[:0]
+			for j := range s.Words {
+				buf = append(buf, atomic.LoadUint64(&m.words[s.Cell+j]))
+			}
+			if r.families[s.Family].timed() {
+				v, at, set, ok := LoadTimed(m.words[s.Cell : s.Cell+s.Words])
+				if !ok {
+					continue
+				}
+				clear(buf)
+				if set {
+					StoreTimed(buf, v, at)
+				}
+			}
+			// Between shown and hidden the cells stay the same series'.
+			if now := m.load(r.records[i].offset + seriesState); now != r.records[i].state &&
+				(seriesStateOf(now) != seriesHidden || now>>8 != r.records[i].state>>8+1) {
+				continue
+			}
+			fn(i, buf)
+		}
+		return nil
+	}))
+}
+
+// Close closes and unmaps the file.
+func (r *Reader) Close() error {
+	return errors.Join(r.memory.unmap(), r.file.Close())
+}
+
+func (r *Reader) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("shmstore: read %s: %w", r.info.Name, err)
+}

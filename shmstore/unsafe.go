@@ -1,0 +1,91 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Whatever needs package unsafe is here: memory that is mapped, and its two views as bytes and as words.
+
+// mapping is memory outside Go's heap. Its methods check bounds and otherwise access it as it is.
+type mapping struct {
+	addr  unsafe.Pointer
+	bytes []byte
+	words []uint64
+}
+
+func newMapping(addr unsafe.Pointer, length int64) mapping {
+	return mapping{
+		addr:  addr,
+		bytes: unsafe.Slice((*byte)(addr), length),
+		words: unsafe.Slice((*uint64)(addr), length/wordSize),
+	}
+}
+
+func (m *mapping) load(offset int64) uint64     { return atomic.LoadUint64(&m.words[offset/wordSize]) }
+func (m *mapping) store(offset int64, v uint64) { atomic.StoreUint64(&m.words[offset/wordSize], v) }
+func (m *mapping) add(offset int64, v uint64) uint64 {
+	return atomic.AddUint64(&m.words[offset/wordSize], v)
+}
+
+// reserve takes a range of addresses that nothing is mapped into yet. Touching it is a fault.
+func reserve(length int64) (mapping, error) {
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return mapping{}, fmt.Errorf("reserve %d bytes of address space: %w", length, err)
+	}
+	return newMapping(p, length), nil
+}
+
+// fill maps the file's bytes from offset to end, for reading and writing, to their place in the range.
+func (m *mapping) fill(fd int, offset, end int64) error {
+	_, err := unix.MmapPtr(fd, offset, unsafe.Add(m.addr, offset), uintptr(end-offset), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_FIXED)
+	return err
+}
+
+// mapFile maps length bytes of the file for reading.
+func mapFile(fd int, length int64) (mapping, error) {
+	p, err := unix.MmapPtr(fd, 0, nil, uintptr(length), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return mapping{}, err
+	}
+	return newMapping(p, length), nil
+}
+
+func (m *mapping) unmap() error {
+	if m.addr == nil {
+		return nil
+	}
+	err := unix.MunmapPtr(m.addr, uintptr(len(m.bytes)))
+	*m = mapping{}
+	return err
+}
+
+// guard runs fn, which reads m, and turns a fault in m (the file was truncated) into ErrCorrupt. It is for one goroutine:
+// what fn starts is not guarded.
+func (m *mapping) guard(fn func() error) (err error) {
+	before := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(before)
+		r := recover()
+		if r == nil {
+			return
+		}
+		var fault interface{ Addr() uintptr }
+		if e, ok := r.(error); !ok || !errors.As(e, &fault) || !m.contains(fault.Addr()) {
+			panic(r)
+		}
+		err = corrupt("the file was truncated while it was read")
+	}()
+	return fn()
+}
+
+func (m *mapping) contains(addr uintptr) bool {
+	return addr >= uintptr(m.addr) && addr < uintptr(m.addr)+uintptr(len(m.bytes))
+}

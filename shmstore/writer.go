@@ -1,0 +1,349 @@
+package shmstore
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Writer is the file of this process, or one of them. Its methods are safe for concurrent use; the cells of its series
+// need no method at all. Neither descriptor nor mapping ever goes before the process does, whatever becomes of the
+// Writer, because both hold the lock that tells others that the process lives.
+type Writer struct {
+	dir  *Dir
+	name string
+
+	mu        sync.Mutex
+	memory    mapping
+	space     space
+	segment   run
+	families  map[string]uint32
+	kinds     []familyKind // by number
+	deletions uint64
+}
+
+// familyKind is what the writer remembers of a family.
+type familyKind struct {
+	words, labels int
+	gauge         bool
+}
+
+// WriterOptions say how Create makes a file.
+type WriterOptions struct {
+	Slot  int   // the number that all and liveall gauges show; -1: none
+	Limit int64 // bytes that the file may have at most; 0: 1 GiB
+}
+
+const defaultLimit = 1 << 30
+
+// firstSegment is how many bytes the records of a new file have; later segments are larger.
+const (
+	firstSegment = 8 << 10
+	maxSegment   = 64 << 10
+)
+
+// Series is one series in the file of this process.
+type Series struct {
+	// Cells are the series' own, as long as Family.Words says, outside Go's heap. They are valid until the process ends,
+	// and the series' own until Released.
+	Cells []uint64
+	// Created is when AddSeries made it.
+	Created time.Time
+
+	offset  int64 // of its record
+	cells   int64
+	gauge   bool
+	deleted uint64 // number of its deletion; 0: shown
+	freed   bool
+}
+
+// Create makes the file of this process. Others see it complete and locked, or not at all. ErrFull when there is no
+// space.
+func (d *Dir) Create(o WriterOptions) (*Writer, error) {
+	w, err := d.create(o)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: make a file in %s: %w", d.path, err)
+	}
+	return w, nil
+}
+
+func (d *Dir) create(o WriterOptions) (*Writer, error) {
+	limit := align(o.Limit, pageSize)
+	if o.Limit <= 0 {
+		limit = defaultLimit
+	}
+	limit = max(limit, headerSize+firstSegment)
+	if o.Slot < -1 {
+		return nil, fmt.Errorf("%d is no slot", o.Slot)
+	}
+	header, nonce, err := d.newHeader(o.Slot)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := reserve(limit)
+	if err != nil {
+		return nil, err
+	}
+	file, err := d.unnamed(0o400)
+	if err != nil {
+		memory.unmap()
+		return nil, err
+	}
+	w := &Writer{dir: d, name: fileName(os.Getpid(), nonce), memory: memory, families: map[string]uint32{}}
+	w.space = space{fd: file.fd, memory: &w.memory, limit: limit, next: headerSize, free: map[int][]int64{}, records: map[int64][]int64{}}
+	if err = w.begin(file.fd, header); err == nil {
+		err = file.publish(w.name)
+	}
+	if err != nil {
+		w.memory.unmap()
+		file.discard()
+		return nil, err
+	}
+	return w, nil
+}
+
+// newHeader returns the part of the header that never changes.
+func (d *Dir) newHeader(slot int) (b []byte, nonce uint64, err error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, 0, err
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	nonce = native.Uint64(random[:])
+	b = append(b, magic...)
+	b = appendUint32(b, version)
+	b = appendUint32(b, orderMark)
+	b = append(b, d.id[:]...)
+	b = append(b, boot[:]...)
+	b = appendUint64(b, nonce)
+	b = appendUint32(b, uint32(os.Getpid()))
+	b = appendUint32(b, uint32(int32(slot)))
+	b = appendUint64(b, uint64(time.Now().UnixNano()))
+	b = appendUint64(b, Monotonic())
+	b = appendUint32(b, 0)
+	return appendUint32(b, checksum(b)), nonce, nil
+}
+
+// begin locks the file that has no name yet and writes what a reader needs.
+func (w *Writer) begin(fd int, header []byte) error {
+	if err := lockFile(fd, 0, false); err != nil {
+		return err
+	}
+	first := int64(headerSize + firstSegment)
+	if err := allocate(fd, 0, first); err != nil {
+		return errFull(err)
+	}
+	if err := w.memory.fill(fd, 0, first); err != nil {
+		return err
+	}
+	w.space.reserved, w.space.next = first, first
+	w.segment = run{headerSize, first}
+	copy(w.memory.bytes, header)
+	w.memory.store(hdrReserved, uint64(first))
+	w.memory.store(hdrUsed, headerSize)
+	return nil
+}
+
+// Name returns the file's name in the directory.
+func (w *Writer) Name() string { return w.name }
+
+// AddFamily announces a family and returns its number. A second one with the same Key is the first. ErrFull when there
+// is no space for it.
+func (w *Writer) AddFamily(f Family) (uint32, error) {
+	if err := f.check(); err != nil {
+		return 0, fmt.Errorf("shmstore: add family %q: %w", f.Name, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := f.Key()
+	if id, ok := w.families[key]; ok {
+		return id, nil
+	}
+	body := appendFamily(make([]byte, 0, 256), &f)
+	offset, err := w.append(align(int64(familyBody+len(body)), wordSize))
+	if err != nil {
+		return 0, fmt.Errorf("shmstore: add family %q: %w", f.Name, err)
+	}
+	r := w.memory.bytes[offset:]
+	native.PutUint16(r[recKind:], kindFamily)
+	copy(r[familyBody:], body)
+	native.PutUint32(r[recChecksum:], familyChecksum(w.memory.bytes[offset:w.segment.next]))
+	w.publish()
+	id := uint32(len(w.kinds))
+	w.families[key] = id
+	w.kinds = append(w.kinds, familyKind{words: f.Words(), labels: len(f.Labels), gauge: f.Mode != 0})
+	return id, nil
+}
+
+// AddSeries announces a series of a family, with the values of its labels in the order of Family.Labels, and returns it
+// with cells that are zero. It does not look for one that is there already: a caller makes each label set once, and once
+// more after Delete. ErrFull when there is no space for it.
+func (w *Writer) AddSeries(family uint32, values []string) (*Series, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if int(family) >= len(w.kinds) {
+		return nil, fmt.Errorf("shmstore: add a series: there is no family %d", family)
+	}
+	kind := w.kinds[family]
+	if len(values) != kind.labels {
+		return nil, fmt.Errorf("shmstore: add a series: %d label values for %d labels", len(values), kind.labels)
+	}
+	body := make([]byte, 0, 128)
+	for _, v := range values {
+		if len(v) > maxString {
+			return nil, fmt.Errorf("shmstore: add a series: a label value of %d bytes is too long", len(v))
+		}
+		body = appendString(body, v)
+	}
+	cells, err := w.space.cells(kind.words)
+	if err != nil {
+		return nil, fmt.Errorf("shmstore: add a series: %w", err)
+	}
+	length := recordSize(int64(seriesValues + len(body)))
+	offset := w.space.record(length)
+	reused := offset != 0
+	if !reused {
+		if offset, err = w.append(length); err != nil {
+			w.space.giveCells(cells, kind.words)
+			return nil, fmt.Errorf("shmstore: add a series: %w", err)
+		}
+	}
+	s := &Series{
+		Cells:   w.memory.words[cells/wordSize:][:kind.words:kind.words],
+		Created: time.Now(),
+		offset:  offset,
+		cells:   cells,
+		gauge:   kind.gauge,
+	}
+	w.describe(s, family, body)
+	if reused {
+		w.memory.add(hdrLayout, 1)
+	} else {
+		w.publish()
+	}
+	return s, nil
+}
+
+// describe writes the record of a series, which no reader looks at yet: it is not published, or free.
+func (w *Writer) describe(s *Series, family uint32, body []byte) {
+	for i := range s.Cells {
+		w.memory.store(s.cells+int64(i)*wordSize, 0)
+	}
+	r := w.memory.bytes[s.offset:]
+	native.PutUint16(r[recKind:], kindSeries)
+	native.PutUint32(r[recFamily:], family)
+	native.PutUint64(r[seriesCells:], uint64(s.cells))
+	native.PutUint32(r[seriesWords:], uint32(len(s.Cells)))
+	native.PutUint32(r[seriesBody:], uint32(len(body)))
+	native.PutUint64(r[seriesCreated:], uint64(s.Created.UnixNano()))
+	native.PutUint64(r[seriesBorn:], Monotonic())
+	native.PutUint64(r[seriesAux:], 0)
+	copy(r[seriesValues:], body)
+	native.PutUint32(r[recChecksum:], seriesChecksum(r[:seriesValues+len(body)]))
+	w.memory.store(s.offset+seriesDeleted, 0)
+	w.memory.store(s.offset+seriesDeletedAt, 0)
+	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesShown))
+}
+
+// append hands out length bytes for a record behind the last one, with the length in it. Nothing is visible before
+// publish.
+func (w *Writer) append(length int64) (int64, error) {
+	if w.segment.next+length+jumpSize > w.segment.end {
+		size := min(align(w.space.reserved/8, pageSize), maxSegment)
+		size = max(size, firstSegment, length+jumpSize)
+		offset, err := w.space.take(size)
+		if err != nil {
+			return 0, err
+		}
+		jump := w.memory.bytes[w.segment.next:]
+		native.PutUint32(jump[recLength:], jumpSize)
+		native.PutUint16(jump[recKind:], kindJump)
+		native.PutUint64(jump[jumpTarget:], uint64(offset))
+		native.PutUint32(jump[recChecksum:], familyChecksum(jump[:jumpSize]))
+		w.segment = run{offset, offset + align(size, pageSize)}
+	}
+	offset := w.segment.next
+	native.PutUint32(w.memory.bytes[offset+recLength:], uint32(length))
+	w.segment.next += length
+	return offset, nil
+}
+
+// publish makes all records that were appended visible.
+func (w *Writer) publish() { w.memory.store(hdrUsed, uint64(w.segment.next)) }
+
+// familyChecksum covers a record in which nothing changes.
+func familyChecksum(r []byte) uint32 { return checksum(r[:recChecksum], r[recFamily:]) }
+
+// seriesChecksum covers what does not change in a series' record, up to the end of its label values.
+func seriesChecksum(r []byte) uint32 {
+	return checksum(r[:recChecksum], r[recFamily:seriesState], r[seriesCells:])
+}
+
+// Delete hides a series. Its cells stay and may still be written to. A second Delete does nothing.
+func (w *Writer) Delete(s *Series) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.deleted != 0 {
+		return
+	}
+	w.deletions++
+	s.deleted = w.deletions
+	w.memory.store(s.offset+seriesDeleted, s.deleted)
+	w.memory.store(s.offset+seriesDeletedAt, Monotonic())
+	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesHidden))
+	w.memory.store(hdrDeletions, w.deletions)
+	w.memory.add(hdrLayout, 1)
+}
+
+// Released says that nobody can write to the cells of a deleted series any more. What may be forgotten at once, a gauge,
+// is then reused for other series; the rest stays, because its count still belongs to the sum. It does nothing for a
+// series that is not deleted.
+func (w *Writer) Released(s *Series) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.deleted == 0 || s.freed || !s.gauge {
+		return
+	}
+	s.freed = true
+	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesFree))
+	w.memory.add(hdrLayout, 1)
+	w.space.giveCells(s.cells, len(s.Cells))
+	w.space.giveRecord(s.offset, int64(native.Uint32(w.memory.bytes[s.offset+recLength:])))
+}
+
+// SetReady says that the process serves. Of several definitions of one family the one of the process that said so last
+// wins.
+func (w *Writer) SetReady() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if state := w.memory.load(hdrState); state&stateReady == 0 {
+		w.memory.store(hdrReadyAt, Monotonic())
+		w.memory.store(hdrState, state|stateReady)
+	}
+}
+
+// SetOverflow says how many series found no space and live in process memory.
+func (w *Writer) SetOverflow(n int) { w.memory.store(hdrOverflow, uint64(max(n, 0))) }
+
+// Close says that the process has written all that it will. It neither unlocks nor unmaps: the lock ends with the
+// process, and metrics may be written to until then.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.memory.store(hdrState, w.memory.load(hdrState)|stateDrained)
+	return nil
+}
+
+// Abandon removes the file from the directory, as if it had never been.
+func (w *Writer) Abandon() error {
+	if err := unix.Unlinkat(w.dir.fd(), w.name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("shmstore: remove %s: %w", w.name, err)
+	}
+	return w.Close()
+}
