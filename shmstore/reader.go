@@ -313,7 +313,7 @@ func (r *Reader) recheck(i int) error {
 	rec := &r.records[i]
 	for range 100 {
 		state := m.load(rec.offset + seriesState)
-		if state == rec.state {
+		if state == rec.state && state != 0 {
 			return nil
 		}
 		var s SeriesInfo
