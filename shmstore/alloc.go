@@ -1,6 +1,12 @@
 package shmstore
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+)
+
+// grain is what a file grows by: the system maps whole pages of its own size, which may be larger than ours.
+var grain = int64(max(os.Getpagesize(), pageSize))
 
 // space is the writer's map of its file: what is reserved, what is handed out, and what came back. It belongs to the
 // Writer and is under its lock.
@@ -9,7 +15,7 @@ type space struct {
 	memory   *mapping
 	reserved int64 // the file's length
 	next     int64 // what lies before is handed out
-	limit    int64
+	limit    int64 // a multiple of grain
 
 	scalars [TimedWords]scalarPage // by words of a cell: 1 and 2
 	lines   run                    // where the next cells that take whole lines go
@@ -53,8 +59,9 @@ func (s *space) take(n int64) (int64, error) {
 	return offset, nil
 }
 
-// grow reserves the file's bytes up to end, maps them and tells readers.
+// grow reserves the file's bytes up to end or a little further, maps them and tells readers.
 func (s *space) grow(end int64) error {
+	end = align(end, grain)
 	if err := allocate(s.fd, s.reserved, end); err != nil {
 		return fmt.Errorf("grow to %d bytes: %w", end, errFull(err))
 	}

@@ -82,7 +82,8 @@ func OpenDir(path string, o DirOptions) (*Dir, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		if !o.Create {
 			d.Close()
-			return nil, fmt.Errorf("shmstore: %s is no store of onescrape: it has no file %q: %w", path, identityName, fs.ErrNotExist)
+			return nil, fmt.Errorf("shmstore: %s is no store of onescrape: it has no file %q; start its writers "+
+				"first, or name another path: %w", path, identityName, fs.ErrNotExist)
 		}
 		if err = d.makeIdentity(); err == nil {
 			d.id, err = d.readIdentity()
@@ -105,6 +106,9 @@ func openDirError(path string, err error) error {
 		case !info.IsDir():
 			return fmt.Errorf("shmstore: %s is a file; a store is a directory of its own: name another path", path)
 		}
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("shmstore: there is no store at %s: start its writers first, or name another path: %w", path,
+			fs.ErrNotExist)
 	}
 	return fmt.Errorf("shmstore: open a store: %w", &fs.PathError{Op: "open", Path: path, Err: err})
 }

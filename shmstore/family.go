@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Type is what a family measures. The numbers are part of the file format.
@@ -139,6 +140,9 @@ const (
 	maxString = 1 << 20
 )
 
+// fits tells whether a file may hold the text. One that is not UTF-8 would spoil the whole exposition.
+func fits(s string) bool { return len(s) <= maxString && utf8.ValidString(s) }
+
 var errFamily = errors.New("definition out of bounds")
 
 // check tells what is wrong with a definition, whoever made it.
@@ -152,8 +156,13 @@ func (f *Family) check() error {
 	if len(f.Labels) > maxLabels || len(f.Bounds) > maxBounds || len(f.Bounds) > 0 && f.Type != HistogramType {
 		return errFamily
 	}
+	for _, s := range [...]string{f.Name, f.Help, f.Unit} {
+		if !fits(s) {
+			return errFamily
+		}
+	}
 	for i, l := range f.Labels {
-		if l == "" || i > 0 && f.Labels[i-1] >= l {
+		if l == "" || !fits(l) || i > 0 && f.Labels[i-1] >= l {
 			return errFamily
 		}
 	}

@@ -16,6 +16,7 @@ const identityName = "lock"
 
 const (
 	idMagic    = "onescrid"
+	idFormat   = 1 // counts by itself: a store outlives formats of the files in it
 	idVersion  = 8
 	idOrder    = 12
 	idStore    = 16 // 16 bytes
@@ -46,8 +47,9 @@ func (d *Dir) readIdentity() (id [16]byte, err error) {
 	if o := native.Uint32(b[idOrder:]); o != orderMark {
 		return id, fmt.Errorf("%w: %s was written in another byte order", ErrVersion, identityName)
 	}
-	if v := native.Uint32(b[idVersion:]); v != version {
-		return id, fmt.Errorf("%w: %s has version %d, this program knows %d", ErrVersion, identityName, v, version)
+	if v := native.Uint32(b[idVersion:]); v != idFormat {
+		return id, fmt.Errorf("%w: %s has version %d, this program knows %d: run the onescrape that made the store, or name "+
+			"another path", ErrVersion, identityName, v, idFormat)
 	}
 	if native.Uint32(b[idChecksum:]) != checksum(b[:idChecksum]) {
 		return id, corrupt("the checksum of %s is wrong", identityName)
@@ -59,7 +61,7 @@ func (d *Dir) readIdentity() (id [16]byte, err error) {
 func (d *Dir) makeIdentity() error {
 	b := make([]byte, 0, idSize)
 	b = append(b, idMagic...)
-	b = appendUint32(b, version)
+	b = appendUint32(b, idFormat)
 	b = appendUint32(b, orderMark)
 	var id [16]byte
 	rand.Read(id[:])

@@ -33,6 +33,14 @@ func (m *mapping) add(offset int64, v uint64) uint64 {
 	return atomic.AddUint64(&m.words[offset/wordSize], v)
 }
 
+// copy copies whole words from offset on to b, in this order and each as load does: so that a load after it sees what the
+// writer did before it wrote what was copied.
+func (m *mapping) copy(b []byte, offset int64) {
+	for i := 0; i < len(b); i += wordSize {
+		native.PutUint64(b[i:], m.load(offset+int64(i)))
+	}
+}
+
 // reserve takes a range of addresses that nothing is mapped into yet. Touching it is a fault.
 func reserve(length int64) (mapping, error) {
 	p, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
