@@ -36,13 +36,13 @@ const (
 	hdrFlags    = 80 // none yet
 	hdrChecksum = 84
 
-	hdrState     = 128 // stateReady, stateDrained
-	hdrReadyAt   = 136 // ns of Monotonic, stored before stateReady
-	hdrUsed      = 192 // records are valid before this offset
-	hdrReserved  = 200 // bytes of the file that may be touched
-	hdrLayout    = 208 // raised whenever what a reader has parsed is no longer so
-	hdrDeletions = 216 // number of series deleted so far
-	hdrOverflow  = 224 // series that found no space and live in process memory
+	hdrState    = 128 // stateReady, stateDrained
+	hdrReadyAt  = 136 // ns of Monotonic, stored before stateReady
+	hdrUsed     = 192 // records are valid before this offset
+	hdrReserved = 200 // bytes of the file that may be touched
+	hdrLayout   = 208 // raised whenever what a reader has parsed is no longer so
+	hdrReleases = 216 // number of series released so far
+	hdrOverflow = 224 // series that found no space and live in process memory
 )
 
 const (
@@ -59,6 +59,9 @@ const (
 	recFamily   = 12 // of a series: the family's number
 	recHead     = 16
 )
+
+// maxRecord bounds what a reader takes for a record.
+const maxRecord = 16 << 20
 
 const (
 	kindJump   = 1 // the next record is in another segment
@@ -84,7 +87,7 @@ const (
 // A series. Words up to seriesCells change, the rest is under the checksum.
 const (
 	seriesState     = 16 // a generation above, one of the states below in the low byte
-	seriesDeleted   = 24 // the number of its deletion, from 1; valid when hidden
+	seriesNumber    = 24 // the number of its release, from 1; valid when released
 	seriesDeletedAt = 32 // ns of Monotonic
 	seriesCells     = 40 // offset of the cells
 	seriesWords     = 48 // number of cells
@@ -97,9 +100,10 @@ const (
 
 // States of a series. No single flipped bit turns one into another.
 const (
-	seriesFree   = 0x3c
-	seriesShown  = 0x5a
-	seriesHidden = 0xa5
+	seriesFree     = 0x3c // nothing
+	seriesShown    = 0x5a
+	seriesHidden   = 0xa5 // deleted, but a handle may still write to the cells
+	seriesReleased = 0xc3 // deleted, and what the cells hold is final
 )
 
 func seriesStateOf(word uint64) uint64 { return word & 0xff }
@@ -156,14 +160,16 @@ func appendFamily(b []byte, f *Family) []byte {
 	return native.AppendUint16(b, 0)
 }
 
-func decodeFamily(b []byte) (Family, error) {
+// decodeFamily reads what appendFamily wrote. known is false when there is an option in it that this program does not
+// know and has passed over.
+func decodeFamily(b []byte) (f Family, known bool, err error) {
 	d := decoder{b: b}
-	var f Family
+	known = true
 	f.Type, f.Mode = Type(d.uint8()), GaugeMode(d.uint8())
 	labels := int(d.uint16())
 	f.Name, f.Help, f.Unit = d.string(), d.string(), d.string()
 	if labels > maxLabels {
-		return Family{}, corrupt("a family of %d labels", labels)
+		return Family{}, false, corrupt("a family of %d labels", labels)
 	}
 	for range labels {
 		f.Labels = append(f.Labels, d.string())
@@ -174,17 +180,20 @@ func decodeFamily(b []byte) (Family, error) {
 			break
 		}
 		option := decoder{b: d.take(uint64(d.uint32()))}
-		if tag == tagBounds {
+		switch tag {
+		case tagBounds:
 			for len(option.b) >= wordSize && len(f.Bounds) <= maxBounds {
 				f.Bounds = append(f.Bounds, option.float())
 			}
+		default:
+			known = false
 		}
 	}
 	if d.bad {
-		return Family{}, corrupt("a family record ends early")
+		return Family{}, false, corrupt("a family record ends early")
 	}
 	if err := f.check(); err != nil {
-		return Family{}, corrupt("family %q: %v", f.Name, err)
+		return Family{}, false, corrupt("family %q: %v", f.Name, err)
 	}
-	return f, nil
+	return f, known, nil
 }

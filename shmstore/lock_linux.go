@@ -8,8 +8,8 @@ import (
 
 const lockCreate = 0
 
-func lockName(int) string      { return identityName }
-func lockOffset(n int) int64   { return int64(n) }
+func lockName(int) string    { return identityName }
+func lockOffset(n int) int64 { return int64(n) }
 
 // lockFile takes the open-file-description write lock on the byte at offset. It belongs to the open file and ends with
 // its last descriptor and its last mapping, in whichever process.

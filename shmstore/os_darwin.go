@@ -43,3 +43,10 @@ func (d *Dir) unnamed(mode uint32) (*newFile, error) { return d.hidden(mode) }
 func (d *Dir) renameNew(from, to string) error {
 	return unix.RenameatxNp(d.fd(), from, d.fd(), to, unix.RENAME_EXCL)
 }
+
+// exchange makes two names of the directory change places, at one instant.
+func (d *Dir) exchange(a, b string) error {
+	return unix.RenameatxNp(d.fd(), a, d.fd(), b, unix.RENAME_SWAP)
+}
+
+func syncFile(fd int) error { return unix.Fsync(fd) }

@@ -110,3 +110,10 @@ func (d *Dir) unnamed(mode uint32) (*newFile, error) {
 func (d *Dir) renameNew(from, to string) error {
 	return unix.Renameat2(d.fd(), from, d.fd(), to, unix.RENAME_NOREPLACE)
 }
+
+// exchange makes two names of the directory change places, at one instant.
+func (d *Dir) exchange(a, b string) error {
+	return unix.Renameat2(d.fd(), a, d.fd(), b, unix.RENAME_EXCHANGE)
+}
+
+func syncFile(fd int) error { return unix.Fdatasync(fd) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ type Reader struct {
 	next     int64  // where the next record is, when no jump leads away
 	layout   uint64 // the writer's layout epoch when series was checked last
 	changes  uint64
+	unknown  bool
+	size     int64 // of the file, the last time that we asked
+	scratch  []byte
 	families []Family
 	series   []SeriesInfo
 	records  []record // of series
@@ -30,6 +34,7 @@ type Reader struct {
 // record is where a series is described, and the state that it had then.
 type record struct {
 	offset int64
+	length int64
 	state  uint64
 }
 
@@ -58,15 +63,15 @@ type State struct {
 // SeriesInfo is one series of a file. Its cells are words[Cell:Cell+Words] in Read.
 type SeriesInfo struct {
 	Family uint32 // index into Families
-	Hidden bool   // deleted by the process; a handle may still write to the cells
+	Hidden bool   // deleted by the process; a handle may still write to the cells, unless Release is set
 	Free   bool   // nothing at the moment: the record waits for another series, and Hidden, Values, Cell mean nothing
 	Cell   int
 	Words  int
 
 	Created   time.Time
 	Born      uint64 // Created on Monotonic's clock
-	Deletion  uint64 // when hidden: the file's how-manieth deletion, from 1
 	DeletedAt uint64 // when hidden: on Monotonic's clock
+	Release   uint64 // when hidden and the cells are final: the number of the release in this file, from 1
 	Values    []string
 }
 
@@ -96,8 +101,8 @@ func (d *Dir) open(name string) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{file: file, info: Info{Name: name}}
-	if err = r.remap(); err == nil {
-		err = r.memory.guard(func() error { return r.readHeader(d.id, pid, nonce) })
+	if err = r.remap(true); err == nil {
+		err = r.guard(func() error { return r.readHeader(d.id, pid, nonce) })
 	}
 	if err != nil {
 		r.Close()
@@ -107,7 +112,7 @@ func (d *Dir) open(name string) (*Reader, error) {
 }
 
 // remap maps the whole file as it is now, after it has made sure that it is this user's own.
-func (r *Reader) remap() error {
+func (r *Reader) remap(opening bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(r.fd(), &st); err != nil {
 		return err
@@ -117,13 +122,17 @@ func (r *Reader) remap() error {
 		return fmt.Errorf("%w: it is no regular file", ErrForeign)
 	case int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%w: it belongs to uid %d", ErrForeign, st.Uid)
-	case st.Nlink == 0:
-		// It was unlinked after it was opened.
+	case st.Nlink == 0 && opening:
+		// It was unlinked meanwhile. Later on that means nothing: the file has gone into an archive that is newer than
+		// what it is read for.
 		return fs.ErrNotExist
-	case st.Nlink != 1:
+	case st.Nlink > 1:
 		return fmt.Errorf("%w: it has %d links", ErrForeign, st.Nlink)
 	case st.Size < headerSize:
 		return corrupt("it is %d bytes long, which is less than a header", st.Size)
+	case st.Size < int64(len(r.memory.bytes)):
+		// What was parsed may lie behind the new end.
+		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), st.Size)
 	}
 	memory, err := mapFile(r.fd(), st.Size/wordSize*wordSize)
 	if err != nil {
@@ -131,6 +140,22 @@ func (r *Reader) remap() error {
 	}
 	r.memory.unmap()
 	r.memory = memory
+	return nil
+}
+
+// guard runs fn, which reads the mapping, and gives ErrCorrupt when the file was truncated meanwhile. A fault is not enough
+// to notice: what a page has left behind the end of a file reads as zeros.
+func (r *Reader) guard(fn func() error) error {
+	if err := r.memory.guard(fn); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(r.fd(), &st); err != nil {
+		return err
+	}
+	if r.size = st.Size; r.size < int64(len(r.memory.bytes)) {
+		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), r.size)
+	}
 	return nil
 }
 
@@ -160,7 +185,9 @@ func (r *Reader) readHeader(store [16]byte, pid int, nonce uint64) error {
 		return err
 	}
 	r.info.PID, r.info.Nonce, r.info.Version = pid, nonce, v
-	r.info.Slot = int(int32(native.Uint32(b[hdrSlot:])))
+	if r.info.Slot = int(int32(native.Uint32(b[hdrSlot:]))); r.info.Slot < -1 {
+		return corrupt("%d is no slot", r.info.Slot)
+	}
 	r.info.ThisBoot = boot == [16]byte(b[hdrBoot:])
 	r.info.Started = time.Unix(0, int64(native.Uint64(b[hdrStarted:])))
 	r.info.StartedMono = native.Uint64(b[hdrMono:])
@@ -175,7 +202,7 @@ func (r *Reader) Info() Info { return r.info }
 
 // State returns what the process says of itself now.
 func (r *Reader) State() (s State, err error) {
-	err = r.memory.guard(func() error {
+	err = r.guard(func() error {
 		m := &r.memory
 		state := m.load(hdrState)
 		s.Ready, s.Drained = state&stateReady != 0, state&stateDrained != 0
@@ -184,6 +211,8 @@ func (r *Reader) State() (s State, err error) {
 		s.Used, s.Reserved = int64(m.load(hdrUsed)), int64(m.load(hdrReserved))
 		return nil
 	})
+	// Whatever is announced, no file holds more than its length.
+	s.Used, s.Reserved = min(max(s.Used, 0), r.size), min(max(s.Reserved, 0), r.size)
 	return s, r.wrap(err)
 }
 
@@ -206,13 +235,18 @@ func (r *Reader) Layout() uint64 { return r.changes }
 // Refresh parses what the process has announced since the last call, and looks again at all series when one was deleted
 // or replaced. After ErrCorrupt the file is to be left out.
 func (r *Reader) Refresh() error {
-	for range 3 {
-		err := r.memory.guard(r.refresh)
+	// A writer may grow the file each time that we look, but not for ever.
+	for range 1000 {
+		err := r.guard(r.refresh)
 		if !errors.Is(err, errGrown) {
 			return r.wrap(err)
 		}
-		if err := r.remap(); err != nil {
+		before := len(r.memory.bytes)
+		if err := r.remap(false); err != nil {
 			return r.wrap(err)
+		}
+		if len(r.memory.bytes) == before {
+			break
 		}
 	}
 	return r.wrap(corrupt("what it announces lies behind its end"))
@@ -233,8 +267,12 @@ func (r *Reader) refresh() error {
 	}
 	if layout != r.layout {
 		for i := range r.series {
+			before := r.records[i].state
 			if err := r.recheck(i); err != nil {
 				return err
+			}
+			if r.records[i].state != before {
+				r.changes++
 			}
 		}
 		r.layout = layout
@@ -256,7 +294,7 @@ func (r *Reader) parse(used int64) error {
 	head := m.bytes[r.next : r.next+recHead]
 	length := int64(native.Uint32(head[recLength:]))
 	kind := native.Uint16(head[recKind:])
-	if length < recHead || length%wordSize != 0 || r.next+length > used {
+	if length < recHead || length > maxRecord || length%wordSize != 0 || r.next+length > used {
 		return corrupt("at %d: a record of %d bytes where %d are left", r.next, length, used-r.next)
 	}
 	switch kind {
@@ -281,11 +319,14 @@ func (r *Reader) parse(used int64) error {
 			r.next, r.used = target, target
 			return nil
 		case kindFamily:
-			f, err := decodeFamily(b[familyBody:])
+			f, known, err := decodeFamily(b[familyBody:])
 			if err != nil {
 				return fmt.Errorf("at %d: %w", r.next, err)
 			}
 			r.families = append(r.families, f)
+			r.unknown = r.unknown || !known
+		default:
+			r.unknown = true
 		}
 	}
 	r.next += length
@@ -299,7 +340,7 @@ func (r *Reader) parseSeries(offset, length int64) error {
 		return corrupt("at %d: a series record of %d bytes", offset, length)
 	}
 	r.series = append(r.series, SeriesInfo{})
-	r.records = append(r.records, record{offset: offset})
+	r.records = append(r.records, record{offset: offset, length: length})
 	if err := r.recheck(len(r.series) - 1); err != nil {
 		r.series, r.records = r.series[:len(r.series)-1], r.records[:len(r.records)-1]
 		return err
@@ -321,12 +362,13 @@ func (r *Reader) recheck(i int) error {
 		switch seriesStateOf(state) {
 		case seriesFree:
 			s = SeriesInfo{Free: true}
-		case seriesShown, seriesHidden:
-			s, err = r.readSeries(rec.offset)
-			s.Hidden = seriesStateOf(state) == seriesHidden
-			if s.Hidden {
-				s.Deletion = m.load(rec.offset + seriesDeleted)
+		case seriesShown, seriesHidden, seriesReleased:
+			s, err = r.readSeries(rec.offset, rec.length)
+			if s.Hidden = seriesStateOf(state) != seriesShown; s.Hidden {
 				s.DeletedAt = m.load(rec.offset + seriesDeletedAt)
+			}
+			if seriesStateOf(state) == seriesReleased {
+				s.Release = m.load(rec.offset + seriesNumber)
 			}
 		default:
 			err = corrupt("at %d: a series in no state (%#x)", rec.offset, state)
@@ -340,25 +382,25 @@ func (r *Reader) recheck(i int) error {
 		}
 		rec.state = state
 		r.series[i] = s
-		r.changes++
 		return nil
 	}
 	// A writer that replaces one record so often does nothing else; what it held is over in any case.
 	r.series[i] = SeriesInfo{Free: true}
 	rec.state = 0
-	r.changes++
 	return nil
 }
 
 // readSeries reads the part of a series' record that only its writer's reuse of it changes.
-func (r *Reader) readSeries(offset int64) (SeriesInfo, error) {
+func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 	m := &r.memory
-	length := int64(native.Uint32(m.bytes[offset+recLength:]))
-	body := int64(native.Uint32(m.bytes[offset+seriesBody:]))
-	if body > length-seriesValues || offset+length > int64(len(m.bytes)) {
+	r.scratch = slices.Grow(r.scratch[:0], int(length))
+	b := r.scratch[:length]
+	m.copy(b, offset)
+	body := int64(native.Uint32(b[seriesBody:]))
+	if body > length-seriesValues {
 		return SeriesInfo{}, corrupt("at %d: label values of %d bytes in a record of %d", offset, body, length)
 	}
-	b := append([]byte(nil), m.bytes[offset:offset+seriesValues+body]...)
+	b = b[:seriesValues+body]
 	if native.Uint32(b[recChecksum:]) != seriesChecksum(b) {
 		return SeriesInfo{}, corrupt("at %d: a series' checksum is wrong", offset)
 	}
@@ -387,6 +429,7 @@ func (r *Reader) readSeries(offset int64) (SeriesInfo, error) {
 	s.Values = make([]string, len(f.Labels))
 	for i := range s.Values {
 		s.Values[i] = d.string()
+		d.bad = d.bad || !fits(s.Values[i])
 	}
 	if d.bad || len(d.b) > 0 {
 		return SeriesInfo{}, corrupt("at %d: the label values of a series of %s do not fill its record", offset, f.Name)
@@ -398,7 +441,7 @@ func (r *Reader) readSeries(offset int64) (SeriesInfo, error) {
 // words[s.Cell:s.Cell+s.Words]. They are valid during fn only. ErrLayoutChanged means that cells may have become another
 // series' since the last Refresh: what fn read is to be thrown away, and Refresh called. It allocates nothing.
 func (r *Reader) Read(fn func(words []uint64)) error {
-	err := r.memory.guard(func() error {
+	err := r.guard(func() error {
 		if r.memory.load(hdrLayout) != r.layout {
 			return ErrLayoutChanged
 		}
@@ -419,7 +462,7 @@ func (r *Reader) Read(fn func(words []uint64)) error {
 // is that of Series. It may be called after any Refresh.
 func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 	var buf []uint64
-	return r.wrap(r.memory.guard(func() error {
+	return r.wrap(r.guard(func() error {
 		m := &r.memory
 		for i, s := range r.series {
 			if s.Free {
@@ -439,9 +482,7 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 					StoreTimed(buf, v, at)
 				}
 			}
-			// Between shown and hidden the cells stay the same series'.
-			if now := m.load(r.records[i].offset + seriesState); now != r.records[i].state &&
-				(seriesStateOf(now) != seriesHidden || now>>8 != r.records[i].state>>8+1) {
+			if !sameSeries(r.records[i].state, m.load(r.records[i].offset+seriesState)) {
 				continue
 			}
 			fn(i, buf)
@@ -449,6 +490,23 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 		return nil
 	}))
 }
+
+// sameSeries tells whether a record that went from one state to another has been the same series throughout: shown,
+// then hidden, then released.
+func sameSeries(before, now uint64) bool {
+	steps := now>>8 - before>>8
+	switch seriesStateOf(now) {
+	case seriesHidden:
+		return steps <= 1
+	case seriesReleased:
+		return steps <= 2 && (steps < 2 || seriesStateOf(before) == seriesShown)
+	default:
+		return now == before
+	}
+}
+
+// Known tells whether this program knows all that it has parsed. A file with a part that it passed over must not be folded.
+func (r *Reader) Known() bool { return !r.unknown }
 
 // Close closes and unmaps the file.
 func (r *Reader) Close() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,16 +16,19 @@ import (
 // need no method at all. Neither descriptor nor mapping ever goes before the process does, whatever becomes of the
 // Writer, because both hold the lock that tells others that the process lives.
 type Writer struct {
-	dir  *Dir
-	name string
+	dir   *Dir
+	name  string
+	nonce uint64
 
-	mu        sync.Mutex
-	memory    mapping
-	space     space
-	segment   run
-	families  map[string]uint32
-	kinds     []familyKind // by number
-	deletions uint64
+	mu       sync.Mutex
+	memory   mapping
+	space    space
+	segment  run
+	families map[string]uint32
+	kinds    []familyKind // by number
+	releases uint64
+	pending  []*Series // released, waiting for an archive to take them; in the order of their numbers
+	taken    takenCache
 }
 
 // familyKind is what the writer remembers of a family.
@@ -39,7 +43,10 @@ type WriterOptions struct {
 	Limit int64 // bytes that the file may have at most; 0: 1 GiB
 }
 
-const defaultLimit = 1 << 30
+const (
+	defaultLimit = 1 << 30
+	maxLimit     = 64 << 30
+)
 
 // firstSegment is how many bytes the records of a new file have; later segments are larger.
 const (
@@ -55,11 +62,11 @@ type Series struct {
 	// Created is when AddSeries made it.
 	Created time.Time
 
-	offset  int64 // of its record
-	cells   int64
-	gauge   bool
-	deleted uint64 // number of its deletion; 0: shown
-	freed   bool
+	offset int64 // of its record
+	cells  int64
+	gauge  bool
+	state  uint64 // seriesShown, seriesHidden, seriesReleased or seriesFree
+	number uint64 // of its release
 }
 
 // Create makes the file of this process. Others see it complete and locked, or not at all. ErrFull when there is no
@@ -73,11 +80,11 @@ func (d *Dir) Create(o WriterOptions) (*Writer, error) {
 }
 
 func (d *Dir) create(o WriterOptions) (*Writer, error) {
-	limit := align(o.Limit, pageSize)
-	if o.Limit <= 0 {
+	limit := min(o.Limit, maxLimit)
+	if limit <= 0 {
 		limit = defaultLimit
 	}
-	limit = max(limit, headerSize+firstSegment)
+	limit = align(max(limit, headerSize+firstSegment), grain)
 	if o.Slot < -1 {
 		return nil, fmt.Errorf("%d is no slot", o.Slot)
 	}
@@ -94,7 +101,7 @@ func (d *Dir) create(o WriterOptions) (*Writer, error) {
 		memory.unmap()
 		return nil, err
 	}
-	w := &Writer{dir: d, name: fileName(os.Getpid(), nonce), memory: memory, families: map[string]uint32{}}
+	w := &Writer{dir: d, name: fileName(os.Getpid(), nonce), nonce: nonce, memory: memory, families: map[string]uint32{}}
 	w.space = space{fd: file.fd, memory: &w.memory, limit: limit, next: headerSize, free: map[int][]int64{}, records: map[int64][]int64{}}
 	if err = w.begin(file.fd, header); err == nil {
 		err = file.publish(w.name)
@@ -135,17 +142,17 @@ func (w *Writer) begin(fd int, header []byte) error {
 	if err := lockFile(fd, 0, false); err != nil {
 		return err
 	}
-	first := int64(headerSize + firstSegment)
-	if err := allocate(fd, 0, first); err != nil {
+	reserved := align(headerSize+firstSegment, grain)
+	if err := allocate(fd, 0, reserved); err != nil {
 		return errFull(err)
 	}
-	if err := w.memory.fill(fd, 0, first); err != nil {
+	if err := w.memory.fill(fd, 0, reserved); err != nil {
 		return err
 	}
-	w.space.reserved, w.space.next = first, first
-	w.segment = run{headerSize, first}
+	w.space.reserved, w.space.next = reserved, headerSize+firstSegment
+	w.segment = run{headerSize, headerSize + firstSegment}
 	copy(w.memory.bytes, header)
-	w.memory.store(hdrReserved, uint64(first))
+	w.memory.store(hdrReserved, uint64(reserved))
 	w.memory.store(hdrUsed, headerSize)
 	return nil
 }
@@ -196,11 +203,12 @@ func (w *Writer) AddSeries(family uint32, values []string) (*Series, error) {
 	}
 	body := make([]byte, 0, 128)
 	for _, v := range values {
-		if len(v) > maxString {
-			return nil, fmt.Errorf("shmstore: add a series: a label value of %d bytes is too long", len(v))
+		if !fits(v) {
+			return nil, fmt.Errorf("shmstore: add a series: a label value of %d bytes is too long or not UTF-8", len(v))
 		}
 		body = appendString(body, v)
 	}
+	w.reuseTaken()
 	cells, err := w.space.cells(kind.words)
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: add a series: %w", err)
@@ -220,6 +228,7 @@ func (w *Writer) AddSeries(family uint32, values []string) (*Series, error) {
 		offset:  offset,
 		cells:   cells,
 		gauge:   kind.gauge,
+		state:   seriesShown,
 	}
 	w.describe(s, family, body)
 	if reused {
@@ -246,7 +255,7 @@ func (w *Writer) describe(s *Series, family uint32, body []byte) {
 	native.PutUint64(r[seriesAux:], 0)
 	copy(r[seriesValues:], body)
 	native.PutUint32(r[recChecksum:], seriesChecksum(r[:seriesValues+len(body)]))
-	w.memory.store(s.offset+seriesDeleted, 0)
+	w.memory.store(s.offset+seriesNumber, 0)
 	w.memory.store(s.offset+seriesDeletedAt, 0)
 	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesShown))
 }
@@ -254,6 +263,9 @@ func (w *Writer) describe(s *Series, family uint32, body []byte) {
 // append hands out length bytes for a record behind the last one, with the length in it. Nothing is visible before
 // publish.
 func (w *Writer) append(length int64) (int64, error) {
+	if length > maxRecord {
+		return 0, fmt.Errorf("a record of %d bytes is too long", length)
+	}
 	if w.segment.next+length+jumpSize > w.segment.end {
 		size := min(align(w.space.reserved/8, pageSize), maxSegment)
 		size = max(size, firstSegment, length+jumpSize)
@@ -289,32 +301,60 @@ func seriesChecksum(r []byte) uint32 {
 func (w *Writer) Delete(s *Series) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s.deleted != 0 {
+	if s.state != seriesShown {
 		return
 	}
-	w.deletions++
-	s.deleted = w.deletions
-	w.memory.store(s.offset+seriesDeleted, s.deleted)
 	w.memory.store(s.offset+seriesDeletedAt, Monotonic())
-	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesHidden))
-	w.memory.store(hdrDeletions, w.deletions)
-	w.memory.add(hdrLayout, 1)
+	w.setState(s, seriesHidden)
 }
 
-// Released says that nobody can write to the cells of a deleted series any more. What may be forgotten at once, a gauge,
-// is then reused for other series; the rest stays, because its count still belongs to the sum. It does nothing for a
-// series that is not deleted.
+// Released says that nobody can write to the cells of a deleted series any more. A gauge, which may be forgotten at once,
+// is then reused for other series. What a counter, a histogram or a summary has counted still belongs to the sum, so it
+// is reused after an archive has taken it. Released does nothing for a series that is not deleted.
 func (w *Writer) Released(s *Series) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s.deleted == 0 || s.freed || !s.gauge {
+	if s.state != seriesHidden {
 		return
 	}
-	s.freed = true
-	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesFree))
-	w.memory.add(hdrLayout, 1)
+	if s.gauge {
+		w.reuse(s)
+		return
+	}
+	w.releases++
+	s.number = w.releases
+	w.memory.store(s.offset+seriesNumber, s.number)
+	w.setState(s, seriesReleased)
+	w.memory.store(hdrReleases, w.releases)
+	w.pending = append(w.pending, s)
+}
+
+// reuseTaken makes room of the series that an archive has taken. It looks only when something waits, and seldom.
+func (w *Writer) reuseTaken() {
+	if len(w.pending) == 0 {
+		return
+	}
+	taken := w.taken.get(w.dir, w.nonce)
+	n := 0
+	for n < len(w.pending) && w.pending[n].number <= taken {
+		w.reuse(w.pending[n])
+		n++
+	}
+	w.pending = slices.Delete(w.pending, 0, n)
+}
+
+// reuse puts the cells and the record of a series that is over back into the free space.
+func (w *Writer) reuse(s *Series) {
+	w.setState(s, seriesFree)
 	w.space.giveCells(s.cells, len(s.Cells))
 	w.space.giveRecord(s.offset, int64(native.Uint32(w.memory.bytes[s.offset+recLength:])))
+}
+
+// setState moves a series that readers may have parsed to another state, and tells them.
+func (w *Writer) setState(s *Series, state uint64) {
+	s.state = state
+	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), state))
+	w.memory.add(hdrLayout, 1)
 }
 
 // SetReady says that the process serves. Of several definitions of one family the one of the process that said so last

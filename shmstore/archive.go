@@ -1,0 +1,324 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sort"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Archive is what is kept of processes that have died and whose files are gone: one file of the store, written anew by
+// each fold. It is never changed once it is made or read.
+type Archive struct {
+	Generation uint64 // from 1
+	ThisBoot   bool   // written since the kernel started, so its times of Monotonic compare
+	WrittenAt  uint64 // on Monotonic's clock
+	// Folded names files whose content the archive holds and which may still be in the directory, where they count no more.
+	Folded []string
+	// Taken says for living files, by nonce, up to which number of release their released series are in the archive.
+	Taken    map[uint64]uint64
+	Families []ArchivedFamily
+}
+
+// ArchivedFamily is a definition with the series that dead processes had of it. There is one for each Key.
+type ArchivedFamily struct {
+	Family
+	Ready   bool   // a process that had it said that it serves
+	ReadyAt uint64 // when the last one did, on Monotonic's clock; 0: before this boot
+	Series  []ArchivedSeries
+}
+
+// ArchivedSeries is the sum of one series over dead processes.
+type ArchivedSeries struct {
+	Values  []string
+	Created time.Time     // the oldest
+	Age     time.Duration // for how long no process was seen with the series
+	Touched uint64        // when one was, on Monotonic's clock; 0: before this boot
+	Words   []uint64      // what package aggregate makes of the cells; FORMAT.md has it
+}
+
+// names returns the folded files as a set.
+func (a *Archive) names() map[string]bool {
+	set := map[string]bool{}
+	if a != nil {
+		for _, n := range a.Folded {
+			set[n] = true
+		}
+	}
+	return set
+}
+
+const (
+	archiveName = "archive"
+	// reserveName is where the next generation is written. It holds the one before this, and space for the next.
+	reserveName = "archive.old"
+
+	archiveMagic = "onescrar"
+
+	arcVersion  = 8
+	arcOrder    = 12
+	arcStore    = 16 // 16 bytes
+	arcBoot     = 32 // 16 bytes
+	arcGen      = 48
+	arcLength   = 56 // of the payload
+	arcPayload  = 64 // checksum of the payload
+	arcChecksum = 68
+	arcHead     = 72
+	arcBody     = 128
+
+	maxArchive = 1 << 32
+)
+
+// archiveHead is the part of an archive that tells one from another.
+type archiveHead struct {
+	inode      uint64
+	generation uint64
+	length     int64
+	checksum   uint32
+	thisBoot   bool
+}
+
+// readArchiveHead reads the head of an archive that is open.
+func (d *Dir) readArchiveHead(f *os.File) (h archiveHead, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return h, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() {
+		return h, fmt.Errorf("%w: no regular file of uid %d", ErrForeign, os.Geteuid())
+	}
+	b := make([]byte, arcHead)
+	if n, _ := f.ReadAt(b, 0); n < arcHead {
+		return h, corrupt("%d bytes long, which is less than a header", n)
+	}
+	if string(b[:8]) != archiveMagic {
+		return h, corrupt("it does not begin with %q", archiveMagic)
+	}
+	if o := native.Uint32(b[arcOrder:]); o != orderMark {
+		return h, fmt.Errorf("%w: it was written in another byte order", ErrVersion)
+	}
+	if v := native.Uint32(b[arcVersion:]); v != version {
+		return h, fmt.Errorf("%w: it has version %d, this program knows %d: run the onescrape that wrote it", ErrVersion, v, version)
+	}
+	if native.Uint32(b[arcChecksum:]) != checksum(b[:arcChecksum]) {
+		return h, corrupt("the header's checksum is wrong")
+	}
+	if [16]byte(b[arcStore:]) != d.id {
+		return h, fmt.Errorf("%w: it bears the id of another store", ErrForeign)
+	}
+	boot, err := bootID()
+	if err != nil {
+		return h, err
+	}
+	h = archiveHead{
+		inode:      st.Ino,
+		generation: native.Uint64(b[arcGen:]),
+		checksum:   native.Uint32(b[arcPayload:]),
+		length:     int64(native.Uint64(b[arcLength:])),
+		thisBoot:   boot == [16]byte(b[arcBoot:]),
+	}
+	if h.length < 0 || h.length > maxArchive || arcBody+h.length > st.Size || h.generation == 0 {
+		return h, corrupt("it announces %d bytes and has %d", h.length, st.Size)
+	}
+	return h, nil
+}
+
+// archiveHead returns the head of the archive that has the name now, the zero head when there is none.
+func (d *Dir) archiveHead(name string) (archiveHead, error) {
+	f, err := d.openAt(name, unix.O_RDONLY)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return archiveHead{}, nil
+		}
+		return archiveHead{}, fmt.Errorf("shmstore: %w", err)
+	}
+	defer f.Close()
+	h, err := d.readArchiveHead(f)
+	if err != nil {
+		return archiveHead{}, fmt.Errorf("shmstore: read %s: %w", name, err)
+	}
+	return h, nil
+}
+
+// errMoved: the archive was replaced while it was read.
+var errMoved = errors.New("the archive was replaced")
+
+// readArchive reads the archive of that name. It returns nil and the zero head when there is none. The file may be the
+// next generation's by the time that it is read: then it is errMoved.
+func (d *Dir) readArchive(name string) (*Archive, archiveHead, error) {
+	a, h, err := d.tryArchive(name)
+	if errors.Is(err, ErrCorrupt) {
+		// A folder writes the next generation into the file that was the archive two generations ago.
+		if now, e := d.archiveHead(name); e == nil && now != h {
+			return nil, archiveHead{}, errMoved
+		}
+		a, h, err = d.tryArchive(name)
+	}
+	if err != nil {
+		return nil, h, fmt.Errorf("shmstore: read %s: %w", name, err)
+	}
+	return a, h, nil
+}
+
+func (d *Dir) tryArchive(name string) (*Archive, archiveHead, error) {
+	f, err := d.openAt(name, unix.O_RDONLY)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, archiveHead{}, nil
+		}
+		return nil, archiveHead{}, err
+	}
+	defer f.Close()
+	h, err := d.readArchiveHead(f)
+	if err != nil {
+		return nil, h, err
+	}
+	b := make([]byte, h.length)
+	if n, _ := f.ReadAt(b, arcBody); int64(n) < h.length {
+		return nil, h, corrupt("it ends early")
+	}
+	if checksum(b) != h.checksum {
+		return nil, h, corrupt("its checksum is wrong")
+	}
+	a, err := decodeArchive(b)
+	if err != nil {
+		return nil, h, err
+	}
+	a.Generation, a.ThisBoot = h.generation, h.thisBoot
+	if !a.ThisBoot {
+		a.forgetTimes()
+	}
+	return a, h, nil
+}
+
+// forgetTimes makes times of an earlier boot's clock the earliest of this one's.
+func (a *Archive) forgetTimes() {
+	a.WrittenAt = 0
+	for i := range a.Families {
+		a.Families[i].ReadyAt = 0
+		for j := range a.Families[i].Series {
+			a.Families[i].Series[j].Touched = 0
+		}
+	}
+}
+
+// Tags of an archive's parts. A folder leaves an archive alone that has one which it does not know.
+const (
+	arcTagEnd    = 0
+	arcTagFolded = 1
+	arcTagTaken  = 2
+	arcTagFamily = 3
+)
+
+func appendArchive(b []byte, a *Archive) []byte {
+	b = appendUint64(b, a.WrittenAt)
+	for _, name := range a.Folded {
+		b = native.AppendUint16(b, arcTagFolded)
+		b = appendString(b, name)
+	}
+	nonces := make([]uint64, 0, len(a.Taken))
+	for nonce := range a.Taken {
+		nonces = append(nonces, nonce)
+	}
+	sort.Slice(nonces, func(i, j int) bool { return nonces[i] < nonces[j] })
+	for _, nonce := range nonces {
+		b = native.AppendUint16(b, arcTagTaken)
+		b = appendUint64(b, nonce)
+		b = appendUint64(b, a.Taken[nonce])
+	}
+	for i := range a.Families {
+		b = native.AppendUint16(b, arcTagFamily)
+		b = appendArchivedFamily(b, &a.Families[i])
+	}
+	return native.AppendUint16(b, arcTagEnd)
+}
+
+func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
+	body := appendFamily(nil, &f.Family)
+	b = appendUint32(b, uint32(len(body)))
+	b = append(b, body...)
+	ready := byte(0)
+	if f.Ready {
+		ready = 1
+	}
+	b = append(b, ready)
+	b = appendUint64(b, f.ReadyAt)
+	b = appendUint32(b, uint32(len(f.Series)))
+	for i := range f.Series {
+		s := &f.Series[i]
+		for _, v := range s.Values {
+			b = appendString(b, v)
+		}
+		b = appendUint64(b, uint64(s.Created.UnixNano()))
+		b = appendUint64(b, uint64(s.Age))
+		b = appendUint64(b, s.Touched)
+		b = appendUint32(b, uint32(len(s.Words)))
+		for _, w := range s.Words {
+			b = appendUint64(b, w)
+		}
+	}
+	return b
+}
+
+func decodeArchive(b []byte) (*Archive, error) {
+	d := decoder{b: b}
+	a := &Archive{WrittenAt: d.uint64(), Taken: map[uint64]uint64{}}
+	for !d.bad {
+		switch tag := d.uint16(); tag {
+		case arcTagEnd:
+			if d.bad || len(d.b) > 0 {
+				return nil, corrupt("it does not end where it should")
+			}
+			return a, nil
+		case arcTagFolded:
+			a.Folded = append(a.Folded, d.string())
+		case arcTagTaken:
+			nonce := d.uint64()
+			a.Taken[nonce] = d.uint64()
+		case arcTagFamily:
+			f, err := decodeArchivedFamily(&d)
+			if err != nil {
+				return nil, err
+			}
+			a.Families = append(a.Families, f)
+		default:
+			return nil, fmt.Errorf("%w: it has a part of kind %d, which this program does not know", ErrVersion, tag)
+		}
+	}
+	return nil, corrupt("it ends early")
+}
+
+func decodeArchivedFamily(d *decoder) (f ArchivedFamily, err error) {
+	if f.Family, _, err = decodeFamily(d.take(uint64(d.uint32()))); err != nil {
+		return f, err
+	}
+	f.Ready = d.uint8() != 0
+	f.ReadyAt = d.uint64()
+	n := d.uint32()
+	for range n {
+		var s ArchivedSeries
+		if len(f.Labels) > 0 {
+			s.Values = make([]string, len(f.Labels))
+		}
+		for i := range s.Values {
+			s.Values[i] = d.string()
+		}
+		s.Created = time.Unix(0, int64(d.uint64()))
+		s.Age = time.Duration(d.uint64())
+		s.Touched = d.uint64()
+		words := d.take(wordSize * uint64(d.uint32()))
+		if d.bad {
+			return f, corrupt("family %s ends early", f.Name)
+		}
+		s.Words = make([]uint64, len(words)/wordSize)
+		for i := range s.Words {
+			s.Words[i] = native.Uint64(words[i*wordSize:])
+		}
+		f.Series = append(f.Series, s)
+	}
+	return f, nil
+}

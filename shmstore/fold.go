@@ -1,0 +1,387 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// FoldOptions say what Fold does beside folding.
+type FoldOptions struct {
+	// Merge makes the next archive's Families and Taken of the last one, nil when there is none, the files of the dead and
+	// the living. All files are refreshed, the dead ones read afresh. It returns nil, nil when nothing is to be written. It
+	// changes none of its arguments.
+	Merge func(last *Archive, dead, live []*Reader) (*Archive, error)
+	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
+	Step func(step string)
+}
+
+// Fold takes the files of processes that have died into the archive and removes them; folded is how many. It works on the
+// view, which is afterwards as after Update. Several processes may fold one store: one waits for the other.
+//
+// A process may be killed at any step. What has happened by then is either all that went before the rename, which nobody
+// sees, or the rename: after that the archive names the files that it holds, so that they count once until they are
+// unlinked, by this process or the next folder.
+//
+// ErrFull: there was no space for the larger archive. ErrVersion: a newer program wrote the archive. Nothing is changed.
+func (v *View) Fold(o FoldOptions) (folded int, err error) {
+	if o.Step == nil {
+		o.Step = func(string) {}
+	}
+	lock, err := v.dir.lock(lockFold, true)
+	if err != nil {
+		return 0, fmt.Errorf("shmstore: fold: %w", err)
+	}
+	defer lock.Close()
+	f := folder{view: v, dir: v.dir, o: o}
+	folded, err = f.fold()
+	if err != nil {
+		return folded, fmt.Errorf("shmstore: fold %s: %w", v.dir.path, err)
+	}
+	return folded, nil
+}
+
+// folder is one fold, under the lock.
+type folder struct {
+	view   *View
+	dir    *Dir
+	o      FoldOptions
+	broken []string
+}
+
+func (f *folder) fold() (int, error) {
+	f.o.Step("locked")
+	f.removeHidden()
+	last, err := f.last()
+	if err != nil {
+		return 0, err
+	}
+	if err := f.unlink(last); err != nil {
+		return 0, err
+	}
+	if err := f.view.updateLocked(); err != nil {
+		return 0, err
+	}
+	dead, live, err := f.sort()
+	defer closeAll(dead)
+	if err != nil {
+		return 0, err
+	}
+	f.setAside()
+	n, err := f.write(last, dead, live)
+	if errors.Is(err, ErrFull) && len(dead) > 1 {
+		// One small file may still find its place, and what it frees makes place for the next.
+		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.used - b.used) })
+		n, err = f.write(last, dead[:1], live)
+	}
+	if e := f.view.updateLocked(); err == nil {
+		err = e
+	}
+	return n, err
+}
+
+// last returns the archive to go on from. A broken one is set aside first, and the one before it taken.
+func (f *folder) last() (*Archive, error) {
+	a, _, err := f.dir.readArchive(archiveName)
+	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrForeign) {
+		return a, err
+	}
+	old, _, e := f.dir.readArchive(reserveName)
+	if e != nil {
+		old = nil
+	}
+	f.o.Step("set the archive aside")
+	if old != nil {
+		// The exchange of the names keeps a valid archive under the name at every moment.
+		if err := f.dir.exchange(reserveName, archiveName); err != nil {
+			return nil, err
+		}
+		return old, f.aside(reserveName, archiveName)
+	}
+	return nil, f.aside(archiveName, archiveName)
+}
+
+// unlink removes the files that the archive holds.
+func (f *folder) unlink(a *Archive) error {
+	if a == nil {
+		return nil
+	}
+	for _, name := range a.Folded {
+		if _, _, ok := parseFileName(name); !ok {
+			continue
+		}
+		f.o.Step("unlink " + name)
+		if err := unix.Unlinkat(f.dir.fd(), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unlink %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// sort tells the dead from the living and reads the former afresh: whatever was read while they lived may be old.
+func (f *folder) sort() (dead, live []*Reader, err error) {
+	for _, r := range f.view.Readers() {
+		alive, err := r.Alive()
+		if err != nil {
+			return dead, nil, err
+		}
+		if alive {
+			if r.Refresh() == nil {
+				live = append(live, r)
+			}
+			continue
+		}
+		fresh, err := f.dir.Open(r.info.Name)
+		if err != nil {
+			continue
+		}
+		err = fresh.Refresh()
+		if errors.Is(err, ErrCorrupt) {
+			f.broken = append(f.broken, r.info.Name)
+		}
+		if err != nil || !fresh.Known() {
+			fresh.Close()
+			continue
+		}
+		dead = append(dead, fresh)
+	}
+	return dead, live, nil
+}
+
+// write makes the next generation of the archive and removes the files that it holds.
+func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
+	f.o.Step("merge")
+	next, err := f.o.Merge(last, dead, live)
+	if err != nil {
+		return 0, err
+	}
+	if next == nil {
+		return 0, f.keepReserve(reserveFor(0, live))
+	}
+	next.Generation = 1
+	if last != nil {
+		next.Generation = last.Generation + 1
+	}
+	next.WrittenAt = Monotonic()
+	next.Folded = nil
+	for _, r := range dead {
+		next.Folded = append(next.Folded, r.info.Name)
+	}
+	if err := f.replace(next, live); err != nil {
+		return 0, err
+	}
+	return len(dead), f.unlink(next)
+}
+
+// minReserve is the space that is always kept for the next archive.
+const minReserve = 64 << 10
+
+// replace writes the archive into the reserve, which has its space already, and exchanges the two.
+func (f *folder) replace(a *Archive, live []*Reader) error {
+	b, err := f.dir.encodeArchive(a)
+	if err != nil {
+		return err
+	}
+	if err := f.keepReserve(int64(len(b))); err != nil {
+		return err
+	}
+	fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", reserveName, err)
+	}
+	file := os.NewFile(uintptr(fd), reserveName)
+	defer file.Close()
+	// The head goes first and comes last: what lies between is no archive.
+	for _, part := range []struct {
+		step   string
+		b      []byte
+		offset int64
+	}{
+		{"clear the reserve's head", make([]byte, arcHead), 0},
+		{"write half of the reserve", b[arcBody : arcBody+(len(b)-arcBody)/2], arcBody},
+		{"write the rest of the reserve", b[arcBody+(len(b)-arcBody)/2:], int64(arcBody + (len(b)-arcBody)/2)},
+		{"write the reserve's head", b[:arcHead], 0},
+	} {
+		f.o.Step(part.step)
+		if _, err := file.WriteAt(part.b, part.offset); err != nil {
+			return fmt.Errorf("write %s: %w", reserveName, errFull(err))
+		}
+	}
+	f.o.Step("sync")
+	if err := syncFile(fd); err != nil {
+		return fmt.Errorf("sync %s: %w", reserveName, err)
+	}
+	f.o.Step("rename")
+	if a.Generation == 1 {
+		err = f.dir.renameNew(reserveName, archiveName)
+	} else {
+		err = f.dir.exchange(reserveName, archiveName)
+	}
+	if err != nil {
+		return fmt.Errorf("rename %s: %w", reserveName, err)
+	}
+	f.o.Step("renamed")
+	// If there is no space for a larger reserve now, there may be at the next fold.
+	_ = f.keepReserve(reserveFor(int64(len(b)), live))
+	return nil
+}
+
+// reserveFor returns how much space the next archive may need: what the last one had, and as much as the largest file of
+// the living, which is more than it takes in an archive. Only then can a full file system be freed by folding.
+func reserveFor(archive int64, live []*Reader) int64 {
+	var largest int64
+	for _, r := range live {
+		largest = max(largest, r.used)
+	}
+	return archive + max(archive, largest)
+}
+
+// keepReserve makes sure that the reserve is there and has n bytes of its own.
+func (f *folder) keepReserve(n int64) error {
+	n = align(max(n, minReserve), pageSize)
+	for {
+		fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			f.o.Step("make a reserve")
+			file, err := f.dir.unnamed(0o600)
+			if err != nil {
+				return err
+			}
+			err = allocate(file.fd, 0, n)
+			if err == nil {
+				err = file.publish(reserveName)
+			}
+			file.discard()
+			return errFull(err)
+		}
+		if errors.Is(err, unix.ELOOP) {
+			if err := unix.Unlinkat(f.dir.fd(), reserveName, 0); err != nil {
+				return fmt.Errorf("remove a link named %s: %w", reserveName, err)
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open %s: %w", reserveName, err)
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("stat %s: %w", reserveName, err)
+		}
+		if st.Size < n {
+			f.o.Step("enlarge the reserve")
+			if err := allocate(fd, st.Size, n); err != nil {
+				return fmt.Errorf("enlarge %s to %d bytes: %w", reserveName, n, errFull(err))
+			}
+		}
+		return nil
+	}
+}
+
+// encodeArchive returns the bytes of an archive's file.
+func (d *Dir) encodeArchive(a *Archive) ([]byte, error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	b := appendArchive(make([]byte, arcBody, arcBody+4096), a)
+	if int64(len(b)) > maxArchive {
+		return nil, fmt.Errorf("%w: an archive of %d bytes", ErrFull, len(b))
+	}
+	copy(b, archiveMagic)
+	native.PutUint32(b[arcVersion:], version)
+	native.PutUint32(b[arcOrder:], orderMark)
+	copy(b[arcStore:], d.id[:])
+	copy(b[arcBoot:], boot[:])
+	native.PutUint64(b[arcGen:], a.Generation)
+	native.PutUint64(b[arcLength:], uint64(len(b)-arcBody))
+	native.PutUint32(b[arcPayload:], checksum(b[arcBody:]))
+	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	return b, nil
+}
+
+// What cannot be read is kept for whoever wants to know why, but not much of it, and not at once: a file that was just
+// made may still become readable to a newer program.
+const (
+	brokenPrefix = ".broken-"
+	keepBroken   = 8
+	brokenAfter  = 10 * time.Minute
+	hiddenAfter  = time.Minute
+)
+
+// setAside renames broken files of dead processes out of the readers' way.
+func (f *folder) setAside() {
+	for name, err := range f.view.Broken() {
+		if errors.Is(err, ErrCorrupt) && strings.HasSuffix(name, fileSuffix) {
+			f.broken = append(f.broken, name)
+		}
+	}
+	for _, name := range f.broken {
+		var st unix.Stat_t
+		if unix.Fstatat(f.dir.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if time.Since(time.Unix(0, st.Mtim.Nano())) > brokenAfter && !f.inUse(name) {
+			f.aside(name, name)
+		}
+	}
+}
+
+// aside renames a file to one that is kept for inspection, and removes the oldest of those when there are too many.
+func (f *folder) aside(name, as string) error {
+	to := fmt.Sprintf("%s%d-%s", brokenPrefix, time.Now().UnixNano(), as)
+	if err := f.dir.renameNew(name, to); err != nil {
+		return fmt.Errorf("set %s aside: %w", name, err)
+	}
+	names := f.withPrefix(brokenPrefix)
+	slices.Sort(names)
+	for len(names) > keepBroken {
+		unix.Unlinkat(f.dir.fd(), names[0], 0)
+		names = names[1:]
+	}
+	return nil
+}
+
+// removeHidden removes files that were never given their name, because the process that made them died.
+func (f *folder) removeHidden() {
+	for _, name := range f.withPrefix(hiddenPrefix) {
+		var st unix.Stat_t
+		if unix.Fstatat(f.dir.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+			time.Since(time.Unix(0, st.Mtim.Nano())) > hiddenAfter && !f.inUse(name) {
+			unix.Unlinkat(f.dir.fd(), name, 0)
+		}
+	}
+}
+
+// inUse tells whether a process has the file for its own; true when that cannot be told.
+func (f *folder) inUse(name string) bool {
+	file, err := f.dir.openAt(name, unix.O_RDONLY)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer file.Close()
+	held, err := isLocked(int(file.Fd()), 0)
+	return held || err != nil
+}
+
+func (f *folder) withPrefix(prefix string) []string {
+	dir, err := f.dir.openAt(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
+}
+
+func closeAll(readers []*Reader) {
+	for _, r := range readers {
+		r.Close()
+	}
+}

@@ -1,0 +1,174 @@
+package shmstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// View is a store as one reader sees it: the archive and the files that count beside it, at one instant. It keeps what it
+// has read between updates. It is for one goroutine at a time.
+type View struct {
+	dir     *Dir
+	head    archiveHead
+	archive *Archive
+	readers map[string]*Reader // all that are open, by name
+	shown   []*Reader
+	broken  map[string]error
+}
+
+// View returns a view that holds nothing yet.
+func (d *Dir) View() *View { return &View{dir: d, readers: map[string]*Reader{}} }
+
+// Archive returns the archive as of the last Update, nil when there is none. It is another pointer exactly when it is
+// another generation.
+func (v *View) Archive() *Archive { return v.archive }
+
+// Readers returns the files that count beside the archive as of the last Update, by name. A Reader stays the same as long
+// as its file is in the view; Update closes those that have left it.
+func (v *View) Readers() []*Reader { return v.shown }
+
+// Broken returns what was wrong, at the last Update, with files that are left out, by name.
+func (v *View) Broken() map[string]error { return v.broken }
+
+// tries is how often a view looks again at a directory that is being folded before it keeps the folder out.
+const tries = 3
+
+// Update brings the view to the present. The files are not refreshed. An error means that the directory cannot be read;
+// a broken file is none.
+//
+// The archive may take a file over at any moment, and then the file goes. So the view looks at the archive, at the
+// directory, opens what is new, and looks at the archive again: if it is the same, then the files in the listing less those
+// that it names are exactly what counts beside it, whatever happens to them from now on.
+func (v *View) Update() error {
+	if ok, err := v.try(tries); ok || err != nil {
+		return err
+	}
+	lock, err := v.dir.lock(lockFold, true)
+	switch {
+	case err == nil:
+		defer lock.Close()
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		// Who may only read cannot keep the folder out, but it folds once a second at most.
+	default:
+		return err
+	}
+	return v.updateLocked()
+}
+
+// updateLocked is Update while no other process folds.
+func (v *View) updateLocked() error {
+	ok, err := v.try(100)
+	if err == nil && !ok {
+		err = fmt.Errorf("shmstore: %s changes faster than it can be read", v.dir.path)
+	}
+	return err
+}
+
+// try looks at the directory until two looks agree, n times at most.
+func (v *View) try(n int) (ok bool, err error) {
+	for range n {
+		if ok, err = v.look(); ok || err != nil {
+			break
+		}
+	}
+	return ok, err
+}
+
+func (v *View) look() (ok bool, err error) {
+	broken := map[string]error{}
+	if moved := v.readArchive(broken); moved {
+		return false, nil
+	}
+	names, err := v.dir.Names()
+	if err != nil {
+		return false, err
+	}
+	folded := v.archive.names()
+	shown := make([]*Reader, 0, len(names))
+	for _, name := range names {
+		if folded[name] {
+			continue
+		}
+		r := v.readers[name]
+		if r == nil {
+			r, err = v.dir.Open(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				return false, nil
+			}
+			if err != nil {
+				broken[name] = err
+				continue
+			}
+			v.readers[name] = r
+		}
+		shown = append(shown, r)
+	}
+	if !v.Current() {
+		return false, nil
+	}
+	slices.SortFunc(shown, func(a, b *Reader) int { return strings.Compare(a.info.Name, b.info.Name) })
+	v.shown, v.broken = shown, broken
+	for name, r := range v.readers {
+		if _, found := slices.BinarySearchFunc(shown, name, func(r *Reader, name string) int {
+			return strings.Compare(r.info.Name, name)
+		}); !found {
+			r.Close()
+			delete(v.readers, name)
+		}
+	}
+	return true, nil
+}
+
+// readArchive makes archive that which has the name now. A broken one is left out, and the one before it taken instead.
+func (v *View) readArchive(broken map[string]error) (moved bool) {
+	head, err := v.dir.archiveHead(archiveName)
+	if err == nil && head == v.head {
+		return false
+	}
+	var a *Archive
+	if err == nil {
+		a, head, err = v.dir.readArchive(archiveName)
+	}
+	if errors.Is(err, errMoved) {
+		return true
+	}
+	if err != nil {
+		broken[archiveName] = err
+		head = archiveHead{}
+		if errors.Is(err, ErrCorrupt) {
+			if old, _, e := v.dir.readArchive(reserveName); e == nil {
+				a = old
+			}
+		}
+		if a != nil && v.archive != nil && a.Generation == v.archive.Generation {
+			a = v.archive
+		}
+	}
+	v.archive, v.head = a, head
+	return false
+}
+
+// Current tells whether the archive is still the one of the last Update. Who has read cells of a file whose layout changed
+// since then has to ask: the file's writer reuses what an archive has taken, so its file and an older archive do not fit.
+func (v *View) Current() bool {
+	head, err := v.dir.archiveHead(archiveName)
+	if err != nil {
+		return v.head == archiveHead{}
+	}
+	return head == v.head
+}
+
+// Close closes all files.
+func (v *View) Close() error {
+	var errs []error
+	for _, r := range v.readers {
+		errs = append(errs, r.Close())
+	}
+	v.readers, v.shown = map[string]*Reader{}, nil
+	return errors.Join(errs...)
+}
