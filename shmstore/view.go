@@ -16,6 +16,7 @@ type View struct {
 	dir     *Dir
 	head    archiveHead
 	archive *Archive
+	damage  error // of the archive that head is of
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
 	broken  map[string]error
@@ -81,8 +82,11 @@ func (v *View) try(n int) (ok bool, err error) {
 
 func (v *View) look() (ok bool, err error) {
 	broken := map[string]error{}
-	if moved := v.readArchive(broken); moved {
+	if moved := v.readArchive(); moved {
 		return false, nil
+	}
+	if v.damage != nil {
+		broken[archiveName] = v.damage
 	}
 	names, err := v.dir.Names()
 	if err != nil {
@@ -125,9 +129,9 @@ func (v *View) look() (ok bool, err error) {
 }
 
 // readArchive makes archive that which has the name now. A broken one is left out, and the one before it taken instead.
-func (v *View) readArchive(broken map[string]error) (moved bool) {
+func (v *View) readArchive() (moved bool) {
 	head, err := v.dir.archiveHead(archiveName)
-	if err == nil && head == v.head {
+	if err == nil && v.damage == nil && head == v.head {
 		return false
 	}
 	var a *Archive
@@ -137,19 +141,15 @@ func (v *View) readArchive(broken map[string]error) (moved bool) {
 	if errors.Is(err, errMoved) {
 		return true
 	}
-	if err != nil {
-		broken[archiveName] = err
-		head = archiveHead{}
-		if errors.Is(err, ErrCorrupt) {
-			if old, _, e := v.dir.readArchive(reserveName); e == nil {
-				a = old
-			}
-		}
-		if a != nil && v.archive != nil && a.Generation == v.archive.Generation {
-			a = v.archive
+	if errors.Is(err, ErrCorrupt) {
+		if old, _, e := v.dir.readArchive(reserveName); e == nil {
+			a = old
 		}
 	}
-	v.archive, v.head = a, head
+	if a != nil && v.archive != nil && a.Generation == v.archive.Generation {
+		a = v.archive
+	}
+	v.archive, v.head, v.damage = a, head, err
 	return false
 }
 
@@ -157,10 +157,7 @@ func (v *View) readArchive(broken map[string]error) (moved bool) {
 // since then has to ask: the file's writer reuses what an archive has taken, so its file and an older archive do not fit.
 func (v *View) Current() bool {
 	head, err := v.dir.archiveHead(archiveName)
-	if err != nil {
-		return v.head == archiveHead{}
-	}
-	return head == v.head
+	return head == v.head && (err == nil || v.damage != nil)
 }
 
 // Close closes all files.
