@@ -72,14 +72,14 @@ type Series struct {
 // Create makes the file of this process. Others see it complete and locked, or not at all. ErrFull when there is no
 // space.
 func (d *Dir) Create(o WriterOptions) (*Writer, error) {
-	w, err := d.create(o)
+	w, err := d.create(o, d.unnamed)
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: make a file in %s: %w", d.path, err)
 	}
 	return w, nil
 }
 
-func (d *Dir) create(o WriterOptions) (*Writer, error) {
+func (d *Dir) create(o WriterOptions, newFile func(mode uint32) (*newFile, error)) (*Writer, error) {
 	limit := min(o.Limit, maxLimit)
 	if limit <= 0 {
 		limit = defaultLimit
@@ -96,7 +96,7 @@ func (d *Dir) create(o WriterOptions) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := d.unnamed(0o400)
+	file, err := newFile(0o400)
 	if err != nil {
 		memory.unmap()
 		return nil, err
