@@ -1,0 +1,116 @@
+package aggregate
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// presence says who has a series: it decides whether what was deleted by some still counts.
+type presence uint8
+
+const (
+	liveShown presence = 1 << iota
+	liveHidden
+	deadShown
+	deadHidden
+)
+
+// visible tells whether a series is exposed, with everything that all members, those that have deleted it too, have
+// counted. Living members decide as long as there are any that have it: subtracting the part of one that deleted it would
+// make the sum fall part of the way, and rate() would add the whole remainder again.
+func (p presence) visible() bool {
+	if p&(liveShown|liveHidden) != 0 {
+		return p&liveShown != 0
+	}
+	return p&deadShown != 0
+}
+
+// counter adds up the counters of one row: whole numbers in 128 bits, fractions without error.
+type counter struct {
+	low, high uint64
+	fraction  sum
+}
+
+func (c *counter) addWhole(n uint64) {
+	var carry uint64
+	c.low, carry = bits.Add64(c.low, n, 0)
+	c.high += carry
+}
+
+// total returns whole numbers and fractions together, rounded once, and changes the counter for that.
+func (c *counter) total() float64 {
+	if c.high == 0 && c.fraction.empty() {
+		return float64(c.low)
+	}
+	c.fraction.addWhole(c.high, c.low)
+	return c.fraction.value()
+}
+
+func (c *counter) reset() {
+	c.low, c.high = 0, 0
+	c.fraction.reset()
+}
+
+// addSaturated stops at the largest number: counts near it are made up, but stay monotonic.
+func addSaturated(a, b uint64) uint64 {
+	s, carry := bits.Add64(a, b, 0)
+	if carry != 0 {
+		return math.MaxUint64
+	}
+	return s
+}
+
+// gauge merges the gauges of one row by their mode.
+type gauge struct {
+	value    float64
+	sum      sum
+	n        int // that were set
+	at       int64
+	thisBoot bool
+}
+
+// add adds a value that was set, at a time that counts for mostrecent only. Of two that were set at the same time the
+// one that is added later counts.
+func (g *gauge) add(mode shmstore.GaugeMode, v float64, thisBoot bool, at int64) {
+	first := g.n == 0
+	g.n++
+	switch mode {
+	case shmstore.Sum, shmstore.Avg:
+		g.sum.add(v)
+	case shmstore.Min:
+		if first || math.IsNaN(g.value) {
+			g.value = v
+		} else if !math.IsNaN(v) {
+			g.value = math.Min(g.value, v)
+		}
+	case shmstore.Max:
+		if first || math.IsNaN(g.value) {
+			g.value = v
+		} else if !math.IsNaN(v) {
+			g.value = math.Max(g.value, v)
+		}
+	case shmstore.MostRecent:
+		if c := compareBool(thisBoot, g.thisBoot); first || c > 0 || c == 0 && at >= g.at {
+			g.value, g.thisBoot, g.at = v, thisBoot, at
+		}
+	}
+}
+
+// total returns the merged value.
+func (g *gauge) total(mode shmstore.GaugeMode) float64 {
+	switch {
+	case mode == shmstore.Sum:
+		return g.sum.value()
+	case mode == shmstore.Avg && g.n > 0:
+		return g.sum.value() / float64(g.n)
+	default:
+		return g.value
+	}
+}
+
+func (g *gauge) reset() {
+	g.sum.reset()
+	*g = gauge{sum: g.sum}
+}

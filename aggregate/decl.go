@@ -1,0 +1,291 @@
+package aggregate
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+	"sync/atomic"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// decl is one member's definition of a family with the member's series of it: the part of the plan that says which of
+// its cells add into which row of the family. It is kept between scrapes; only the cells are read anew.
+type decl struct {
+	of     *member
+	number int // in its file; of two definitions of one family in one file the later counts
+	def    shmstore.Family
+
+	family *family // nil: the definition is not usable
+	lost   bool    // the family is ruled by a definition that this one cannot be merged with
+	stale  bool    // shown and hidden are to be made anew
+	shown  []entry
+	hidden []entry // deleted; for gauges only where that says something about a row
+	carry  []int32 // of each bucket, the bucket of the family that takes its count; nil: the same
+	series uint64  // sum of the series' fingerprints
+}
+
+// entry is one series: its number in the file, its first cell and its row in the family.
+type entry struct{ series, cell, row int32 }
+
+// usable tells whether a definition is one that client libraries let pass: a file may have been made by anything.
+func usable(def *shmstore.Family) bool {
+	return !slices.ContainsFunc(def.Labels, func(l string) bool {
+		return strings.HasPrefix(l, "__") || def.Type == shmstore.HistogramType && l == "le" ||
+			def.Type == shmstore.SummaryType && l == "quantile"
+	})
+}
+
+// add plans series number i of the file.
+func (d *decl) add(i int, s *shmstore.SeriesInfo) {
+	if d.lost || s.Free {
+		return
+	}
+	d.series += fingerprint(i, s)
+	f := d.family
+	if s.Hidden && f.rule.Mode != 0 && f.rule.Mode.Base() != shmstore.All {
+		return
+	}
+	e := entry{series: int32(i), cell: int32(s.Cell), row: f.take(d, s)}
+	if s.Hidden {
+		d.hidden = append(d.hidden, e)
+	} else {
+		d.shown = append(d.shown, e)
+	}
+}
+
+// clear forgets all series.
+func (d *decl) clear() {
+	for _, e := range d.shown {
+		d.family.drop(e.row)
+	}
+	for _, e := range d.hidden {
+		d.family.drop(e.row)
+	}
+	d.shown, d.hidden, d.series = d.shown[:0], d.hidden[:0], 0
+}
+
+// adapt makes the declaration fit the family's rule, whose series it then has none of.
+func (d *decl) adapt(lost bool) {
+	d.lost, d.stale = lost, true
+	d.shown, d.hidden, d.series, d.carry = nil, nil, 0, nil
+	if !lost && d.def.Type == shmstore.HistogramType {
+		d.carry = carryOver(d.def.Bounds, d.family.rule.Bounds)
+	}
+}
+
+// carryOver returns, for each bucket of the old bounds, the number of the bucket with the smallest new bound that holds
+// all of it; nil when the bounds are the same.
+func carryOver(old, new []float64) []int32 {
+	carry := make([]int32, len(old)+1)
+	same := len(old) == len(new)
+	for i, bound := range old {
+		j := sort.SearchFloat64s(new, bound)
+		same = same && j == i && new[j] == bound
+		carry[i] = int32(j)
+	}
+	carry[len(old)] = int32(len(new))
+	if same {
+		return nil
+	}
+	return carry
+}
+
+var seed = maphash.MakeSeed()
+
+// fingerprint is another number, nearly certainly, for anything that the plan takes from a series. The sum of a
+// declaration's tells whether something changed, without a copy of every label value.
+func fingerprint(i int, s *shmstore.SeriesInfo) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(i)<<1)
+	if s.Hidden {
+		b[0] |= 1
+	}
+	binary.LittleEndian.PutUint64(b[8:], uint64(s.Cell))
+	h.Write(b[:])
+	for _, v := range s.Values {
+		h.WriteString(v)
+		h.WriteByte(0xff)
+	}
+	return h.Sum64()
+}
+
+// silent tells whether nothing of the declaration counts at the moment.
+func (d *decl) silent() bool { return d.lost || d.family.rule.Mode.Live() && !d.of.alive }
+
+// Cells are read in two steps, because what was read counts only after the reader has said that it held still: load
+// copies the cells of the series, those of hidden ones first, and merge adds the copies to the family's rows.
+
+func (d *decl) load(words, buf []uint64) []uint64 {
+	n := d.def.Words()
+	for _, entries := range [2][]entry{d.hidden, d.shown} {
+		switch {
+		case n == shmstore.CounterWords && d.def.Type != shmstore.HistogramType:
+			for _, e := range entries {
+				c := words[e.cell : e.cell+2 : e.cell+2]
+				buf = append(buf, atomic.LoadUint64(&c[0]), atomic.LoadUint64(&c[1]))
+			}
+		case d.def.Type == shmstore.HistogramType:
+			for _, e := range entries {
+				for i := range words[e.cell : int(e.cell)+n] {
+					buf = append(buf, atomic.LoadUint64(&words[int(e.cell)+i]))
+				}
+			}
+		case n == shmstore.TimedWords:
+			for _, e := range entries {
+				word, at := loadTimed(words[e.cell : e.cell+shmstore.TimedWords])
+				buf = append(buf, word, at)
+			}
+		default:
+			for _, e := range entries {
+				buf = append(buf, atomic.LoadUint64(&words[e.cell]))
+			}
+		}
+	}
+	return buf
+}
+
+// loadTimed returns a timed gauge as the word of a plain one, and its time. A pair that is overwritten again and again
+// while it is read counts as not set: others, or the next scrape, will have one.
+func loadTimed(cells []uint64) (word, at uint64) {
+	for range 8 {
+		v, at, set, ok := shmstore.LoadTimed(cells)
+		if !ok {
+			continue
+		}
+		if !set {
+			break
+		}
+		return shmstore.GaugeWord(v), at
+	}
+	return 0, 0
+}
+
+// merge adds what load has copied and returns the rest of buf and how many cells were rejected.
+func (d *decl) merge(buf []uint64) (rest []uint64, bad int) {
+	switch d.def.Type {
+	case shmstore.CounterType:
+		return d.mergeCounters(buf)
+	case shmstore.HistogramType:
+		return d.mergeHistograms(buf)
+	case shmstore.SummaryType:
+		return d.mergeSummaries(buf)
+	default:
+		return d.mergeGauges(buf), 0
+	}
+}
+
+// presence returns what hidden and shown series say about their rows.
+func (d *decl) presence() [2]presence {
+	if d.of.alive {
+		return [2]presence{liveHidden, liveShown}
+	}
+	return [2]presence{deadHidden, deadShown}
+}
+
+// tooLarge is where whole numbers begin that no process can have counted up to.
+const tooLarge = 1 << 63
+
+func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
+	f := d.family
+	marks := d.presence()
+	for i, entries := range [2][]entry{d.hidden, d.shown} {
+		for _, e := range entries {
+			whole, fraction := buf[shmstore.CounterInteger], math.Float64frombits(buf[shmstore.CounterFloat])
+			buf = buf[shmstore.CounterWords:]
+			c := &f.counters[e.row]
+			f.presence[e.row] |= marks[i]
+			if whole < tooLarge {
+				c.addWhole(whole)
+			} else {
+				bad++
+			}
+			if fraction != 0 {
+				if fraction > 0 && fraction <= math.MaxFloat64 {
+					c.fraction.add(fraction)
+				} else {
+					bad++
+				}
+			}
+		}
+	}
+	return buf, bad
+}
+
+func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
+	f := d.family
+	marks := d.presence()
+	n, width := d.def.Words(), len(f.rule.Bounds)+1
+	for i, entries := range [2][]entry{d.hidden, d.shown} {
+		for _, e := range entries {
+			f.presence[e.row] |= marks[i]
+			f.sums[e.row].add(math.Float64frombits(buf[shmstore.HistogramSum]))
+			buckets := f.buckets[int(e.row)*width:][:width]
+			for j, count := range buf[shmstore.HistogramBuckets:n] {
+				if count >= tooLarge {
+					bad++
+					continue
+				}
+				if d.carry != nil {
+					j = int(d.carry[j])
+				}
+				buckets[j] = addSaturated(buckets[j], count)
+			}
+			buf = buf[n:]
+		}
+	}
+	return buf, bad
+}
+
+func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
+	f := d.family
+	marks := d.presence()
+	for i, entries := range [2][]entry{d.hidden, d.shown} {
+		for _, e := range entries {
+			f.presence[e.row] |= marks[i]
+			f.sums[e.row].add(math.Float64frombits(buf[shmstore.SummarySum]))
+			if count := buf[shmstore.SummaryCount]; count < tooLarge {
+				f.buckets[e.row] = addSaturated(f.buckets[e.row], count)
+			} else {
+				bad++
+			}
+			buf = buf[shmstore.SummaryWords:]
+		}
+	}
+	return buf, bad
+}
+
+func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
+	f := d.family
+	mode := f.rule.Mode.Base()
+	timed := d.def.Words() == shmstore.TimedWords
+	for i, entries := range [2][]entry{d.hidden, d.shown} {
+		for _, e := range entries {
+			v, set := shmstore.GaugeValue(buf[0])
+			at := d.of.since
+			if timed {
+				at = d.of.when(buf[1])
+				buf = buf[1:]
+			}
+			buf = buf[1:]
+			if i == 0 {
+				// Only the newest member of the slot decides, and members come in the order of their rank.
+				f.presence[e.row] = 0
+				continue
+			}
+			f.presence[e.row] |= liveShown
+			g := &f.gauges[e.row]
+			if mode == shmstore.All {
+				g.value = v
+			} else if set {
+				g.add(mode, v, d.of.info.ThisBoot, at)
+			}
+		}
+	}
+	return buf
+}

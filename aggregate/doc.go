@@ -1,0 +1,35 @@
+// Package aggregate makes one set of metric families out of the files that the processes of a prefork server write with
+// package shmstore. Store is a prometheus.Gatherer, so promhttp, testutil, push and every other tool works on it.
+//
+// What the merged value of a series is:
+//
+//   - counter: the sum over all processes, living and dead
+//   - histogram: the sum of each bucket, with _count from the buckets, and of _sum
+//   - summary: the sums of _sum and _count
+//   - gauge and untyped: by the mode, see shmstore.GaugeMode
+//
+// Whole numbers are added in 128 bits and fractions without error, rounded once, so that a sum depends neither on the
+// order nor on who adds it up. A gauge that a process never set takes no part in min, max, avg and mostrecent, and is 0
+// where nobody set it. NaN takes no part in min and max either, as in PromQL, unless there is nothing else.
+//
+// Gauges of the modes all and liveall have one series for each slot, with the slot's number in the label worker
+// ("none" for processes without a slot); of several files of one slot the newest that said READY counts. Where the
+// metric has a label of that name itself, ours is onescrape_worker.
+//
+// Where processes define one family differently, the definition of the one that said READY last rules: for help, unit,
+// type, mode and bucket bounds. A histogram with other bounds is carried over: each bucket's count goes to the smallest
+// bound that holds all of it. What has another type is left out. Label names may differ.
+//
+// A series that is deleted goes at once if it is a gauge. Anything else goes on counting as long as a living process
+// shows it, and goes as a whole when all living processes that had it have deleted it.
+//
+// No file stops a scrape. What cannot be read is left out, counted in onescrape_store_errors_total by reason and logged
+// once:
+//
+//   - corrupt, version, foreign: the file, as shmstore's errors of these names say
+//   - io: the system refused to open, list or map
+//   - definition: a family with a label that is reserved; the rest of the file counts
+//   - value: a cell that cannot be, such as a negative counter; the rest of the file counts
+//
+// A file is counted when it comes into such a state, not at every scrape.
+package aggregate

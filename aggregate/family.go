@@ -1,0 +1,291 @@
+package aggregate
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// family is what is exposed under one name: its rows are the series that come out, and each member's series of it add
+// into one of them. Rows stay from scrape to scrape as long as a member has them.
+type family struct {
+	name  string
+	label string // of the slots, where the mode is All
+
+	decls    []*decl         // all of this name, whatever they say
+	rule     shmstore.Family // the definition that counts
+	dirty    bool            // decls, or their members' ranks, changed since it was chosen
+	conflict map[string]bool // keys of the definitions that are left out
+	hushed   bool            // left out, because another family's samples would have its name
+
+	index map[string]int32 // rows by identity
+	rows  []row
+	free  []int32
+	gone  []int32 // not free yet, because order still has them
+	order []int32 // rows as they are exposed
+	fresh []int32 // rows that order lacks
+
+	// By row, and anew for each scrape; which of them there are depends on the type.
+	presence []presence
+	counters []counter
+	gauges   []gauge
+	sums     []sum
+	buckets  []uint64 // of a histogram len(rule.Bounds)+1 a row, of a summary one
+	values   []float64
+}
+
+// row is what stays of a series that is exposed.
+type row struct {
+	key     string // its identity, by which index finds it
+	refs    int32  // entries of the plan that add into it
+	labels  []*dto.LabelPair
+	oldest  int64 // when the first of its sources was created, nanoseconds; 0: unknown
+	created *timestamppb.Timestamp
+}
+
+func newFamily(name, label string) *family {
+	return &family{name: name, label: label, dirty: true, conflict: map[string]bool{}, index: map[string]int32{}}
+}
+
+// winner returns the declaration that rules: that of the member that ranks highest. nil when there is none.
+func (f *family) winner() *decl {
+	var best *decl
+	for _, d := range f.decls {
+		if best == nil || cmp.Or(d.of.compare(best.of), cmp.Compare(d.number, best.number)) > 0 {
+			best = d
+		}
+	}
+	return best
+}
+
+// choose makes the winner's definition the rule and returns the definitions that are newly left out.
+func (f *family) choose() (losers []*decl) {
+	f.dirty = false
+	win := f.winner().def
+	same := f.rule.Type == win.Type && f.rule.Mode == win.Mode && slices.Equal(f.rule.Bounds, win.Bounds)
+	f.rule = win
+	if !same {
+		f.reset()
+	}
+	conflict := map[string]bool{}
+	for _, d := range f.decls {
+		lost := d.def.Type != win.Type
+		if !same || lost != d.lost {
+			if same {
+				d.clear()
+			}
+			d.adapt(lost)
+		}
+		if !lost {
+			continue
+		}
+		key := d.def.Key()
+		if !f.conflict[key] && !conflict[key] {
+			losers = append(losers, d)
+		}
+		conflict[key] = true
+	}
+	f.conflict = conflict
+	return losers
+}
+
+// reset drops all rows.
+func (f *family) reset() {
+	*f = family{name: f.name, label: f.label, decls: f.decls, rule: f.rule, conflict: f.conflict, hushed: f.hushed,
+		index: map[string]int32{}}
+}
+
+// take returns the row of a series, with one reference more.
+func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
+	names, values := d.def.Labels, s.Values
+	if f.rule.Mode.Base() == shmstore.All {
+		names, values = withSlot(names, values, f.label, d.of.slot())
+	}
+	var buf [256]byte
+	key := identity(buf[:0], names, values)
+	n, ok := f.index[string(key)]
+	if !ok {
+		n = f.newRow(string(key))
+	}
+	r := &f.rows[n]
+	r.refs++
+	if !ok || moreLabels(names, r.labels) {
+		r.labels = labelPairs(names, values)
+		if ok {
+			// Its place may be another now; the old one is forgotten when order is made.
+			f.order = slices.DeleteFunc(f.order, func(o int32) bool { return o == n })
+			f.fresh = slices.DeleteFunc(f.fresh, func(o int32) bool { return o == n })
+		}
+		f.fresh = append(f.fresh, n)
+	}
+	if ns := s.Created.UnixNano(); f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
+		r.oldest, r.created = ns, timestamppb.New(time.Unix(0, ns))
+	}
+	return n
+}
+
+// drop takes one reference to a row away.
+func (f *family) drop(n int32) {
+	r := &f.rows[n]
+	if r.refs--; r.refs > 0 {
+		return
+	}
+	delete(f.index, r.key)
+	*r = row{}
+	f.presence[n] = 0
+	f.gone = append(f.gone, n)
+}
+
+func (f *family) newRow(key string) int32 {
+	var n int32
+	if last := len(f.free) - 1; last >= 0 {
+		n, f.free = f.free[last], f.free[:last]
+	} else {
+		n = int32(len(f.rows))
+		f.rows = append(f.rows, row{})
+		f.presence = append(f.presence, 0)
+		switch f.rule.Type {
+		case shmstore.CounterType:
+			f.counters = append(f.counters, counter{})
+			f.values = append(f.values, 0)
+		case shmstore.HistogramType:
+			f.sums = append(f.sums, sum{})
+			f.buckets = append(f.buckets, make([]uint64, len(f.rule.Bounds)+1)...)
+		case shmstore.SummaryType:
+			f.sums = append(f.sums, sum{})
+			f.buckets = append(f.buckets, 0)
+		default:
+			f.gauges = append(f.gauges, gauge{})
+			f.values = append(f.values, 0)
+		}
+	}
+	f.rows[n].key = key
+	f.index[key] = n
+	return n
+}
+
+// begin empties the rows for another scrape.
+func (f *family) begin() {
+	clear(f.presence)
+	clear(f.buckets)
+	for i := range f.counters {
+		f.counters[i].reset()
+	}
+	for i := range f.gauges {
+		f.gauges[i].reset()
+	}
+	for i := range f.sums {
+		f.sums[i].reset()
+	}
+}
+
+// finish computes the merged values, after which the family is only read until the next scrape.
+func (f *family) finish() {
+	f.arrange()
+	for i := range f.counters {
+		f.values[i] = f.counters[i].total()
+	}
+	mode := f.rule.Mode.Base()
+	for i := range f.gauges {
+		f.values[i] = f.gauges[i].total(mode)
+	}
+}
+
+// arrange brings order up to date.
+func (f *family) arrange() {
+	if len(f.gone) == 0 && len(f.fresh) == 0 {
+		return
+	}
+	if len(f.gone) > 0 {
+		f.order = slices.DeleteFunc(f.order, func(n int32) bool { return f.rows[n].refs == 0 })
+		f.fresh = slices.DeleteFunc(f.fresh, func(n int32) bool { return f.rows[n].refs == 0 })
+		f.free = append(f.free, f.gone...)
+		f.gone = f.gone[:0]
+	}
+	compare := func(a, b int32) int { return compareLabels(f.rows[a].labels, f.rows[b].labels) }
+	slices.SortFunc(f.fresh, compare)
+	order := f.order
+	if len(order) > 0 && len(f.fresh) > 0 {
+		order = make([]int32, 0, len(f.order)+len(f.fresh))
+		for i, n := range f.order {
+			for len(f.fresh) > 0 && compare(f.fresh[0], n) < 0 {
+				order, f.fresh = append(order, f.fresh[0]), f.fresh[1:]
+			}
+			order = append(order, f.order[i])
+		}
+	}
+	f.order, f.fresh = append(order, f.fresh...), nil
+}
+
+// visible tells whether a row is exposed.
+func (f *family) visible(n int32) bool { return f.presence[n].visible() }
+
+// withSlot adds the label that tells slots apart, in its place. A label of that name that the metric has itself keeps it.
+func withSlot(names, values []string, label, slot string) (allNames, allValues []string) {
+	i, taken := slices.BinarySearch(names, label)
+	for taken {
+		label = "onescrape_" + label
+		i, taken = slices.BinarySearch(names, label)
+	}
+	return slices.Insert(slices.Clone(names), i, label), slices.Insert(slices.Clone(values), i, slot)
+}
+
+// identity appends a key that two label sets share exactly when Prometheus takes them for the same: a label with an
+// empty value is no label.
+func identity(b []byte, names, values []string) []byte {
+	for i, v := range values {
+		if v != "" {
+			b = append(binary.AppendUvarint(b, uint64(len(names[i]))), names[i]...)
+			b = append(binary.AppendUvarint(b, uint64(len(v))), v...)
+		}
+	}
+	return b
+}
+
+// moreLabels tells whether names are to replace the labels of a row that differ from them in empty ones only. The
+// longer list wins, then the lesser, so that every scraper exposes the same.
+func moreLabels(names []string, labels []*dto.LabelPair) bool {
+	if len(names) != len(labels) {
+		return len(names) > len(labels)
+	}
+	for i, name := range names {
+		if c := strings.Compare(name, labels[i].GetName()); c != 0 {
+			return c < 0
+		}
+	}
+	return false
+}
+
+// labelPairs makes labels that every scrape's result shares; the capacity keeps who appends to it from writing here.
+func labelPairs(names, values []string) []*dto.LabelPair {
+	pairs := make([]*dto.LabelPair, len(names))
+	for i := range names {
+		pairs[i] = &dto.LabelPair{Name: new(names[i]), Value: new(strings.Clone(values[i]))}
+	}
+	return pairs
+}
+
+// compareLabels is the order in which client_golang's registry returns the metrics of a family, made total.
+func compareLabels(a, b []*dto.LabelPair) int {
+	if c := cmp.Compare(len(a), len(b)); c != 0 {
+		return c
+	}
+	for i := range a {
+		if c := strings.Compare(a[i].GetValue(), b[i].GetValue()); c != 0 {
+			return c
+		}
+	}
+	for i := range a {
+		if c := strings.Compare(a[i].GetName(), b[i].GetName()); c != 0 {
+			return c
+		}
+	}
+	return 0
+}

@@ -1,0 +1,223 @@
+package aggregate
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// file is a member with a file of its own, and the plan of what in it adds into what.
+type file struct {
+	member
+	reader  *shmstore.Reader // nil: it could not be opened
+	state   shmstore.State
+	problem string // why it is left out, or is not whole; "": nothing
+
+	decls   []*decl // by the file's number of the family
+	planned int     // series that decls know
+	layout  uint64  // of the reader, when decls were compared with it
+
+	oddDefinitions, oddValues bool // some were left out
+}
+
+// open opens a file of the store.
+func openFile(dir *shmstore.Dir, name string) (*file, error) {
+	r, err := dir.Open(name)
+	f := &file{reader: r, member: member{info: shmstore.Info{Name: name}}}
+	if err == nil {
+		f.info = r.Info()
+	}
+	return f, err
+}
+
+// reasons why something is left out; onescrape_store_errors_total has no others.
+const (
+	reasonCorrupt    = "corrupt"
+	reasonVersion    = "version"
+	reasonForeign    = "foreign"
+	reasonIO         = "io"
+	reasonDefinition = "definition"
+	reasonValue      = "value"
+)
+
+var reasons = []string{reasonCorrupt, reasonVersion, reasonForeign, reasonIO, reasonDefinition, reasonValue}
+
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, shmstore.ErrCorrupt):
+		return reasonCorrupt
+	case errors.Is(err, shmstore.ErrVersion):
+		return reasonVersion
+	case errors.Is(err, shmstore.ErrForeign):
+		return reasonForeign
+	default:
+		return reasonIO
+	}
+}
+
+// errGone: the file is no longer in the directory.
+var errGone = fs.ErrNotExist
+
+// follow reads what the process has announced since the last scrape and whether it lives. Whether it lives and what its
+// cells hold are asked once a scrape, in this order, so that a process that dies in between counts, as a living one.
+func (f *file) follow() (rankChanged bool, err error) {
+	if alive, e := f.reader.Alive(); e == nil {
+		f.alive = alive
+	} else {
+		// It counts in either case; what it was is the best guess.
+		err = e
+	}
+	state, e := f.reader.State()
+	if e != nil {
+		return false, e
+	}
+	f.state = state
+	rankChanged = f.observe(state)
+	if e := f.reader.Refresh(); e != nil {
+		err = e
+	}
+	return rankChanged, err
+}
+
+// compare finds the declarations whose series are no longer those that were planned.
+func (f *file) compare() {
+	if f.reader.Layout() == f.layout {
+		return
+	}
+	f.layout = f.reader.Layout()
+	sums := make([]uint64, len(f.decls))
+	series := f.reader.Series()
+	for i := range series[:f.planned] {
+		if s := &series[i]; !s.Free && int(s.Family) < len(f.decls) {
+			sums[s.Family] += fingerprint(i, s)
+		}
+	}
+	for i, d := range f.decls {
+		if !d.lost && d.series != sums[i] {
+			d.stale = true
+		}
+	}
+}
+
+// plan brings the declarations up to what the reader knows.
+func (f *file) plan() {
+	f.compare()
+	series := f.reader.Series()
+	stale := false
+	for _, d := range f.decls {
+		if d.stale && !d.lost {
+			d.clear()
+			stale = true
+		}
+	}
+	if stale {
+		for i := range series[:f.planned] {
+			if d := f.declOf(&series[i]); d != nil && d.stale {
+				d.add(i, &series[i])
+			}
+		}
+		for _, d := range f.decls {
+			d.stale = false
+		}
+	}
+	for ; f.planned < len(series); f.planned++ {
+		if d := f.declOf(&series[f.planned]); d != nil {
+			d.add(f.planned, &series[f.planned])
+		}
+	}
+}
+
+func (f *file) declOf(s *shmstore.SeriesInfo) *decl {
+	if s.Free || int(s.Family) >= len(f.decls) {
+		return nil
+	}
+	return f.decls[s.Family]
+}
+
+// load appends the cells of all that counts to buf.
+func (f *file) load(buf []uint64) ([]uint64, error) {
+	n := len(buf)
+	err := f.reader.Read(func(words []uint64) {
+		buf = buf[:n]
+		for _, d := range f.decls {
+			if !d.silent() {
+				buf = d.load(words, buf)
+			}
+		}
+	})
+	return buf, err
+}
+
+// loadStable is load for a process that changes its layout faster than it can be followed: each series is made sure of by
+// itself, and those that were replaced meanwhile leave the plan until the next scrape.
+func (f *file) loadStable(buf []uint64) ([]uint64, error) {
+	n := len(buf)
+	var copies []uint64
+	at := make([]int, len(f.reader.Series())+1) // place in copies, plus one
+	err := f.reader.ReadStable(func(i int, cells []uint64) {
+		at[i] = len(copies) + 1
+		copies = append(copies, cells...)
+	})
+	if err != nil {
+		return buf[:n], err
+	}
+	for _, d := range f.decls {
+		if d.silent() {
+			continue
+		}
+		d.hidden = d.keep(d.hidden, at)
+		d.shown = d.keep(d.shown, at)
+		// The copies are read as the file's words are, with other places of the cells.
+		moved := *d
+		moved.hidden, moved.shown = moveTo(d.hidden, at), moveTo(d.shown, at)
+		buf = moved.load(copies, buf)
+	}
+	return buf, nil
+}
+
+// keep drops the entries of series that have no place.
+func (d *decl) keep(entries []entry, at []int) []entry {
+	kept := entries[:0]
+	for _, e := range entries {
+		if at[e.series] == 0 {
+			d.family.drop(e.row)
+			d.stale = true
+			continue
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// moveTo returns the entries with their cells where at says.
+func moveTo(entries []entry, at []int) []entry {
+	moved := make([]entry, len(entries))
+	for i, e := range entries {
+		moved[i] = entry{series: e.series, cell: int32(at[e.series] - 1), row: e.row}
+	}
+	return moved
+}
+
+// merge adds what load has read and returns how many cells were rejected.
+func (f *file) merge(buf []uint64) (bad int) {
+	for _, d := range f.decls {
+		if d.silent() {
+			continue
+		}
+		var b int
+		buf, b = d.merge(buf)
+		bad += b
+	}
+	return bad
+}
+
+// unusable returns how many definitions nobody may expose.
+func (f *file) unusable() (n int) {
+	for _, d := range f.decls {
+		if d.family == nil {
+			n++
+		}
+	}
+	return n
+}

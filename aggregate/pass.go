@@ -1,0 +1,305 @@
+package aggregate
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// A pass reads the store once: it brings the plan up to date (which files there are, whose series add into which rows),
+// reads the cells of each file and adds them up. The plan is what a Store keeps between passes: files, and families
+// with their rows. Everything here is under the Store's lock.
+
+func (s *Store) pass() {
+	s.list()
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		s.follow(s.files[name])
+	}
+	s.resolve()
+	members := make([]*file, 0, len(s.files))
+	for _, f := range s.files {
+		if f.decls != nil {
+			f.plan()
+			members = append(members, f)
+		}
+	}
+	// In the order of rank, because of the gauges of one slot the last counts, and of those set at one time.
+	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
+	for _, f := range s.families {
+		f.begin()
+	}
+	for _, f := range members {
+		s.add(f)
+	}
+	for _, f := range s.families {
+		f.finish()
+	}
+	s.exposed = s.exposed[:0]
+	for _, f := range s.families {
+		if !f.hushed && slices.ContainsFunc(f.order, f.visible) {
+			s.exposed = append(s.exposed, f)
+		}
+	}
+	slices.SortFunc(s.exposed, func(a, b *family) int { return strings.Compare(a.name, b.name) })
+	s.takeStock()
+}
+
+// list opens files that have appeared and forgets those that have gone. If the directory cannot be listed, what was known
+// stays: the files are mapped and count on.
+func (s *Store) list() {
+	names, err := s.dir.Names()
+	if err != nil {
+		if !s.unlisted {
+			s.unlisted = true
+			s.count(reasonIO)
+			s.log.Error("the store cannot be listed; processes that start now are missing in the sums", "error", err)
+		}
+		return
+	}
+	s.unlisted = false
+	listed := make(map[string]bool, len(names))
+	for _, name := range names {
+		listed[name] = true
+	}
+	for name, f := range s.files {
+		if !listed[name] {
+			s.forget(f)
+		}
+	}
+	for _, name := range names {
+		f := s.files[name]
+		if f != nil && f.reader != nil {
+			continue
+		}
+		opened, err := openFile(s.dir, name)
+		if errors.Is(err, errGone) {
+			continue
+		}
+		if f == nil {
+			f = opened
+			s.files[name] = f
+		} else {
+			f.reader, f.member = opened.reader, opened.member
+		}
+		if err != nil {
+			s.leaveOut(f, err)
+		}
+	}
+}
+
+// forget drops a file that is no longer in the directory.
+func (s *Store) forget(f *file) {
+	s.release(f)
+	if f.reader != nil {
+		f.reader.Close()
+	}
+	delete(s.files, f.info.Name)
+}
+
+// release takes everything that a file declares out of the plan.
+func (s *Store) release(f *file) {
+	for _, d := range f.decls {
+		if d.family == nil {
+			continue
+		}
+		d.clear()
+		d.family.decls = slices.DeleteFunc(d.family.decls, func(o *decl) bool { return o == d })
+		d.family.dirty = true
+	}
+	f.decls, f.planned, f.layout = nil, 0, 0
+}
+
+// leaveOut takes a file that cannot be read out of the sums.
+func (s *Store) leaveOut(f *file, err error) {
+	s.release(f)
+	s.complain(f, err)
+}
+
+// complain counts and logs what is wrong with a file, once.
+func (s *Store) complain(f *file, err error) {
+	reason := reasonOf(err)
+	if f.problem == reason {
+		return
+	}
+	f.problem = reason
+	s.count(reason)
+	s.log.Warn("a file of the store cannot be read", "file", f.info.Name, "reason", reason, "left_out", f.decls == nil,
+		"error", err)
+}
+
+// follow brings what is known about a file up to date.
+func (s *Store) follow(f *file) {
+	if f.reader == nil {
+		return
+	}
+	rankChanged, err := f.follow()
+	switch {
+	case err == nil:
+		f.problem = ""
+	case errors.Is(err, errGone):
+		s.forget(f)
+		return
+	case reasonOf(err) == reasonIO && f.decls != nil:
+		// The file is not at fault. What is known of it still counts, so that no sum falls.
+		s.complain(f, err)
+	default:
+		s.leaveOut(f, err)
+		return
+	}
+	if rankChanged {
+		for _, d := range f.decls {
+			if d.family != nil {
+				d.family.dirty = true
+			}
+		}
+	}
+	s.attach(f)
+}
+
+// attach takes families that the file has announced since the last time into the plan.
+func (s *Store) attach(f *file) {
+	families := f.reader.Families()
+	if f.decls == nil {
+		// Not nil from here on, which is what tells a file that counts.
+		f.decls = make([]*decl, 0, len(families))
+	}
+	for i := len(f.decls); i < len(families); i++ {
+		d := &decl{of: &f.member, number: i, def: families[i], lost: true}
+		f.decls = append(f.decls, d)
+		if !usable(&d.def) {
+			continue
+		}
+		fam := s.families[d.def.Name]
+		if fam == nil {
+			fam = newFamily(d.def.Name, s.options.Label)
+			s.families[d.def.Name] = fam
+		}
+		d.family = fam
+		fam.decls = append(fam.decls, d)
+		fam.dirty = true
+		d.adapt(d.def.Type != fam.rule.Type)
+	}
+}
+
+// resolve decides anew, where something changed, which definition rules a family, and which families cannot be exposed
+// beside each other.
+func (s *Store) resolve() {
+	changed := false
+	for name, f := range s.families {
+		if !f.dirty {
+			continue
+		}
+		changed = true
+		if len(f.decls) == 0 {
+			delete(s.families, name)
+			continue
+		}
+		for _, d := range f.choose() {
+			s.conflict(name, "type", d.def.Type.String(), "rules", f.rule.Type.String(), "file", d.of.info.Name)
+		}
+	}
+	if changed {
+		s.separate()
+	}
+}
+
+// suffixes are what the samples of a family are called besides its name.
+var suffixes = map[shmstore.Type][]string{
+	shmstore.HistogramType: {"_bucket", "_count", "_sum"},
+	shmstore.SummaryType:   {"_count", "_sum"},
+}
+
+// separate hushes families whose samples would have the names of another family's: of two the one whose definition
+// ranks lower, as with types.
+func (s *Store) separate() {
+	hushed := map[*family]*family{}
+	for _, name := range ownNames {
+		if f := s.families[name]; f != nil {
+			hushed[f] = f
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.families)) {
+		f := s.families[name]
+		for _, suffix := range suffixes[f.rule.Type] {
+			other := s.families[name+suffix]
+			if other == nil || hushed[f] != nil || hushed[other] != nil {
+				continue
+			}
+			if f.winner().of.compare(other.winner().of) >= 0 {
+				hushed[other] = f
+			} else {
+				hushed[f] = other
+			}
+		}
+	}
+	for _, f := range s.families {
+		other := hushed[f]
+		if other != nil && !f.hushed {
+			s.conflict(f.name, "collides_with", other.name)
+		}
+		f.hushed = other != nil
+	}
+}
+
+// conflict counts and logs a definition that is left out from now on.
+func (s *Store) conflict(family string, args ...any) {
+	s.stock.conflicts[family]++
+	s.log.Warn("a metric is left out, because another definition rules", append([]any{"family", family}, args...)...)
+}
+
+// attempts are how often a file is read whose process changes its layout meanwhile, before each series is made sure of
+// by itself.
+const attempts = 3
+
+// add reads a file's cells and adds them up.
+func (s *Store) add(f *file) {
+	buf, err := f.load(s.buf[:0])
+	for i := 0; i < attempts && errors.Is(err, shmstore.ErrLayoutChanged); i++ {
+		if err = s.replan(f); err == nil {
+			buf, err = f.load(buf[:0])
+		}
+	}
+	if errors.Is(err, shmstore.ErrLayoutChanged) {
+		if err = s.replan(f); err == nil {
+			buf, err = f.loadStable(buf[:0])
+		}
+	}
+	s.buf = buf
+	if err != nil {
+		s.leaveOut(f, err)
+		return
+	}
+	bad := f.merge(buf)
+	s.oddity(f, &f.oddValues, reasonValue, bad)
+	s.oddity(f, &f.oddDefinitions, reasonDefinition, f.unusable())
+}
+
+// replan brings the plan of one file up to date in the middle of a pass. Others are added up already, so no family that
+// has rows gets another rule before the next pass.
+func (s *Store) replan(f *file) error {
+	if err := f.reader.Refresh(); err != nil {
+		return err
+	}
+	s.attach(f)
+	for _, d := range f.decls {
+		if d.family != nil && d.family.rule.Type == 0 {
+			d.family.choose()
+		}
+	}
+	f.plan()
+	return nil
+}
+
+// oddity counts and logs once that some of a file is left out.
+func (s *Store) oddity(f *file, known *bool, reason string, n int) {
+	if n > 0 && !*known {
+		s.count(reason)
+		s.log.Warn("some of a file of the store cannot be and is left out", "file", f.info.Name, "reason", reason, "left_out", n)
+	}
+	*known = n > 0
+}
+
+func (s *Store) count(reason string) { s.stock.errors[reason]++ }

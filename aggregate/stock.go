@@ -1,0 +1,93 @@
+package aggregate
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// stock is what the store says of itself.
+type stock struct {
+	live, dead       int
+	bytes            int64
+	series, overflow int
+	errors           map[string]int // by reason
+	conflicts        map[string]int // by family
+}
+
+// Names of the families that every scrape has besides the users', whose families of these names are left out.
+const (
+	nameFiles     = "onescrape_store_files"
+	nameBytes     = "onescrape_store_bytes"
+	nameSeries    = "onescrape_store_series"
+	nameOverflow  = "onescrape_store_overflow_series"
+	nameErrors    = "onescrape_store_errors_total"
+	nameConflicts = "onescrape_merge_conflicts_total"
+)
+
+var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameOverflow, nameSeries}
+
+// takeStock counts what the pass has read.
+func (s *Store) takeStock() {
+	st := &s.stock
+	st.live, st.dead, st.bytes, st.series, st.overflow = 0, 0, 0, 0, 0
+	for _, f := range s.files {
+		if f.decls == nil {
+			continue
+		}
+		if f.alive {
+			st.live++
+			st.overflow += f.state.Overflow
+		} else {
+			st.dead++
+		}
+		st.bytes += f.state.Reserved
+		for _, d := range f.decls {
+			st.series += len(d.shown)
+		}
+	}
+}
+
+// families returns the store's own metric families, sorted.
+func (st *stock) families() []*dto.MetricFamily {
+	families := []*dto.MetricFamily{
+		ownGauge(nameBytes, "Bytes of the store's files that are merged.", float64(st.bytes)),
+		ownCounter(nameErrors, "Files, or parts of them, that came to be left out of the merge, by reason.", "reason", reasons, st.errors),
+		{
+			Name: new(nameFiles),
+			Help: new("Files of the store that are merged, of live and of dead processes."),
+			Type: dto.MetricType_GAUGE.Enum(),
+			Metric: []*dto.Metric{
+				{Label: labelPairs([]string{"state"}, []string{"dead"}), Gauge: &dto.Gauge{Value: new(float64(st.dead))}},
+				{Label: labelPairs([]string{"state"}, []string{"live"}), Gauge: &dto.Gauge{Value: new(float64(st.live))}},
+			},
+		},
+		ownGauge(nameOverflow, "Series of live processes that found no space in the store and die with their process.", float64(st.overflow)),
+		ownGauge(nameSeries, "Series in the store's files that are merged, before the merge.", float64(st.series)),
+	}
+	if len(st.conflicts) > 0 {
+		c := ownCounter(nameConflicts, "Definitions that came to be left out of the merge because another one rules.", "family",
+			slices.Collect(maps.Keys(st.conflicts)), st.conflicts)
+		families = append([]*dto.MetricFamily{c}, families...)
+	}
+	return families
+}
+
+func ownGauge(name, help string, v float64) *dto.MetricFamily {
+	return &dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_GAUGE.Enum(),
+		Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &v}}}}
+}
+
+func ownCounter(name, help, label string, values []string, counts map[string]int) *dto.MetricFamily {
+	f := &dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_COUNTER.Enum()}
+	slices.SortFunc(values, strings.Compare)
+	for _, v := range values {
+		f.Metric = append(f.Metric, &dto.Metric{
+			Label:   labelPairs([]string{label}, []string{v}),
+			Counter: &dto.Counter{Value: new(float64(counts[v]))},
+		})
+	}
+	return f
+}

@@ -1,0 +1,169 @@
+package aggregate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// Options say how a Store works. The zero value is right.
+type Options struct {
+	// Logger gets what is wrong with the store's files, each thing once; nil: slog.Default().
+	Logger *slog.Logger
+	// ReadOnly keeps the Store from folding and removing anything; it then needs no permission but to read.
+	ReadOnly bool
+	// Retention is how long a series of dead processes counts that no living one has touched. 0: 24 h; negative: for ever.
+	Retention time.Duration
+	// Label is the label of all and liveall gauges that holds the slot; "": "worker".
+	Label string
+}
+
+// Store is the directory of a store, merged. It is a prometheus.Gatherer and safe for concurrent use.
+type Store struct {
+	dir     *shmstore.Dir
+	options Options
+	log     *slog.Logger
+
+	begun atomic.Uint64 // passes that were begun
+
+	mu     sync.RWMutex // held to write by a pass, to read by who makes an answer of it
+	closed bool
+	plan
+}
+
+// plan is what a Store keeps between passes.
+type plan struct {
+	files    map[string]*file   // by name
+	families map[string]*family // by name
+	exposed  []*family          // that have something to show, sorted by name
+	stock    stock
+	unlisted bool     // the directory could not be listed
+	buf      []uint64 // where the cells of one file at a time are copied
+}
+
+var _ prometheus.Gatherer = (*Store)(nil)
+
+// Open opens the store in a directory. It must exist and be safe, see shmstore.OpenDir, whose errors it returns. Any
+// number of processes may have the same store open.
+func Open(dir string, o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Label == "" {
+		o.Label = "worker"
+	}
+	if !utf8.ValidString(o.Label) || strings.HasPrefix(o.Label, "__") {
+		return nil, fmt.Errorf("aggregate: open %s: %q is no label for the slot", dir, o.Label)
+	}
+	d, err := shmstore.OpenDir(dir, shmstore.DirOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("aggregate: %w", err)
+	}
+	s := &Store{dir: d, options: o, log: o.Logger.With("store", d.Path())}
+	s.plan = plan{
+		files:    map[string]*file{},
+		families: map[string]*family{},
+		stock:    stock{errors: map[string]int{}, conflicts: map[string]int{}},
+	}
+	return s, nil
+}
+
+// Dir returns the absolute path of the store's directory.
+func (s *Store) Dir() string { return s.dir.Path() }
+
+// errClosed is what every method of a closed Store returns.
+var errClosed = errors.New("aggregate: the store is closed")
+
+// Close lets go of the store's files. Calls that come later return an error. A second Close does nothing.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var errs []error
+	for _, f := range s.files {
+		if f.reader != nil {
+			errs = append(errs, f.reader.Close())
+		}
+	}
+	s.plan = plan{}
+	return errors.Join(append(errs, s.dir.Close())...)
+}
+
+// Gather returns the merged families, sorted as client_golang's registry sorts them, with the store's own. The error is
+// nil unless the Store was closed: what cannot be read is left out and counted. The caller may change the families and
+// their metrics, but neither labels nor buckets' bounds in place, which other results share.
+func (s *Store) Gather() ([]*dto.MetricFamily, error) {
+	return s.gather(nil)
+}
+
+// WriteText writes the families of these names, or all, in Prometheus's text format 0.0.4. Names that nobody has are
+// passed over. The error is the writer's, or that the Store was closed.
+func (s *Store) WriteText(w io.Writer, names ...string) error {
+	families, err := s.gather(names)
+	if err != nil {
+		return err
+	}
+	for _, mf := range families {
+		if _, err := expfmt.MetricFamilyToText(w, mf); err != nil {
+			return fmt.Errorf("aggregate: write text: %w", err)
+		}
+	}
+	return nil
+}
+
+// gather returns the families of these names, or all.
+func (s *Store) gather(names []string) (families []*dto.MetricFamily, err error) {
+	if err := s.fresh(); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	wanted := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
+	for _, f := range s.exposed {
+		if wanted(f.name) {
+			families = append(families, f.output())
+		}
+	}
+	for _, mf := range s.stock.families() {
+		if wanted(mf.GetName()) {
+			families = append(families, mf)
+		}
+	}
+	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return families, nil
+}
+
+// fresh makes sure that a pass has run which began after the call. Calls that wait for one that is running share the
+// next.
+func (s *Store) fresh() error {
+	want := s.begun.Load() + 1
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	if s.begun.Load() < want {
+		s.begun.Add(1)
+		s.pass()
+	}
+	return nil
+}
