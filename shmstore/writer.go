@@ -270,6 +270,11 @@ func (w *Writer) append(length int64) (int64, error) {
 		size := min(align(w.space.reserved/8, pageSize), maxSegment)
 		size = max(size, firstSegment, length+jumpSize)
 		offset, err := w.space.take(size)
+		if errors.Is(err, ErrFull) {
+			// What is left may still do for this one.
+			size = length + jumpSize
+			offset, err = w.space.take(size)
+		}
 		if err != nil {
 			return 0, err
 		}
