@@ -112,9 +112,13 @@ func (s *Store) release(f *file) {
 	f.decls, f.planned, f.layout = nil, 0, 0
 }
 
-// leaveOut takes a file that cannot be read out of the sums.
+// leaveOut takes a file that cannot be read out of the sums. The next pass tries it again from its beginning.
 func (s *Store) leaveOut(f *file, err error) {
 	s.release(f)
+	if f.reader != nil {
+		f.reader.Close()
+		f.reader = nil
+	}
 	s.complain(f, err)
 }
 

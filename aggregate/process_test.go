@@ -427,3 +427,6 @@ func (l *logLines) about(words string) (lines []string) {
 	}
 	return lines
 }
+
+// fileName is a name that a process's file could have.
+func fileName(n int) string { return fmt.Sprintf("%d-%016x.shm", n, n) }

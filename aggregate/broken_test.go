@@ -1,0 +1,249 @@
+package aggregate
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Open(filepath.Join(dir, "missing"), Options{})
+	require.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "missing")
+
+	_, err = Open(dir, Options{})
+	assert.ErrorContains(t, err, "no store")
+
+	store := newDir(t)
+	link := filepath.Join(dir, "link")
+	require.NoError(t, os.Symlink(store, link))
+	_, err = Open(link, Options{})
+	require.ErrorIs(t, err, shmstore.ErrUnsafeDir)
+
+	require.NoError(t, os.Chmod(store, 0o770))
+	_, err = Open(store, Options{})
+	require.ErrorIs(t, err, shmstore.ErrUnsafeDir)
+	require.NoError(t, os.Chmod(store, 0o700))
+
+	for _, label := range []string{"__name__", "\xff"} {
+		_, err = Open(store, Options{Label: label})
+		assert.ErrorContains(t, err, "no label for the slot")
+	}
+}
+
+func TestClosedStore(t *testing.T) {
+	dir := newDir(t)
+	startLocal(t, dir, 0).do(step{Do: "add", Family: counterFamily("c_total"), V: 1})
+	s, err := Open(dir, Options{})
+	require.NoError(t, err)
+	assert.Equal(t, dir, s.Dir())
+	text(t, s)
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	_, err = s.Gather()
+	require.ErrorIs(t, err, errClosed)
+	require.ErrorIs(t, s.WriteText(nil), errClosed)
+}
+
+var errorLine = regexp.MustCompile(`reason="(\w+)"} (\d+)`)
+
+// errorCounts returns the reasons that were counted.
+func errorCounts(t testing.TB, s *Store) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for _, m := range errorLine.FindAllStringSubmatch(text(t, s, "onescrape_store_errors_total"), -1) {
+		if n, _ := strconv.Atoi(m[2]); n > 0 {
+			counts[m[1]] = n
+		}
+	}
+	return counts
+}
+
+// place puts content into a store under a name that a process could have.
+func place(t testing.TB, dir, name string, content []byte) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+}
+
+func TestBrokenFilesAreLeftOut(t *testing.T) {
+	dir := newDir(t)
+	good := startLocal(t, dir, 0)
+	def := counterFamily("c_total")
+	good.do(step{Do: "add", Family: def, V: 5})
+	whole, err := os.ReadFile(filepath.Join(dir, good.w.Name()))
+	require.NoError(t, err)
+
+	place(t, dir, fileName(1), nil)
+	place(t, dir, fileName(2), []byte("garbage"))
+	place(t, dir, fileName(3), whole[:100])
+	place(t, dir, fileName(4), whole) // a copy: its name is not that of its header
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, fileName(5)), 0o600))
+	require.NoError(t, os.Symlink("/dev/zero", filepath.Join(dir, fileName(6))))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, fileName(7)), 0o700))
+	other := append([]byte(nil), whole...)
+	binary.NativeEndian.PutUint32(other[8:], 77)
+	place(t, dir, fileName(8), other)
+
+	log := &logLines{}
+	s := openStore(t, dir, Options{Logger: log.logger()})
+	want := map[string]int{"corrupt": 3, "foreign": 4, "version": 1}
+	for range 3 {
+		assert.Equal(t, "c_total 5\n", text(t, s))
+		assert.Equal(t, want, errorCounts(t, s), "once, not at every scrape")
+	}
+	assert.Len(t, log.about("cannot be read"), 8)
+	assert.Equal(t, "onescrape_store_files{state=\"dead\"} 0\nonescrape_store_files{state=\"live\"} 1\n",
+		text(t, s, "onescrape_store_files"))
+
+	// One that is removed and comes again is another one.
+	require.NoError(t, os.Remove(filepath.Join(dir, fileName(2))))
+	assert.Equal(t, want, errorCounts(t, s))
+	place(t, dir, fileName(2), []byte("garbage"))
+	want["corrupt"]++
+	assert.Equal(t, want, errorCounts(t, s))
+}
+
+func TestFileThatBreaksWhileItIsRead(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	def := counterFamily("c_total", "l")
+	good, bad := startLocal(t, dir, 0), startChild(t, dir, 1)
+	good.do(step{Do: "add", Family: def, Values: []string{"x"}, V: 5})
+	bad.do(step{Do: "add", Family: def, Values: []string{"x"}, V: 3}, step{Do: "add", Family: def, Values: []string{"y"}, V: 1},
+		step{Do: "add", Family: counterFamily("only_total"), V: 1}, ready)
+	bad.killSeen(dir)
+	assert.Equal(t, "c_total{l=\"x\"} 8\nc_total{l=\"y\"} 1\nonly_total 1\n", text(t, s))
+	path := filepath.Join(dir, bad.name)
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, 4096))
+	for range 3 {
+		assert.Equal(t, "c_total{l=\"x\"} 5\n", text(t, s))
+		assert.Equal(t, map[string]int{"corrupt": 1}, errorCounts(t, s))
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(whole, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	assert.Equal(t, "c_total{l=\"x\"} 8\nc_total{l=\"y\"} 1\nonly_total 1\n", text(t, s), "it is whole again")
+}
+
+func TestCellsThatCannotBe(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	good, bad := startLocal(t, dir, 0), startLocal(t, dir, 1)
+	word := func(def shmstore.Family, i int, v uint64) step {
+		return step{Do: "word", Family: def, Word: i, V: math.Float64frombits(v)}
+	}
+	for i, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1} {
+		def := counterFamily("c" + strconv.Itoa(i))
+		good.do(step{Do: "add", Family: def, V: 1.5})
+		bad.do(step{Do: "add", Family: def, V: 2}, step{Do: "word", Family: def, Word: shmstore.CounterFloat, V: v})
+	}
+	integer, histogram, summary := counterFamily("i"), histogramFamily("h", []float64{1}), summaryFamily("s")
+	good.do(step{Do: "add", Family: integer, V: 1}, step{Do: "observe", Family: histogram, V: 0}, step{Do: "observe", Family: summary, V: 1})
+	bad.do(step{Do: "add", Family: integer, V: .5}, word(integer, shmstore.CounterInteger, 1<<63),
+		step{Do: "observe", Family: histogram, V: 7}, word(histogram, shmstore.HistogramBuckets, 1<<63),
+		step{Do: "observe", Family: summary, V: 1}, word(summary, shmstore.SummaryCount, math.MaxUint64))
+	for range 3 {
+		assert.Equal(t, "c0 3.5\nc1 3.5\nc2 3.5\nc3 3.5\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 7\nh_count 2\ni 1.5\n"+
+			"s_sum 2\ns_count 1\n", text(t, s))
+		assert.Equal(t, map[string]int{"value": 1}, errorCounts(t, s))
+	}
+	// Sums of buckets that can just be stop at the largest number.
+	for _, p := range []*local{good, bad, startLocal(t, dir, 2)} {
+		p.do(word(histogram, shmstore.HistogramBuckets, 1<<63-1), word(histogram, shmstore.HistogramBuckets+1, 1<<63-1))
+	}
+	h := gatherAll(t, s)["h"].Metric[0].Histogram
+	assert.Equal(t, uint64(math.MaxUint64), h.GetSampleCount())
+	assert.Equal(t, uint64(math.MaxUint64), h.Bucket[0].GetCumulativeCount())
+}
+
+func TestOwnFamilies(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	a, b := startLocal(t, dir, 0), startChild(t, dir, 1)
+	a.do(step{Do: "add", Family: counterFamily("c_total"), V: 1})
+	a.w.SetOverflow(7)
+	b.do(step{Do: "add", Family: counterFamily("c_total"), V: 1}, step{Do: "add", Family: counterFamily("d_total"), V: 1})
+	b.killSeen(dir)
+	assert.Equal(t, "onescrape_store_files{state=\"dead\"} 1\nonescrape_store_files{state=\"live\"} 1\n"+
+		"onescrape_store_overflow_series 7\nonescrape_store_series 3\n",
+		text(t, s, "onescrape_store_files", "onescrape_store_overflow_series", "onescrape_store_series"))
+	bytes := gatherAll(t, s)["onescrape_store_bytes"].Metric[0].Gauge.GetValue()
+	var want float64
+	for _, name := range []string{a.w.Name(), b.name} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		want += float64(info.Size())
+	}
+	assert.Equal(t, want, bytes)
+}
+
+// Whatever becomes of one file, a scrape succeeds, can be encoded, and holds the others' values.
+func TestBitFlips(t *testing.T) {
+	dir := newDir(t)
+	good, bad := startLocal(t, dir, 0), startChild(t, dir, 1)
+	defs := []shmstore.Family{
+		counterFamily("c_total", "l"), gaugeFamily("g", shmstore.All, "l"), gaugeFamily("m", shmstore.MostRecent, "l"),
+		histogramFamily("h", []float64{1, 2}, "l"), summaryFamily("s", "l"),
+	}
+	for i, def := range defs {
+		do := []string{"add", "set", "set", "observe", "observe"}[i]
+		for _, l := range []string{"x", "y", "z"} {
+			bad.do(step{Do: do, Family: def, Values: []string{l}, V: 1.5})
+		}
+	}
+	good.do(step{Do: "add", Family: counterFamily("good_total"), V: 5})
+	bad.do(step{Do: "delete", Family: defs[0], Values: []string{"z"}}, ready)
+	bad.killSeen(dir)
+	kept := openStore(t, dir, Options{})
+	want := users(t, kept)
+	path := filepath.Join(dir, bad.name)
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	r := rand.New(rand.NewPCG(9, 10))
+	rounds := 1500
+	if testing.Short() {
+		rounds = 200
+	}
+	for range rounds {
+		broken := append([]byte(nil), whole...)
+		for range 1 + r.IntN(4) {
+			i := r.IntN(len(broken))
+			for broken[i] == 0 && r.IntN(20) > 0 {
+				i = r.IntN(len(broken))
+			}
+			broken[i] ^= 1 << r.IntN(8)
+		}
+		if r.IntN(10) == 0 {
+			broken = broken[:r.IntN(len(broken))]
+		}
+		require.NoError(t, f.Truncate(int64(len(broken))))
+		_, err = f.WriteAt(broken, 0)
+		require.NoError(t, err)
+		for _, s := range []*Store{kept, openStore(t, dir, Options{})} {
+			require.Equal(t, "good_total 5\n", text(t, s, "good_total"))
+			users(t, s)
+		}
+		_, err = f.WriteAt(whole, 0)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, want, users(t, kept))
+}
