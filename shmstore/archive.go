@@ -16,7 +16,7 @@ import (
 type Archive struct {
 	Generation uint64 // from 1
 	ThisBoot   bool   // written since the kernel started, so its times of Monotonic compare
-	WrittenAt  uint64 // on Monotonic's clock
+	AgedAt     uint64 // when ages were last added to, on Monotonic's clock; 0: before this boot, or never
 	// Folded names files whose content the archive holds and which may still be in the directory, where they count no more.
 	Folded []string
 	// Taken says for living files, by nonce, up to which number of release their released series are in the archive.
@@ -37,7 +37,6 @@ type ArchivedSeries struct {
 	Values  []string
 	Created time.Time     // the oldest
 	Age     time.Duration // for how long no process was seen with the series
-	Touched uint64        // when one was, on Monotonic's clock; 0: before this boot
 	Words   []uint64      // what package aggregate makes of the cells; FORMAT.md has it
 }
 
@@ -197,12 +196,9 @@ func (d *Dir) tryArchive(name string) (*Archive, archiveHead, error) {
 
 // forgetTimes makes times of an earlier boot's clock the earliest of this one's.
 func (a *Archive) forgetTimes() {
-	a.WrittenAt = 0
+	a.AgedAt = 0
 	for i := range a.Families {
 		a.Families[i].ReadyAt = 0
-		for j := range a.Families[i].Series {
-			a.Families[i].Series[j].Touched = 0
-		}
 	}
 }
 
@@ -215,7 +211,7 @@ const (
 )
 
 func appendArchive(b []byte, a *Archive) []byte {
-	b = appendUint64(b, a.WrittenAt)
+	b = appendUint64(b, a.AgedAt)
 	for _, name := range a.Folded {
 		b = native.AppendUint16(b, arcTagFolded)
 		b = appendString(b, name)
@@ -255,7 +251,6 @@ func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
 		}
 		b = appendUint64(b, uint64(s.Created.UnixNano()))
 		b = appendUint64(b, uint64(s.Age))
-		b = appendUint64(b, s.Touched)
 		b = appendUint32(b, uint32(len(s.Words)))
 		for _, w := range s.Words {
 			b = appendUint64(b, w)
@@ -266,7 +261,7 @@ func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
 
 func decodeArchive(b []byte) (*Archive, error) {
 	d := decoder{b: b}
-	a := &Archive{WrittenAt: d.uint64(), Taken: map[uint64]uint64{}}
+	a := &Archive{AgedAt: d.uint64(), Taken: map[uint64]uint64{}}
 	for !d.bad {
 		switch tag := d.uint16(); tag {
 		case arcTagEnd:
@@ -309,7 +304,6 @@ func decodeArchivedFamily(d *decoder) (f ArchivedFamily, err error) {
 		}
 		s.Created = time.Unix(0, int64(d.uint64()))
 		s.Age = time.Duration(d.uint64())
-		s.Touched = d.uint64()
 		words := d.take(wordSize * uint64(d.uint32()))
 		if d.bad {
 			return f, corrupt("family %s ends early", f.Name)

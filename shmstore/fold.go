@@ -168,7 +168,6 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 	if last != nil {
 		next.Generation = last.Generation + 1
 	}
-	next.WrittenAt = Monotonic()
 	next.Folded = nil
 	for _, r := range dead {
 		next.Folded = append(next.Folded, r.info.Name)
