@@ -45,7 +45,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 
 func TestClosedStore(t *testing.T) {
 	dir := newDir(t)
-	startLocal(t, dir, 0).do(step{Do: "add", Family: counterFamily("c_total"), V: 1})
+	startLocal(t, dir, 0).do(action{Do: "add", Family: counterFamily("c_total"), V: 1})
 	s, err := Open(dir, Options{})
 	require.NoError(t, err)
 	assert.Equal(t, dir, s.Dir())
@@ -81,7 +81,7 @@ func TestBrokenFilesAreLeftOut(t *testing.T) {
 	dir := newDir(t)
 	good := startLocal(t, dir, 0)
 	def := counterFamily("c_total")
-	good.do(step{Do: "add", Family: def, V: 5})
+	good.do(action{Do: "add", Family: def, V: 5})
 	whole, err := os.ReadFile(filepath.Join(dir, good.w.Name()))
 	require.NoError(t, err)
 
@@ -120,9 +120,9 @@ func TestFileThatBreaksWhileItIsRead(t *testing.T) {
 	s := openStore(t, dir, Options{})
 	def := counterFamily("c_total", "l")
 	good, bad := startLocal(t, dir, 0), startChild(t, dir, 1)
-	good.do(step{Do: "add", Family: def, Values: []string{"x"}, V: 5})
-	bad.do(step{Do: "add", Family: def, Values: []string{"x"}, V: 3}, step{Do: "add", Family: def, Values: []string{"y"}, V: 1},
-		step{Do: "add", Family: counterFamily("only_total"), V: 1}, ready)
+	good.do(action{Do: "add", Family: def, Values: []string{"x"}, V: 5})
+	bad.do(action{Do: "add", Family: def, Values: []string{"x"}, V: 3}, action{Do: "add", Family: def, Values: []string{"y"}, V: 1},
+		action{Do: "add", Family: counterFamily("only_total"), V: 1}, ready)
 	bad.killSeen(dir)
 	assert.Equal(t, "c_total{l=\"x\"} 8\nc_total{l=\"y\"} 1\nonly_total 1\n", text(t, s))
 	path := filepath.Join(dir, bad.name)
@@ -145,19 +145,19 @@ func TestCellsThatCannotBe(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	good, bad := startLocal(t, dir, 0), startLocal(t, dir, 1)
-	word := func(def shmstore.Family, i int, v uint64) step {
-		return step{Do: "word", Family: def, Word: i, V: math.Float64frombits(v)}
+	word := func(def shmstore.Family, i int, v uint64) action {
+		return action{Do: "word", Family: def, Word: i, V: math.Float64frombits(v)}
 	}
 	for i, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1} {
 		def := counterFamily("c" + strconv.Itoa(i))
-		good.do(step{Do: "add", Family: def, V: 1.5})
-		bad.do(step{Do: "add", Family: def, V: 2}, step{Do: "word", Family: def, Word: shmstore.CounterFloat, V: v})
+		good.do(action{Do: "add", Family: def, V: 1.5})
+		bad.do(action{Do: "add", Family: def, V: 2}, action{Do: "word", Family: def, Word: shmstore.CounterFloat, V: v})
 	}
 	integer, histogram, summary := counterFamily("i"), histogramFamily("h", []float64{1}), summaryFamily("s")
-	good.do(step{Do: "add", Family: integer, V: 1}, step{Do: "observe", Family: histogram, V: 0}, step{Do: "observe", Family: summary, V: 1})
-	bad.do(step{Do: "add", Family: integer, V: .5}, word(integer, shmstore.CounterInteger, 1<<63),
-		step{Do: "observe", Family: histogram, V: 7}, word(histogram, shmstore.HistogramBuckets, 1<<63),
-		step{Do: "observe", Family: summary, V: 1}, word(summary, shmstore.SummaryCount, math.MaxUint64))
+	good.do(action{Do: "add", Family: integer, V: 1}, action{Do: "observe", Family: histogram, V: 0}, action{Do: "observe", Family: summary, V: 1})
+	bad.do(action{Do: "add", Family: integer, V: .5}, word(integer, shmstore.CounterInteger, 1<<63),
+		action{Do: "observe", Family: histogram, V: 7}, word(histogram, shmstore.HistogramBuckets, 1<<63),
+		action{Do: "observe", Family: summary, V: 1}, word(summary, shmstore.SummaryCount, math.MaxUint64))
 	for range 3 {
 		assert.Equal(t, "c0 3.5\nc1 3.5\nc2 3.5\nc3 3.5\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 7\nh_count 2\ni 1.5\n"+
 			"s_sum 2\ns_count 1\n", text(t, s))
@@ -176,9 +176,9 @@ func TestOwnFamilies(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	a, b := startLocal(t, dir, 0), startChild(t, dir, 1)
-	a.do(step{Do: "add", Family: counterFamily("c_total"), V: 1})
+	a.do(action{Do: "add", Family: counterFamily("c_total"), V: 1})
 	a.w.SetOverflow(7)
-	b.do(step{Do: "add", Family: counterFamily("c_total"), V: 1}, step{Do: "add", Family: counterFamily("d_total"), V: 1})
+	b.do(action{Do: "add", Family: counterFamily("c_total"), V: 1}, action{Do: "add", Family: counterFamily("d_total"), V: 1})
 	b.killSeen(dir)
 	assert.Equal(t, "onescrape_store_files{state=\"dead\"} 1\nonescrape_store_files{state=\"live\"} 1\n"+
 		"onescrape_store_overflow_series 7\nonescrape_store_series 3\n",
@@ -204,11 +204,11 @@ func TestBitFlips(t *testing.T) {
 	for i, def := range defs {
 		do := []string{"add", "set", "set", "observe", "observe"}[i]
 		for _, l := range []string{"x", "y", "z"} {
-			bad.do(step{Do: do, Family: def, Values: []string{l}, V: 1.5})
+			bad.do(action{Do: do, Family: def, Values: []string{l}, V: 1.5})
 		}
 	}
-	good.do(step{Do: "add", Family: counterFamily("good_total"), V: 5})
-	bad.do(step{Do: "delete", Family: defs[0], Values: []string{"z"}}, ready)
+	good.do(action{Do: "add", Family: counterFamily("good_total"), V: 5})
+	bad.do(action{Do: "delete", Family: defs[0], Values: []string{"z"}}, ready)
 	bad.killSeen(dir)
 	kept := openStore(t, dir, Options{})
 	want := users(t, kept)

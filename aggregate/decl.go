@@ -45,11 +45,10 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 		return
 	}
 	d.series += fingerprint(i, s)
-	f := d.family
-	if s.Hidden && f.rule.Mode != 0 && f.rule.Mode.Base() != shmstore.All {
+	if s.Hidden && d.family.rule.Mode != 0 {
 		return
 	}
-	e := entry{series: int32(i), cell: int32(s.Cell), row: f.take(d, s)}
+	e := entry{series: int32(i), cell: int32(s.Cell), row: d.family.take(d, s)}
 	if s.Hidden {
 		d.hidden = append(d.hidden, e)
 	} else {
@@ -116,7 +115,9 @@ func fingerprint(i int, s *shmstore.SeriesInfo) uint64 {
 }
 
 // silent tells whether nothing of the declaration counts at the moment.
-func (d *decl) silent() bool { return d.lost || d.family.rule.Mode.Live() && !d.of.alive }
+func (d *decl) silent() bool {
+	return d.lost || d.family.rule.Mode.Live() && !d.of.alive || d.family.speakers != nil && d.family.speakers[d.of.info.Slot] != d.of
+}
 
 // Cells are read in two steps, because what was read counts only after the reader has said that it held still: load
 // copies the cells of the series, those of hidden ones first, and merge adds the copies to the family's rows.
@@ -264,27 +265,20 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 	f := d.family
 	mode := f.rule.Mode.Base()
 	timed := d.def.Words() == shmstore.TimedWords
-	for i, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
-			v, set := shmstore.GaugeValue(buf[0])
-			at := d.of.since
-			if timed {
-				at = d.of.when(buf[1])
-				buf = buf[1:]
-			}
+	for _, e := range d.shown {
+		v, set := shmstore.GaugeValue(buf[0])
+		at := d.of.since
+		if timed {
+			at = d.of.when(buf[1])
 			buf = buf[1:]
-			if i == 0 {
-				// Only the newest member of the slot decides, and members come in the order of their rank.
-				f.presence[e.row] = 0
-				continue
-			}
-			f.presence[e.row] |= liveShown
-			g := &f.gauges[e.row]
-			if mode == shmstore.All {
-				g.value = v
-			} else if set {
-				g.add(mode, v, d.of.info.ThisBoot, at)
-			}
+		}
+		buf = buf[1:]
+		f.presence[e.row] |= liveShown
+		g := &f.gauges[e.row]
+		if mode == shmstore.All {
+			g.value = v
+		} else if set {
+			g.add(mode, v, d.of.info.ThisBoot, at)
 		}
 	}
 	return buf

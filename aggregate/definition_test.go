@@ -24,13 +24,13 @@ func TestNewestReadyDefinitionRules(t *testing.T) {
 		return f.GetHelp() + " " + f.GetUnit() + " " + fmt.Sprint(f.Metric[0].Counter.GetValue())
 	}
 	first, second, third := startLocal(t, dir, 0), startLocal(t, dir, 1), startLocal(t, dir, 2)
-	first.do(step{Do: "add", Family: def("first"), V: 1})
+	first.do(action{Do: "add", Family: def("first"), V: 1})
 	assert.Equal(t, "first firsts 1", rule())
-	second.do(step{Do: "add", Family: def("second"), V: 1})
+	second.do(action{Do: "add", Family: def("second"), V: 1})
 	assert.Equal(t, "second seconds 2", rule(), "none is ready: the newest")
 	first.do(ready)
 	assert.Equal(t, "first firsts 2", rule(), "one that is ready before one that is not")
-	third.do(step{Do: "add", Family: def("third"), V: 1}, ready)
+	third.do(action{Do: "add", Family: def("third"), V: 1}, ready)
 	assert.Equal(t, "third thirds 3", rule())
 	second.do(ready)
 	assert.Equal(t, "second seconds 3", rule())
@@ -43,7 +43,7 @@ func TestHistogramIsCarriedOver(t *testing.T) {
 	older, newer := startLocal(t, dir, 0), startLocal(t, dir, 1)
 	observe := func(p *local, bounds ...float64) {
 		for _, v := range []float64{.1, .6, 1, 1.5, 7, 100} {
-			p.do(step{Do: "observe", Family: histogramFamily("h", bounds), V: v})
+			p.do(action{Do: "observe", Family: histogramFamily("h", bounds), V: v})
 		}
 	}
 	observe(older, .5, 1, 5)
@@ -66,7 +66,7 @@ h_sum 220.4
 h_count 12
 `, text(t, s))
 	again := startLocal(t, dir, 2)
-	again.do(step{Do: "make", Family: histogramFamily("h", []float64{.5, 1, 5})}, ready)
+	again.do(action{Do: "make", Family: histogramFamily("h", []float64{.5, 1, 5})}, ready)
 	assert.Equal(t, `h_bucket{le="0.5"} 1
 h_bucket{le="1"} 6
 h_bucket{le="5"} 8
@@ -99,8 +99,8 @@ func TestOtherTypeIsLeftOut(t *testing.T) {
 	log := &logLines{}
 	s := openStore(t, dir, Options{Logger: log.logger()})
 	older, newer := startLocal(t, dir, 0), startLocal(t, dir, 1)
-	older.do(step{Do: "add", Family: counterFamily("x"), V: 5}, ready)
-	newer.do(step{Do: "set", Family: gaugeFamily("x", shmstore.Sum), V: 7}, step{Do: "add", Family: counterFamily("y_total"), V: 1})
+	older.do(action{Do: "add", Family: counterFamily("x"), V: 5}, ready)
+	newer.do(action{Do: "set", Family: gaugeFamily("x", shmstore.Sum), V: 7}, action{Do: "add", Family: counterFamily("y_total"), V: 1})
 	assert.Equal(t, "x 5\ny_total 1\n", text(t, s))
 	for range 3 {
 		assert.Equal(t, "onescrape_merge_conflicts_total{family=\"x\"} 1\n", text(t, s, "onescrape_merge_conflicts_total"))
@@ -108,8 +108,8 @@ func TestOtherTypeIsLeftOut(t *testing.T) {
 	newer.do(ready)
 	assert.Equal(t, "x 7\ny_total 1\n", text(t, s))
 	assert.Equal(t, "onescrape_merge_conflicts_total{family=\"x\"} 2\n", text(t, s, "onescrape_merge_conflicts_total"))
-	older.do(step{Do: "add", Family: counterFamily("x"), V: 1})
-	startLocal(t, dir, 2).do(step{Do: "add", Family: counterFamily("x"), V: 1}, ready)
+	older.do(action{Do: "add", Family: counterFamily("x"), V: 1})
+	startLocal(t, dir, 2).do(action{Do: "add", Family: counterFamily("x"), V: 1}, ready)
 	assert.Equal(t, "x 7\ny_total 1\n", text(t, s), "it is there again after a rollback")
 	assert.Len(t, log.about("another definition rules"), 3)
 }
@@ -132,11 +132,11 @@ func TestOtherModeIsMerged(t *testing.T) {
 		p := startLocal(t, dir, i)
 		switch i {
 		case 0:
-			p.do(step{Do: "set", Family: gaugeFamily("g", m.mode), V: 3})
+			p.do(action{Do: "set", Family: gaugeFamily("g", m.mode), V: 3})
 		case 2:
-			p.do(step{Do: "set", Family: gaugeFamily("g", m.mode), V: 4})
+			p.do(action{Do: "set", Family: gaugeFamily("g", m.mode), V: 4})
 		default:
-			p.do(step{Do: "make", Family: gaugeFamily("g", m.mode)})
+			p.do(action{Do: "make", Family: gaugeFamily("g", m.mode)})
 		}
 		p.do(ready)
 		want := m.want
@@ -151,12 +151,12 @@ func TestOtherLabels(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	startLocal(t, dir, 0).do(
-		step{Do: "add", Family: counterFamily("c_total", "a"), Values: []string{"x"}, V: 1},
-		step{Do: "add", Family: counterFamily("c_total", "a"), Values: []string{"y"}, V: 2})
+		action{Do: "add", Family: counterFamily("c_total", "a"), Values: []string{"x"}, V: 1},
+		action{Do: "add", Family: counterFamily("c_total", "a"), Values: []string{"y"}, V: 2})
 	assert.Equal(t, "c_total{a=\"x\"} 1\nc_total{a=\"y\"} 2\n", text(t, s))
 	startLocal(t, dir, 1).do(
-		step{Do: "add", Family: counterFamily("c_total", "a", "b"), Values: []string{"x", "z"}, V: 4},
-		step{Do: "add", Family: counterFamily("c_total", "a", "b"), Values: []string{"x", ""}, V: 8})
+		action{Do: "add", Family: counterFamily("c_total", "a", "b"), Values: []string{"x", "z"}, V: 4},
+		action{Do: "add", Family: counterFamily("c_total", "a", "b"), Values: []string{"x", ""}, V: 8})
 	// To Prometheus an empty label is none, so {a="x",b=""} is the same series as {a="x"}.
 	want := "c_total{a=\"y\"} 2\nc_total{a=\"x\",b=\"\"} 9\nc_total{a=\"x\",b=\"z\"} 4\n"
 	assert.Equal(t, want, text(t, s))
@@ -168,16 +168,16 @@ func TestNamesThatCollide(t *testing.T) {
 	s := openStore(t, dir, Options{})
 	older, newer := startLocal(t, dir, 0), startLocal(t, dir, 1)
 	older.do(
-		step{Do: "add", Family: counterFamily("a_count"), V: 1},
-		step{Do: "add", Family: counterFamily("b_bucket"), V: 2},
-		step{Do: "add", Family: counterFamily("s_bucket"), V: 3},
-		step{Do: "observe", Family: summaryFamily("q"), V: 1},
-		step{Do: "add", Family: counterFamily("onescrape_store_bytes"), V: 4}, ready)
+		action{Do: "add", Family: counterFamily("a_count"), V: 1},
+		action{Do: "add", Family: counterFamily("b_bucket"), V: 2},
+		action{Do: "add", Family: counterFamily("s_bucket"), V: 3},
+		action{Do: "observe", Family: summaryFamily("q"), V: 1},
+		action{Do: "add", Family: counterFamily("onescrape_store_bytes"), V: 4}, ready)
 	newer.do(
-		step{Do: "observe", Family: histogramFamily("a", nil), V: 1},
-		step{Do: "observe", Family: histogramFamily("b", nil), V: 1},
-		step{Do: "observe", Family: summaryFamily("s"), V: 1},
-		step{Do: "add", Family: counterFamily("q_sum"), V: 5})
+		action{Do: "observe", Family: histogramFamily("a", nil), V: 1},
+		action{Do: "observe", Family: histogramFamily("b", nil), V: 1},
+		action{Do: "observe", Family: summaryFamily("s"), V: 1},
+		action{Do: "add", Family: counterFamily("q_sum"), V: 5})
 	assert.Equal(t, "a_count 1\nb_bucket 2\nq_sum 1\nq_count 1\ns_sum 1\ns_count 1\ns_bucket 3\n", text(t, s))
 	newer.do(ready)
 	assert.Equal(t, "a_bucket{le=\"+Inf\"} 1\na_sum 1\na_count 1\nb_bucket{le=\"+Inf\"} 1\nb_sum 1\nb_count 1\n"+
@@ -194,17 +194,17 @@ func TestDefinitionsThatCannotBe(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	p := startLocal(t, dir, 0)
-	p.do(step{Do: "add", Family: counterFamily("ok_total", "l"), Values: []string{"fine"}, V: 1})
+	p.do(action{Do: "add", Family: counterFamily("ok_total", "l"), Values: []string{"fine"}, V: 1})
 	errors := func() string { return text(t, s, "onescrape_store_errors_total") }
 	none := errors()
 	for _, reason := range reasons {
 		assert.Contains(t, none, fmt.Sprintf("{reason=%q} 0\n", reason))
 	}
 	p.do(
-		step{Do: "add", Family: counterFamily("c", "__name__"), Values: []string{"d"}, V: 1},
-		step{Do: "observe", Family: histogramFamily("e", nil, "le"), Values: []string{"1"}, V: 1},
-		step{Do: "observe", Family: summaryFamily("f", "quantile"), Values: []string{"1"}, V: 1},
-		step{Do: "add", Family: counterFamily("last_total", "quantile"), Values: []string{"fine"}, V: 1})
+		action{Do: "add", Family: counterFamily("c", "__name__"), Values: []string{"d"}, V: 1},
+		action{Do: "observe", Family: histogramFamily("e", nil, "le"), Values: []string{"1"}, V: 1},
+		action{Do: "observe", Family: summaryFamily("f", "quantile"), Values: []string{"1"}, V: 1},
+		action{Do: "add", Family: counterFamily("last_total", "quantile"), Values: []string{"fine"}, V: 1})
 	for range 3 {
 		assert.Equal(t, "last_total{quantile=\"fine\"} 1\nok_total{l=\"fine\"} 1\n", text(t, s))
 		users(t, s)
@@ -214,8 +214,8 @@ func TestDefinitionsThatCannotBe(t *testing.T) {
 
 func TestDeleting(t *testing.T) {
 	def := counterFamily("c_total", "l")
-	add := func(v float64) step { return step{Do: "add", Family: def, Values: []string{"x"}, V: v} }
-	del := step{Do: "delete", Family: def, Values: []string{"x"}}
+	add := func(v float64) action { return action{Do: "add", Family: def, Values: []string{"x"}, V: v} }
+	del := action{Do: "delete", Family: def, Values: []string{"x"}}
 	t.Run("as long as one living process shows it", func(t *testing.T) {
 		dir := newDir(t)
 		s := openStore(t, dir, Options{})
@@ -244,7 +244,7 @@ func TestDeleting(t *testing.T) {
 		assert.Equal(t, "c_total{l=\"x\"} 3\n", text(t, s))
 		a.killSeen(dir)
 		assert.Equal(t, "c_total{l=\"x\"} 3\n", text(t, s), "who showed it died with it")
-		startLocal(t, dir, 2).do(step{Do: "add", Family: counterFamily("other_total"), V: 1})
+		startLocal(t, dir, 2).do(action{Do: "add", Family: counterFamily("other_total"), V: 1})
 		assert.Equal(t, "c_total{l=\"x\"} 3\nother_total 1\n", text(t, s), "processes that do not have it do not decide")
 	})
 	t.Run("all had deleted it", func(t *testing.T) {
@@ -261,14 +261,14 @@ func TestDeleting(t *testing.T) {
 		s := openStore(t, dir, Options{})
 		a, b := startLocal(t, dir, 0), startLocal(t, dir, 1)
 		g := gaugeFamily("g", shmstore.Sum)
-		a.do(step{Do: "set", Family: g, V: 1})
-		b.do(step{Do: "set", Family: g, V: 2})
-		a.do(step{Do: "delete", Family: g})
+		a.do(action{Do: "set", Family: g, V: 1})
+		b.do(action{Do: "set", Family: g, V: 2})
+		a.do(action{Do: "delete", Family: g})
 		assert.Equal(t, "g 2\n", text(t, s), "its part goes at once")
-		a.do(step{Do: "release"}, step{Do: "set", Family: g, V: 8})
+		a.do(action{Do: "release"}, action{Do: "set", Family: g, V: 8})
 		assert.Equal(t, "g 10\n", text(t, s))
-		a.do(step{Do: "delete", Family: g})
-		b.do(step{Do: "delete", Family: g})
+		a.do(action{Do: "delete", Family: g})
+		b.do(action{Do: "delete", Family: g})
 		assert.Empty(t, text(t, s))
 	})
 	t.Run("cells that become another series'", func(t *testing.T) {
@@ -276,11 +276,11 @@ func TestDeleting(t *testing.T) {
 		s := openStore(t, dir, Options{})
 		p := startLocal(t, dir, 0)
 		for i := range 50 {
-			g := step{Do: "set", Family: gaugeFamily("g", shmstore.Sum, "n"), Values: []string{fmt.Sprint(i)}, V: float64(i)}
+			g := action{Do: "set", Family: gaugeFamily("g", shmstore.Sum, "n"), Values: []string{fmt.Sprint(i)}, V: float64(i)}
 			p.do(g)
 			assert.Equal(t, fmt.Sprintf("g{n=\"%d\"} %d\n", i, i), text(t, s))
 			g.Do = "delete"
-			p.do(g, step{Do: "release"})
+			p.do(g, action{Do: "release"})
 		}
 		require.Less(t, len(slices.Concat(s.families["g"].rows)), 3, "rows are used again")
 	})

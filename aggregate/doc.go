@@ -13,8 +13,9 @@
 // where nobody set it. NaN takes no part in min and max either, as in PromQL, unless there is nothing else.
 //
 // Gauges of the modes all and liveall have one series for each slot, with the slot's number in the label worker
-// ("none" for processes without a slot); of several files of one slot the newest that said READY counts. Where the
-// metric has a label of that name itself, ours is onescrape_worker.
+// ("none" for processes without a slot); of several processes of one slot that have the metric, the newest that said
+// READY counts, the newest of all where none did. Where the metric has a label of that name itself, ours is
+// onescrape_worker.
 //
 // Where processes define one family differently, the definition of the one that said READY last rules: for help, unit,
 // type, mode and bucket bounds. A histogram with other bounds is carried over: each bucket's count goes to the smallest

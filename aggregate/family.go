@@ -24,6 +24,7 @@ type family struct {
 	dirty    bool            // decls, or their members' ranks, changed since it was chosen
 	conflict map[string]bool // keys of the definitions that are left out
 	hushed   bool            // left out, because another family's samples would have its name
+	speakers map[int]*member // in the modes all and liveall, whose gauges each slot shows; else nil
 
 	index map[string]int32 // rows by identity
 	rows  []row
@@ -94,6 +95,24 @@ func (f *family) choose() (losers []*decl) {
 	}
 	f.conflict = conflict
 	return losers
+}
+
+// elect decides, in the modes all and liveall, whose gauges each slot shows: those of the highest rank that has the
+// family, whether it has the same series or not, so that what it deleted does not come back from its predecessor.
+func (f *family) elect() {
+	f.speakers = nil
+	if f.rule.Mode.Base() != shmstore.All {
+		return
+	}
+	f.speakers = map[int]*member{}
+	for _, d := range f.decls {
+		if d.lost || f.rule.Mode.Live() && !d.of.alive {
+			continue
+		}
+		if best := f.speakers[d.of.info.Slot]; best == nil || d.of.compare(best) > 0 {
+			f.speakers[d.of.info.Slot] = d.of
+		}
+	}
 }
 
 // reset drops all rows.

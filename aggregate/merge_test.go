@@ -72,21 +72,21 @@ func TestMergeIsOneRegistry(t *testing.T) {
 			switch r.IntN(5) {
 			case 0:
 				counters.WithLabelValues(values...).Add(v)
-				p.do(step{Do: "add", Family: counterDef, Values: values, V: v})
+				p.do(action{Do: "add", Family: counterDef, Values: values, V: v})
 			case 1:
 				histograms.WithLabelValues(values...).Observe(signed)
-				p.do(step{Do: "observe", Family: histogramDef, Values: values, V: signed})
+				p.do(action{Do: "observe", Family: histogramDef, Values: values, V: signed})
 			case 2:
 				summaries.WithLabelValues(values...).Observe(signed)
-				p.do(step{Do: "observe", Family: summaryDef, Values: values, V: signed})
+				p.do(action{Do: "observe", Family: summaryDef, Values: values, V: signed})
 			case 3:
 				key := fmt.Sprint(n, strings.Join(values, "\xff"))
 				gauges.WithLabelValues(values...).Add(signed - held[key])
 				held[key] = signed
-				p.do(step{Do: "set", Family: gaugeDef, Values: values, V: signed})
+				p.do(action{Do: "set", Family: gaugeDef, Values: values, V: signed})
 			case 4:
 				untyped.WithLabelValues().Inc()
-				p.do(step{Do: "add", Family: plainDef, V: 1})
+				p.do(action{Do: "add", Family: plainDef, V: 1})
 			}
 		}
 		require.Equal(t, users(t, registry), users(t, s), "round %d", round)
@@ -109,15 +109,15 @@ func TestCounterIsExact(t *testing.T) {
 	s := openStore(t, dir, Options{})
 	def := counterFamily("c_total")
 	a, b, c := startLocal(t, dir, 0), startLocal(t, dir, 1), startLocal(t, dir, 2)
-	a.do(step{Do: "make", Family: def})
+	a.do(action{Do: "make", Family: def})
 	assert.Equal(t, "c_total 0\n", text(t, s))
-	a.do(step{Do: "add", Family: def, V: .1}, step{Do: "add", Family: def, V: 3})
-	b.do(step{Do: "add", Family: def, V: .2})
-	c.do(step{Do: "add", Family: def, V: .3})
+	a.do(action{Do: "add", Family: def, V: .1}, action{Do: "add", Family: def, V: 3})
+	b.do(action{Do: "add", Family: def, V: .2})
+	c.do(action{Do: "add", Family: def, V: .3})
 	assert.Equal(t, "c_total 3.6\n", text(t, s))
 	// Whole numbers near 2^63 in each: no overflow, and not rounded before the fractions are in.
 	for _, p := range []*local{a, b, c} {
-		p.do(step{Do: "word", Family: def, Word: shmstore.CounterInteger, V: math.Float64frombits(1<<63 - 1)})
+		p.do(action{Do: "word", Family: def, Word: shmstore.CounterInteger, V: math.Float64frombits(1<<63 - 1)})
 	}
 	assert.Equal(t, "c_total 2.7670116110564327e+19\n", text(t, s))
 }
@@ -177,7 +177,7 @@ func TestGaugeModes(t *testing.T) {
 					for _, typ := range []shmstore.Type{shmstore.GaugeType, shmstore.UntypedType} {
 						def := gaugeFamily(fmt.Sprintf("g_%s_%s", mode, typ), mode)
 						def.Type = typ
-						d.do(step{Do: do, Family: def, V: v, At: at})
+						d.do(action{Do: do, Family: def, V: v, At: at})
 					}
 				}
 			}
@@ -205,7 +205,7 @@ func TestLiveGaugeGoesWithTheLastProcess(t *testing.T) {
 	s := openStore(t, dir, Options{})
 	c := startChild(t, dir, 0)
 	for _, mode := range []shmstore.GaugeMode{shmstore.LiveSum, shmstore.LiveAll, shmstore.LiveMostRecent, shmstore.Sum} {
-		c.do(step{Do: "set", Family: gaugeFamily(mode.String(), mode), V: 1})
+		c.do(action{Do: "set", Family: gaugeFamily(mode.String(), mode), V: 1})
 	}
 	assert.Equal(t, "liveall{worker=\"0\"} 1\nlivemostrecent 1\nlivesum 1\nsum 1\n", text(t, s))
 	c.killSeen(dir)
@@ -214,8 +214,8 @@ func TestLiveGaugeGoesWithTheLastProcess(t *testing.T) {
 
 func TestGaugesOfEachSlot(t *testing.T) {
 	all, live := gaugeFamily("all", shmstore.All, "z"), gaugeFamily("live", shmstore.LiveAll)
-	set := func(v float64) []step {
-		return []step{{Do: "set", Family: all, Values: []string{"x"}, V: v}, {Do: "set", Family: live, V: v}}
+	set := func(v float64) []action {
+		return []action{{Do: "set", Family: all, Values: []string{"x"}, V: v}, {Do: "set", Family: live, V: v}}
 	}
 	t.Run("newest that is ready", func(t *testing.T) {
 		dir := newDir(t)
@@ -242,9 +242,9 @@ func TestGaugesOfEachSlot(t *testing.T) {
 		older, newer := startLocal(t, dir, 0), startLocal(t, dir, 0)
 		older.do(set(1)...)
 		newer.do(set(2)...)
-		newer.do(step{Do: "delete", Family: live})
+		newer.do(action{Do: "delete", Family: live})
 		assert.Equal(t, "all{worker=\"0\",z=\"x\"} 2\n", text(t, s))
-		newer.do(step{Do: "set", Family: live, V: 5})
+		newer.do(action{Do: "set", Family: live, V: 5})
 		assert.Equal(t, "all{worker=\"0\",z=\"x\"} 2\nlive{worker=\"0\"} 5\n", text(t, s))
 	})
 	t.Run("no slot", func(t *testing.T) {
@@ -257,15 +257,15 @@ func TestGaugesOfEachSlot(t *testing.T) {
 	t.Run("the label's name is taken", func(t *testing.T) {
 		dir := newDir(t)
 		p := startLocal(t, dir, 7)
-		p.do(step{Do: "set", Family: gaugeFamily("g", shmstore.All, "a", "worker"), Values: []string{"1", "joe"}, V: 1},
-			step{Do: "set", Family: gaugeFamily("h", shmstore.All, "onescrape_worker", "worker"), Values: []string{"1", "joe"}, V: 1})
+		p.do(action{Do: "set", Family: gaugeFamily("g", shmstore.All, "a", "worker"), Values: []string{"1", "joe"}, V: 1},
+			action{Do: "set", Family: gaugeFamily("h", shmstore.All, "onescrape_worker", "worker"), Values: []string{"1", "joe"}, V: 1})
 		assert.Equal(t, "g{a=\"1\",onescrape_worker=\"7\",worker=\"joe\"} 1\n"+
 			"h{onescrape_onescrape_worker=\"7\",onescrape_worker=\"1\",worker=\"joe\"} 1\n", text(t, openStore(t, dir, Options{})))
 		assert.Equal(t, "g{a=\"1\",slot=\"7\",worker=\"joe\"} 1\n", text(t, openStore(t, dir, Options{Label: "slot"}), "g"))
 	})
 	t.Run("never set", func(t *testing.T) {
 		dir := newDir(t)
-		startLocal(t, dir, 0).do(step{Do: "make", Family: live})
+		startLocal(t, dir, 0).do(action{Do: "make", Family: live})
 		assert.Equal(t, "live{worker=\"0\"} 0\n", text(t, openStore(t, dir, Options{})))
 	})
 }
@@ -276,11 +276,11 @@ func TestCreatedIsTheOldest(t *testing.T) {
 	defs := []shmstore.Family{counterFamily("a_total"), histogramFamily("b", []float64{1}), summaryFamily("c")}
 	older, newer := startLocal(t, dir, 0), startLocal(t, dir, 1)
 	for _, def := range defs {
-		newer.do(step{Do: "make", Family: def})
+		newer.do(action{Do: "make", Family: def})
 	}
 	before := gatherAll(t, s)
 	for _, def := range defs {
-		older.do(step{Do: "make", Family: def})
+		older.do(action{Do: "make", Family: def})
 	}
 	want := map[string]int64{}
 	for _, def := range defs {

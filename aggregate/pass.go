@@ -26,9 +26,10 @@ func (s *Store) pass() {
 			members = append(members, f)
 		}
 	}
-	// In the order of rank, because of the gauges of one slot the last counts, and of those set at one time.
+	// In the order of rank, because of several gauges that were set at one time the last counts.
 	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
 	for _, f := range s.families {
+		f.elect()
 		f.begin()
 	}
 	for _, f := range members {
@@ -291,6 +292,7 @@ func (s *Store) replan(f *file) error {
 	for _, d := range f.decls {
 		if d.family != nil && d.family.rule.Type == 0 {
 			d.family.choose()
+			d.family.elect()
 		}
 	}
 	f.plan()

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// step is one thing that a process does with its file.
-type step struct {
+// action is one thing that a process does with its file.
+type action struct {
 	Do     string // add, set, observe, make, delete, release, word, ready, spin
 	Family shmstore.Family
 	Values []string
@@ -50,7 +50,7 @@ type step struct {
 	At     uint64
 }
 
-// process applies steps to a file.
+// process applies actions to a file.
 type process struct {
 	w      *shmstore.Writer
 	series map[string]*shmstore.Series
@@ -66,7 +66,7 @@ func newProcess(dir string, slot int) (*process, error) {
 	return &process{w: w, series: map[string]*shmstore.Series{}}, err
 }
 
-func (p *process) get(s step) (*shmstore.Series, error) {
+func (p *process) get(s action) (*shmstore.Series, error) {
 	key := s.Family.Key() + "\xff" + strings.Join(s.Values, "\xff")
 	if have := p.series[key]; have != nil {
 		return have, nil
@@ -91,7 +91,7 @@ func addFloat(cell *uint64, v float64) {
 	}
 }
 
-func (p *process) apply(s step) error {
+func (p *process) apply(s action) error {
 	if s.Do == "ready" {
 		p.w.SetReady()
 		return nil
@@ -153,7 +153,7 @@ func (p *process) apply(s step) error {
 	return nil
 }
 
-// serveChild is a process that applies the steps that come on its standard input, and says so.
+// serveChild is a process that applies the actions that come on its standard input, and says so.
 func serveChild(dir string) error {
 	slot := 0
 	fmt.Sscan(os.Getenv(childVariable+"_SLOT"), &slot)
@@ -166,7 +166,7 @@ func serveChild(dir string) error {
 		return err
 	}
 	for {
-		var s step
+		var s action
 		if err := in.Decode(&s); err != nil {
 			return nil
 		}
@@ -174,7 +174,7 @@ func serveChild(dir string) error {
 			// Until it is killed; nobody waits for it.
 			go func() {
 				for {
-					if err := p.apply(step{Do: "add", Family: s.Family, Values: s.Values, V: 1}); err != nil {
+					if err := p.apply(action{Do: "add", Family: s.Family, Values: s.Values, V: 1}); err != nil {
 						return
 					}
 				}
@@ -214,9 +214,9 @@ func startChild(t testing.TB, dir string, slot int) *child {
 	return c
 }
 
-func (c *child) do(steps ...step) {
+func (c *child) do(actions ...action) {
 	c.t.Helper()
-	for _, s := range steps {
+	for _, s := range actions {
 		require.NoError(c.t, c.in.Encode(s))
 		var done string
 		require.NoError(c.t, c.out.Decode(&done))
@@ -271,16 +271,16 @@ func startLocal(t testing.TB, dir string, slot int) *local {
 	return &local{t, p}
 }
 
-func (l *local) do(steps ...step) {
+func (l *local) do(actions ...action) {
 	l.t.Helper()
-	for _, s := range steps {
+	for _, s := range actions {
 		require.NoError(l.t, l.apply(s))
 	}
 }
 
-type doer interface{ do(...step) }
+type doer interface{ do(...action) }
 
-var ready = step{Do: "ready"}
+var ready = action{Do: "ready"}
 
 func openStore(t testing.TB, dir string, o Options) *Store {
 	t.Helper()
