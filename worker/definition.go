@@ -1,0 +1,148 @@
+package worker
+
+import (
+	"maps"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// definition is one metric, or one vector of them, as its constructor was called: a name with one set of constant
+// labels. Definitions of one name share a family.
+type definition struct {
+	registry  *registry
+	desc      *prometheus.Desc
+	family    shmstore.Family
+	names     []string // of the variable labels, in the order in which they were declared
+	place     []int    // where each of them comes in family.Labels
+	constant  []string // values in the order of family.Labels, "" for the variable ones
+	newSeries func(*definition) *series
+
+	table atomic.Pointer[table] // stored with the registry's lock held
+
+	// Protected by the registry's lock.
+	client *prometheus.MetricVec // made by the first call of metricVec
+	writer *shmstore.Writer      // that id belongs to
+	id     uint32
+}
+
+func newDefinition(
+	r *registry, f shmstore.Family, names []string, constant prometheus.Labels, newSeries func(*definition) *series,
+) *definition {
+	names = slices.Clone(names)
+	f.Labels = slices.Sorted(maps.Keys(constant))
+	f.Labels = append(f.Labels, names...)
+	slices.Sort(f.Labels)
+	d := &definition{
+		registry: r,
+		desc: prometheus.V2.NewDesc(
+			f.Name, f.Help, prometheus.UnconstrainedLabels(names), constant, prometheus.WithUnit(f.Unit)),
+		family:    f,
+		names:     names,
+		place:     make([]int, len(names)),
+		constant:  make([]string, len(f.Labels)),
+		newSeries: newSeries,
+	}
+	for i, l := range f.Labels {
+		d.constant[i] = constant[l]
+	}
+	for i, l := range names {
+		d.place[i], _ = slices.BinarySearch(f.Labels, l)
+	}
+	d.table.Store(newTable(2))
+	return d
+}
+
+// Describe implements prometheus.Collector.
+func (d *definition) Describe(ch chan<- *prometheus.Desc) { ch <- d.desc }
+
+// Collect implements prometheus.Collector. It holds no lock while it sends.
+func (d *definition) Collect(ch chan<- prometheus.Metric) {
+	for s := range d.table.Load().all() {
+		ch <- s.metric
+	}
+}
+
+// create returns the series of these values, which are valid and may be kept, and makes it when there is none.
+func (d *definition) create(values []string) *series {
+	d.registry.mu.Lock()
+	defer d.registry.mu.Unlock()
+	hash := hashValues(values)
+	if s := d.table.Load().find(hash, values); s != nil {
+		return s
+	}
+	s := d.newSeries(d)
+	s.def, s.values, s.hash, s.created = d, values, hash, time.Now()
+	cells := d.registry.allot(s)
+	s.cells.Store(&cells[0])
+	d.table.Store(d.table.Load().insert(s))
+	return s
+}
+
+// released is a deleted series whose cells nobody can write to any more.
+type released struct {
+	writer *shmstore.Writer
+	series *shmstore.Series
+}
+
+// remove deletes s, which may be nil; false when it was not there any more. From then on a look-up of its values makes
+// another series; who still holds the handle goes on writing to the old one's cells, and only when the last such handle
+// is gone they may be used again.
+func (d *definition) remove(s *series) bool {
+	if s == nil {
+		return false
+	}
+	r := d.registry
+	r.mu.Lock()
+	client := d.client
+	found := d.table.Load().remove(s)
+	if found {
+		r.drop(s)
+		if s.stored != nil {
+			runtime.AddCleanup(s, func(x released) { x.writer.Released(x.series) }, released{r.writer, s.stored})
+		}
+	}
+	r.mu.Unlock()
+	// client_golang's view has a lock of its own, under which it asks for series: ours must be free.
+	if found && client != nil {
+		client.DeleteLabelValues(s.values...)
+	}
+	return found
+}
+
+// metricVec returns client_golang's vector over the same series.
+func (d *definition) metricVec() *prometheus.MetricVec {
+	d.registry.mu.Lock()
+	defer d.registry.mu.Unlock()
+	if d.client == nil {
+		all := vec{def: d}
+		d.client = prometheus.NewMetricVec(d.desc, func(lvs ...string) prometheus.Metric {
+			return must(all.get(lvs)).metric
+		})
+	}
+	return d.client
+}
+
+// labelValues returns the series' values in the order of family.Labels.
+func (s *series) labelValues() []string {
+	values := slices.Clone(s.def.constant)
+	for i, v := range s.values {
+		values[s.def.place[i]] = v
+	}
+	return values
+}
+
+// labels returns the series' labels in ascending order of their names.
+func (s *series) labels() []*dto.LabelPair { return prometheus.MakeLabelPairs(s.def.desc, s.values) }
+
+// hasLabel tells whether a metric has a label of that name.
+func hasLabel(name string, variable []string, constant prometheus.Labels) bool {
+	_, ok := constant[name]
+	return ok || slices.Contains(variable, name)
+}

@@ -1,0 +1,191 @@
+package worker
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sort"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+var (
+	_ prometheus.Histogram        = (*Histogram)(nil)
+	_ prometheus.ExemplarObserver = (*Histogram)(nil)
+	_ prometheus.ObserverVec      = (*HistogramVec)(nil)
+)
+
+const bucketLabel = "le"
+
+var errBucketLabel = fmt.Errorf("%q is not allowed as label name in histograms", bucketLabel)
+
+// Histogram counts observations in buckets: a prometheus.Histogram and prometheus.ExemplarObserver. All methods are
+// safe for concurrent use. The zero value is not usable, NewHistogram and HistogramVec make one.
+type Histogram struct {
+	series
+	bounds []float64 // of the definition
+}
+
+// NewHistogram returns the histogram that opts describe, with classic buckets: opts.Buckets, which may have no NaN, or
+// prometheus.DefBuckets. It panics and returns the same histogram again as NewCounter does; other buckets under one
+// name panic too, whatever the ConstLabels.
+//
+// The native options are accepted and have no effect yet: a histogram with a NativeHistogramBucketFactor above 1 and no
+// Buckets keeps the count and the sum of its observations.
+func NewHistogram(opts prometheus.HistogramOpts) *Histogram { return process.newHistogram(opts) }
+
+func (r *registry) newHistogram(opts prometheus.HistogramOpts) *Histogram {
+	return r.defineHistogram(opts, nil).scalar().metric.(*Histogram)
+}
+
+func (r *registry) defineHistogram(opts prometheus.HistogramOpts, labelNames []string) *vec {
+	if hasLabel(bucketLabel, labelNames, opts.ConstLabels) {
+		panic(errBucketLabel)
+	}
+	return r.define(shmstore.Family{
+		Name:   prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name),
+		Help:   opts.Help,
+		Unit:   opts.Unit,
+		Type:   shmstore.HistogramType,
+		Bounds: bucketBounds(opts),
+	}, labelNames, opts.ConstLabels, func(d *definition) *series {
+		h := &Histogram{bounds: d.family.Bounds}
+		h.metric = h
+		return &h.series
+	})
+}
+
+// bucketBounds returns the upper bounds of the classic buckets, without +Inf.
+func bucketBounds(opts prometheus.HistogramOpts) []float64 {
+	bounds := slices.Clone(opts.Buckets)
+	if len(bounds) == 0 && opts.NativeHistogramBucketFactor <= 1 {
+		bounds = slices.Clone(prometheus.DefBuckets)
+	}
+	for i, b := range bounds {
+		if math.IsNaN(b) {
+			panic(fmt.Errorf("histogram buckets must not be NaN: %v", bounds))
+		}
+		if i > 0 && bounds[i-1] >= b {
+			panic(fmt.Errorf("histogram buckets must be in increasing order: %f >= %f", bounds[i-1], b))
+		}
+	}
+	if n := len(bounds); n > 0 && math.IsInf(bounds[n-1], 1) {
+		bounds = bounds[:n-1]
+	}
+	return bounds
+}
+
+// Observe counts v in its bucket, NaN in the one up to +Inf, and adds it to the sum, which a NaN makes NaN for good.
+func (h *Histogram) Observe(v float64) {
+	h.observe(h.cells.Load(), shmstore.HistogramBuckets+h.bucket(v), shmstore.HistogramSum, v)
+	runtime.KeepAlive(h)
+}
+
+// bucket returns the index of the first bound that is not less than v, and the number of bounds where there is none.
+func (h *Histogram) bucket(v float64) int {
+	if len(h.bounds) > 32 {
+		return sort.Search(len(h.bounds), func(i int) bool { return v <= h.bounds[i] })
+	}
+	// Counting them all needs no branch that depends on v, which costs more than the comparisons when it is guessed
+	// wrong.
+	n := 0
+	for _, b := range h.bounds {
+		if !(v <= b) {
+			n++
+		}
+	}
+	return n
+}
+
+// ObserveWithExemplar is Observe, with an exemplar that is checked as client_golang checks it: it panics when a label
+// is not valid or when they have more than 128 runes together. A nil exemplar is none. The exemplar is not kept yet.
+func (h *Histogram) ObserveWithExemplar(v float64, exemplar prometheus.Labels) {
+	h.Observe(v)
+	checkExemplar(exemplar)
+}
+
+// Write writes what this process observed. It implements prometheus.Metric.
+func (h *Histogram) Write(m *dto.Metric) error {
+	h.def.registry.mu.RLock()
+	defer h.def.registry.mu.RUnlock()
+	p := h.cells.Load()
+	out := &dto.Histogram{
+		SampleSum:        new(math.Float64frombits(atomic.LoadUint64(word(p, shmstore.HistogramSum)))),
+		Bucket:           make([]*dto.Bucket, len(h.bounds)),
+		CreatedTimestamp: timestamppb.New(h.created),
+	}
+	var count uint64
+	for i, b := range h.bounds {
+		count += atomic.LoadUint64(word(p, shmstore.HistogramBuckets+i))
+		out.Bucket[i] = &dto.Bucket{UpperBound: new(b), CumulativeCount: new(count)}
+	}
+	out.SampleCount = new(count + atomic.LoadUint64(word(p, shmstore.HistogramBuckets+len(h.bounds))))
+	m.Label = h.labels()
+	m.Histogram = out
+	runtime.KeepAlive(h)
+	return nil
+}
+
+// HistogramVec is the histograms of one definition that differ in their label values: a prometheus.ObserverVec, whose
+// observers are all *Histogram. All methods are safe for concurrent use.
+type HistogramVec struct {
+	vec
+}
+
+// NewHistogramVec returns the histograms that opts describe, partitioned by labelNames. It panics as NewHistogram does.
+// The same definition again gives the same histograms; the names must then come in the same order.
+func NewHistogramVec(opts prometheus.HistogramOpts, labelNames []string) *HistogramVec {
+	return process.newHistogramVec(opts, labelNames)
+}
+
+func (r *registry) newHistogramVec(opts prometheus.HistogramOpts, labelNames []string) *HistogramVec {
+	return &HistogramVec{*r.defineHistogram(opts, labelNames)}
+}
+
+// WithLabelValues returns the histogram of these label values, in the order of the label names, and makes it when there
+// is none. It panics where GetMetricWithLabelValues returns an error. Where the histogram exists it neither allocates
+// nor locks.
+func (v *HistogramVec) WithLabelValues(lvs ...string) prometheus.Observer {
+	s := v.find(lvs)
+	if s == nil {
+		s = must(v.create(lvs))
+	}
+	return s.metric.(*Histogram)
+}
+
+// GetMetricWithLabelValues is WithLabelValues with an error for a wrong number of values or one that is not valid
+// UTF-8.
+func (v *HistogramVec) GetMetricWithLabelValues(lvs ...string) (prometheus.Observer, error) {
+	return handle[prometheus.Observer](v.get(lvs))
+}
+
+// With is WithLabelValues by label names. It panics where GetMetricWith returns an error.
+func (v *HistogramVec) With(labels prometheus.Labels) prometheus.Observer {
+	return must(v.getWith(labels)).metric.(*Histogram)
+}
+
+// GetMetricWith is With with an error for labels that are not just the vector's, or a value that is not valid UTF-8.
+func (v *HistogramVec) GetMetricWith(labels prometheus.Labels) (prometheus.Observer, error) {
+	return handle[prometheus.Observer](v.getWith(labels))
+}
+
+// CurryWith returns a *HistogramVec over the same histograms with some labels set for good. The error tells of a label
+// that is not the vector's, or curried before.
+func (v *HistogramVec) CurryWith(labels prometheus.Labels) (prometheus.ObserverVec, error) {
+	c, err := v.curryWith(labels)
+	if err != nil {
+		return nil, err
+	}
+	return &HistogramVec{c}, nil
+}
+
+// MustCurryWith is CurryWith that panics where that returns an error.
+func (v *HistogramVec) MustCurryWith(labels prometheus.Labels) prometheus.ObserverVec {
+	return must(v.CurryWith(labels))
+}

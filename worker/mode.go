@@ -1,0 +1,24 @@
+package worker
+
+import "github.com/onescrape/onescrape/shmstore"
+
+// GaugeMode says how the values that several workers gave one gauge become one. It is shmstore's, under the name that
+// programs use.
+type GaugeMode = shmstore.GaugeMode
+
+// The modes of a gauge. Those with Live forget a worker when it dies, the others keep its last value. Add and Sub make
+// sense with Sum and LiveSum alone; the others are for Set.
+const (
+	All            = shmstore.All            // one series a worker, with its slot as the label "worker"
+	LiveAll        = shmstore.LiveAll        // as All, of the live ones
+	Sum            = shmstore.Sum            // the sum
+	LiveSum        = shmstore.LiveSum        // the sum over the live ones: requests in flight, open connections
+	Min            = shmstore.Min            // the smallest
+	LiveMin        = shmstore.LiveMin        // the smallest of the live ones
+	Max            = shmstore.Max            // the largest: a version, a high-water mark
+	LiveMax        = shmstore.LiveMax        // the largest of the live ones
+	Avg            = shmstore.Avg            // the mean
+	LiveAvg        = shmstore.LiveAvg        // the mean over the live ones
+	MostRecent     = shmstore.MostRecent     // the one that was set last: a time of the last success
+	LiveMostRecent = shmstore.LiveMostRecent // the one that was set last by a live one
+)

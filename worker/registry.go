@@ -1,0 +1,103 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// process is what the package's functions work on: the metrics of this process.
+var process = newRegistry(fromEnvironment)
+
+// registry is a set of metrics and the place where their values are. There is one in a process, but for tests.
+type registry struct {
+	mu       sync.RWMutex           // taken for whatever is rare: to define, make, delete, move and read
+	local    *prometheus.Registry   // every definition; it has the rules, and gathers when there is no store
+	families map[string]*definition // the first definition of each name
+	all      []*definition
+	lines    map[string]bool // what was logged
+	log      *slog.Logger
+	binding
+}
+
+// newRegistry returns a registry without metrics that looks for a store, when first needed, by look.
+func newRegistry(look func() (dir string, slot int, err error)) *registry {
+	return &registry{
+		local:    prometheus.NewRegistry(),
+		families: make(map[string]*definition),
+		lines:    make(map[string]bool),
+		log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		binding:  binding{look: look},
+	}
+}
+
+// define returns the vector of a definition, which it registers unless it is. It panics with client_golang's errors.
+func (r *registry) define(
+	f shmstore.Family, names []string, constant prometheus.Labels, newSeries func(*definition) *series,
+) *vec {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bindOnce()
+	d := newDefinition(r, f, names, constant, newSeries)
+	if err := r.local.Register(d); err != nil {
+		var again prometheus.AlreadyRegisteredError
+		if !errors.As(err, &again) {
+			panic(err)
+		}
+		first := again.ExistingCollector.(*definition)
+		if err := first.conflict(d); err != nil {
+			panic(err)
+		}
+		return &vec{def: first}
+	}
+	if first := r.families[f.Name]; first == nil {
+		r.families[f.Name] = d
+	} else if err := first.conflict(d); err != nil {
+		r.local.Unregister(d)
+		panic(err)
+	}
+	r.all = append(r.all, d)
+	return &vec{def: d}
+}
+
+// conflict tells why d and e cannot have the same name, in addition to what client_golang's registry finds.
+func (d *definition) conflict(e *definition) error {
+	const had = "a previously registered descriptor with the same fully-qualified name as %s has "
+	switch a, b := d.family, e.family; {
+	case a.Type != b.Type:
+		return fmt.Errorf(had+"the type %s, not %s", e.desc, a.Type, b.Type)
+	case a.Mode != b.Mode:
+		return fmt.Errorf(had+"the gauge mode %s, not %s", e.desc, a.Mode, b.Mode)
+	case !slices.Equal(a.Bounds, b.Bounds):
+		return fmt.Errorf(had+"the buckets %v, not %v", e.desc, a.Bounds, b.Bounds)
+	case d.desc.String() == e.desc.String():
+		return nil
+	case !slices.Equal(d.names, e.names):
+		return fmt.Errorf(had+"its variable labels in the order %q, not %q", e.desc, d.names, e.names)
+	}
+	return nil
+}
+
+// refuse says once that a counter was given a value that it cannot hold.
+func (r *registry) refuse(d *definition, v float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.once("refused "+d.family.Name, func() {
+		r.log.Warn("a counter takes finite values only, this one was not added", "metric", d.family.Name, "value", v)
+	})
+}
+
+// once calls log the first time that it is called for key. The caller holds the lock.
+func (r *registry) once(key string, log func()) {
+	if !r.lines[key] {
+		r.lines[key] = true
+		log()
+	}
+}
