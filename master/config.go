@@ -1,0 +1,177 @@
+package master
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// Config says what a master supervises and how. The zero value of each field has a meaning, said beside it; where zero
+// means a default, a negative duration means none.
+type Config struct {
+	// Service names the default store. "": the program's name.
+	Service string
+	// Workers is how many workers there are. 0: GOMAXPROCS, which knows a container's CPU limit. Negative is an error.
+	Workers int
+	// Listen are the addresses that the workers share: host:port, unix:PATH, or either after name=, by which a worker
+	// finds it (worker.Worker.Listener, LISTEN_FDNAMES). Empty: the sockets that systemd passes to the master.
+	Listen []string
+	// MetricsListen is the host:port of the endpoint. "": 127.0.0.1:9464; "off": none.
+	MetricsListen string
+	// TelemetryPath is where the endpoint has the metrics. "": /metrics.
+	TelemetryPath string
+	// Store is the directory of the store. "": the environment's ONESCRAPE_DIR, else a directory for this user and
+	// Service in /dev/shm.
+	Store string
+	// Retention is how long the series of dead workers are kept when no live one touches them. 0: 24 h; negative: for
+	// ever.
+	Retention time.Duration
+	// GracefulTimeout is how long a worker may take to drain before it is killed. 0: 25 s, below Kubernetes' 30.
+	GracefulTimeout time.Duration
+	// Linger is how long a draining worker still answers on open connections, with Connection: close. 0: 1 s.
+	Linger time.Duration
+	// ReadyTimeout is how long a worker may take to say READY=1. 0: 30 s.
+	ReadyTimeout time.Duration
+	// ReadySettle is how long a successor must live after READY=1 before its predecessor is stopped. 0: 2 s for Command,
+	// because some servers say READY before they have loaded anything, and none for Run's function.
+	ReadySettle time.Duration
+	// ShutdownDelay is how long the workers go on serving after TERM while /-/ready already answers 503. 0: none.
+	ShutdownDelay time.Duration
+	// Watchdog is how long a worker may be silent (WATCHDOG=1) before it is killed and replaced. 0: for ever.
+	Watchdog time.Duration
+	// MaxAge is the age at which a worker is replaced. 0: none.
+	MaxAge time.Duration
+	// MaxRequests is the number of requests after which a worker that uses package worker asks for a successor. 0: none.
+	MaxRequests int64
+	// Jitter spreads MaxAge and MaxRequests by up to this share either way, so that workers are not replaced all at
+	// once. 0: 0.1; negative: none; at most 1.
+	Jitter float64
+	// StopSignal is what the workers understand as a graceful stop. nil: TERM.
+	StopSignal os.Signal
+	// Command makes the workers processes of this command, which is looked up as exec.LookPath does; Run's function must
+	// be nil then. Empty: the workers are this program.
+	Command []string
+	// Handler wraps the endpoint, for authentication for instance. nil: nothing.
+	Handler func(http.Handler) http.Handler
+	// Serve serves the endpoint on its listener until that is closed, then returns; the server's handler and hooks are
+	// set and it may be changed before it serves, to add TLS for instance. nil: http.Server.Serve. It can be called
+	// again, with another listener, when an upgrade failed or the address changed.
+	Serve func(net.Listener, *http.Server) error
+	// Logger takes the master's log. nil: slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	defaultMetrics  = "127.0.0.1:9464"
+	defaultGraceful = 25 * time.Second
+	defaultLinger   = time.Second
+	defaultReady    = 30 * time.Second
+	defaultSettle   = 2 * time.Second
+	defaultJitter   = 0.1
+	maxWorkers      = 1024
+)
+
+// complete returns c with its defaults in place, or what is wrong with it. function says that Run was given one.
+func (c Config) complete(function bool) (Config, error) {
+	switch {
+	case function && len(c.Command) > 0:
+		return c, errors.New("master: Config.Command and a function for Run exclude each other: give one of them")
+	case !function && len(c.Command) == 0:
+		return c, errors.New("master: nothing to run: give Run a function or Config.Command a command")
+	case len(c.Command) > 0 && c.Command[0] == "":
+		return c, errors.New("master: Config.Command has an empty name")
+	case c.Workers < 0:
+		return c, fmt.Errorf("master: Config.Workers is %d: give 1 or more, or 0 for one a CPU", c.Workers)
+	case c.Workers > maxWorkers:
+		return c, fmt.Errorf("master: Config.Workers is %d: at most %d", c.Workers, maxWorkers)
+	case c.MaxRequests < 0:
+		return c, fmt.Errorf("master: Config.MaxRequests is %d: give 0 for never", c.MaxRequests)
+	case c.Jitter > 1:
+		return c, fmt.Errorf("master: Config.Jitter is %v: it is a share of at most 1", c.Jitter)
+	}
+	if c.Service == "" {
+		name := program.path
+		if len(c.Command) > 0 {
+			name = c.Command[0]
+		}
+		c.Service = filepath.Base(name)
+	}
+	c.Workers = cmp.Or(c.Workers, runtime.GOMAXPROCS(0))
+	c.MetricsListen = cmp.Or(c.MetricsListen, defaultMetrics)
+	c.TelemetryPath = cmp.Or(c.TelemetryPath, "/metrics")
+	c.Store = cmp.Or(c.Store, os.Getenv("ONESCRAPE_DIR"))
+	settle := defaultSettle
+	if function {
+		settle = 0
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.GracefulTimeout, defaultGraceful}, {&c.Linger, defaultLinger}, {&c.ReadyTimeout, defaultReady},
+		{&c.ReadySettle, settle}, {&c.ShutdownDelay, 0}, {&c.Watchdog, 0}, {&c.MaxAge, 0},
+	} {
+		*d.field = max(0, cmp.Or(*d.field, d.value))
+	}
+	c.Jitter = max(0, cmp.Or(c.Jitter, defaultJitter))
+	if c.StopSignal == nil {
+		c.StopSignal = syscall.SIGTERM
+	}
+	if s, ok := c.StopSignal.(syscall.Signal); !ok || s <= 0 || s == syscall.SIGKILL || s == syscall.SIGSTOP {
+		return c, fmt.Errorf("master: Config.StopSignal is %v: no signal that a worker could act on", c.StopSignal)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, c.check()
+}
+
+// check validates what must be well-formed, without touching anything.
+func (c Config) check() error {
+	seen := make(map[string]bool)
+	for _, l := range c.Listen {
+		a, err := parseAddress(l)
+		if err != nil {
+			return err
+		}
+		if seen[a.spec()] {
+			return fmt.Errorf("master: listen address %s is given twice", l)
+		}
+		seen[a.spec()] = true
+	}
+	if c.MetricsListen != "off" {
+		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
+			return fmt.Errorf("master: metrics address %q: %w: give host:port, or off", c.MetricsListen, err)
+		}
+	}
+	if !strings.HasPrefix(c.TelemetryPath, "/") {
+		return fmt.Errorf("master: telemetry path %q must begin with a /", c.TelemetryPath)
+	}
+	switch c.TelemetryPath {
+	case "/", "/-/healthy", "/-/ready", "/api/v1/status":
+		return fmt.Errorf("master: telemetry path %s is taken by the endpoint itself: name another", c.TelemetryPath)
+	}
+	return nil
+}
+
+// storePath returns the directory of the store and what is to be said about it.
+func (c Config) storePath() (path, warning string) {
+	if c.Store != "" {
+		return c.Store, ""
+	}
+	return shmstore.DefaultPath(c.Service)
+}
+
+// stopSignal is StopSignal as a number; complete has checked that it is one.
+func (c Config) stopSignal() syscall.Signal { return c.StopSignal.(syscall.Signal) }

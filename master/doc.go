@@ -1,0 +1,36 @@
+// Package master supervises the worker processes of a prefork server: it owns the sockets, starts the workers, replaces
+// them without dropping a connection, and answers one scrape for all of them.
+//
+// A program calls Run, and is the master or one of its workers, as the environment says:
+//
+//	func main() {
+//		err := master.Run(master.Config{Listen: []string{":8080"}}, func(ctx context.Context, w *worker.Worker) error {
+//			return w.Serve(&http.Server{Handler: handler})
+//		})
+//		if err != nil {
+//			log.Fatal(err)
+//		}
+//	}
+//
+// What the master promises: a worker that dies leaves its accept queue to its successor; a rolling restart, an upgrade
+// and a change of the number of workers lose no connection; a release that fails to start does not replace one that
+// runs; whatever dies, the numbers that were counted stay.
+//
+// What it never does: it accepts no connection of the workers' addresses, joins no foreign group of sockets, and calls
+// neither shutdown(2) nor listen(fd, 0) on a socket that workers share.
+//
+// # Signals
+//
+//	HUP        rolling restart, with the binary that is on disk now
+//	USR2       upgrade in place: the master too
+//	TTIN TTOU  one worker more, one less
+//	USR1       passed on to the workers that are ready (log rotation)
+//	TERM       graceful stop; the second one stops at once
+//	INT QUIT   stop at once
+//
+// # Workers of other kinds
+//
+// With Config.Command a worker is any program that takes its sockets from LISTEN_FDS and says READY=1 on NOTIFY_SOCKET,
+// as systemd's services do. One that knows LISTEN_FDS but not NOTIFY_SOCKET is taken as ready when it has lived for
+// Config.ReadyTimeout, until the first READY=1 of that command is heard: from then on silence is a failure.
+package master

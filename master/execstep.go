@@ -1,0 +1,33 @@
+package master
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// execEnv is set only in the small step between the start of a worker's process and its command: LISTEN_PID must be the
+// worker's own pid, which nobody knows before the process is there. The step is this program, which sets it, clears the
+// signal mask that the process inherited, and executes the command in the same process.
+const execEnv = "ONESCRAPE_EXEC"
+
+func init() {
+	path, ok := os.LookupEnv(execEnv)
+	if !ok {
+		return
+	}
+	os.Unsetenv(execEnv)
+	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	clearSignalMask()
+	err := syscall.Exec(path, os.Args, os.Environ())
+	// ERRNO is sd_notify's word for why a service failed; the master says it in words.
+	if errno, ok := err.(syscall.Errno); ok {
+		if c, dialErr := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET")); dialErr == nil {
+			fmt.Fprintf(c, "ERRNO=%d\nX_ONESCRAPE_EXEC=%s", int(errno), path)
+			c.Close()
+		}
+	}
+	os.Exit(127)
+}

@@ -1,0 +1,164 @@
+package master
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT group
+// of the kernel; elsewhere, for unix sockets, for those of systemd and where the kernel refuses the steering program, one
+// socket is shared by all slots.
+//
+// The kernel numbers the sockets of its group in the order in which they began to listen, and when one is closed the last
+// one takes its number. sockets is that table: whoever opens or closes one does it here.
+type group struct {
+	address
+	bound   unix.Sockaddr // nil for inherited ones
+	text    string        // where it really is: port 0 replaced
+	shared  bool
+	why     string       // why it is shared
+	sockets []slotSocket // by the kernel's index; the shared one alone
+}
+
+type slotSocket struct {
+	slot int // -1: the shared one
+	fd   int
+}
+
+// openGroup takes possession of an address. EADDRINUSE means that another process listens there: the error wraps it.
+func openGroup(a address) (*group, error) {
+	g := &group{address: a}
+	if a.network == "unix" {
+		fd, err := openUnix(a.addr)
+		if err == nil {
+			err = g.share(fd, "unix sockets are shared by all workers")
+		}
+		return g, err
+	}
+	sa, err := resolve(a.addr)
+	if err != nil {
+		return nil, err
+	}
+	// Without SO_REUSEPORT, so that a foreign group on the address shows; kept only if the socket is to be shared.
+	fd, err := openTCP(sa, false)
+	if err != nil {
+		return nil, err
+	}
+	if g.bound, g.text, err = boundTo(fd); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if !steerable {
+		return g, g.share(fd, steeringMissing)
+	}
+	unix.Close(fd)
+	if err := g.add(0); err != nil {
+		return nil, err
+	}
+	if err := attach(g.sockets[0].fd, []int{0}); err != nil {
+		why := fmt.Sprintf("the kernel refuses the program: %v", err)
+		g.remove(0)
+		if fd, err = openTCP(g.bound, false); err != nil {
+			return nil, err
+		}
+		return g, g.share(fd, why)
+	}
+	return g, nil
+}
+
+// inheritedGroup is a socket that systemd passed to the master.
+func inheritedGroup(name string, fd int) (*group, error) {
+	if !stillListens(fd) {
+		return nil, fmt.Errorf("master: socket %d (%s) from systemd does not listen: only stream sockets with Accept=no "+
+			"can be shared", fd, name)
+	}
+	unix.CloseOnExec(fd)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	g := &group{address: address{name: name, network: "inherited", addr: fmt.Sprint(fd)}, shared: true,
+		why: "sockets from systemd are shared by all workers", sockets: []slotSocket{{-1, fd}}}
+	_, g.text, _ = boundTo(fd)
+	return g, nil
+}
+
+// share makes fd the one socket of the group.
+func (g *group) share(fd int, why string) error {
+	if err := unix.Listen(fd, backlog); err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("listen", err)
+	}
+	g.shared, g.why, g.sockets = true, why, []slotSocket{{-1, fd}}
+	if g.text == "" {
+		_, g.text, _ = boundTo(fd)
+	}
+	return nil
+}
+
+// add opens the socket of a slot, the last of the table.
+func (g *group) add(slot int) error {
+	if g.shared || g.index(slot) >= 0 {
+		return nil
+	}
+	fd, err := openTCP(g.bound, true)
+	if err == nil {
+		if err = os.NewSyscallError("listen", unix.Listen(fd, backlog)); err != nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("master: listen %s: %w", g.text, err)
+	}
+	g.sockets = append(g.sockets, slotSocket{slot, fd})
+	return nil
+}
+
+// remove closes the socket of a slot; the last of the table takes its place. What waits in its queue is reset.
+func (g *group) remove(slot int) {
+	if i := g.index(slot); i >= 0 && !g.shared {
+		unix.Close(g.sockets[i].fd)
+		g.sockets = withoutIndex(g.sockets, i)
+	}
+}
+
+// withoutIndex is the kernel's rule: the last one moves into the hole.
+func withoutIndex[T any](table []T, i int) []T {
+	last := len(table) - 1
+	table[i] = table[last]
+	return table[:last]
+}
+
+// index returns the kernel's index of a slot's socket, -1 when it has none.
+func (g *group) index(slot int) int {
+	for i, s := range g.sockets {
+		if g.shared || s.slot == slot {
+			return i
+		}
+	}
+	return -1
+}
+
+// fd returns the socket that the worker of a slot gets, -1 when there is none.
+func (g *group) fd(slot int) int {
+	if i := g.index(slot); i >= 0 {
+		return g.sockets[i].fd
+	}
+	return -1
+}
+
+// close closes the sockets, and removes the file of a unix socket.
+func (g *group) close() {
+	for _, s := range g.sockets {
+		unix.Close(s.fd)
+	}
+	g.sockets = nil
+	if g.network == "unix" && g.addr[0] != '@' {
+		os.Remove(g.addr)
+	}
+}
+
+// inUse tells whether an address could not be had because somebody else has it.
+func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }

@@ -1,0 +1,25 @@
+package master
+
+import (
+	"fmt"
+	"strings"
+)
+
+// holder is a process that has a socket on an address.
+type holder struct {
+	pid  int
+	name string
+	ours bool // it was started with this store: a worker of a master that has gone
+}
+
+// holderText names the holders for an error.
+func holderText(hs []holder) string {
+	if len(hs) == 0 {
+		return "another process"
+	}
+	var names []string
+	for _, h := range hs {
+		names = append(names, fmt.Sprintf("pid %d (%s)", h.pid, h.name))
+	}
+	return strings.Join(names, ", ")
+}

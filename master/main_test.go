@@ -1,0 +1,355 @@
+package master
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/worker"
+)
+
+// The tests start real masters with real workers: this test binary, called again. programEnv is the configuration of such
+// a program as JSON, behaviorEnv names a file that says what kind of release a worker is when it starts.
+const (
+	programEnv  = "ONESCRAPE_TEST_PROGRAM"
+	behaviorEnv = "ONESCRAPE_TEST_BEHAVIOR"
+)
+
+// answered counts in the store what the workers of the tests answered.
+var answered = worker.NewCounterVec(prometheus.CounterOpts{Name: "test_requests_total", Help: "Requests."}, []string{"path"})
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programEnv) != "" {
+		os.Exit(testProgram())
+	}
+	os.Exit(m.Run())
+}
+
+func testProgram() int {
+	var c struct {
+		Workers, MaxRequests                                                                int
+		Listen, Command                                                                     []string
+		MetricsListen, Store                                                                string
+		GracefulTimeout, Linger, ReadyTimeout, ReadySettle, ShutdownDelay, Watchdog, MaxAge time.Duration
+	}
+	if err := json.Unmarshal([]byte(os.Getenv(programEnv)), &c); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	if file := os.Getenv(programEnv + "_FILE"); file != "" {
+		if text, err := os.ReadFile(file); err == nil {
+			if err := json.Unmarshal(text, &c); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 2
+			}
+		}
+	}
+	cfg := Config{Workers: c.Workers, MaxRequests: int64(c.MaxRequests), Listen: c.Listen, Command: c.Command,
+		MetricsListen: c.MetricsListen, Store: c.Store, GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
+		ReadyTimeout: c.ReadyTimeout, ReadySettle: c.ReadySettle, ShutdownDelay: c.ShutdownDelay, Watchdog: c.Watchdog,
+		MaxAge: c.MaxAge, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	function := testWorker
+	if len(c.Command) > 0 {
+		function = nil
+		if c.Command[0] == "self" {
+			// A worker of another kind: it finds everything in the environment.
+			cfg.Command = []string{os.Args[0], "as-command"}
+		}
+	}
+	if len(os.Args) > 1 && os.Args[1] == "as-command" {
+		w, err := worker.FromEnvironment(context.Background())
+		if err == nil {
+			err = testWorker(w.Stopping(), w)
+		}
+		return exitStatus(err)
+	}
+	return exitStatus(Run(cfg, function))
+}
+
+func exitStatus(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
+	return 0
+}
+
+// testWorker is the release that behaviorEnv says.
+func testWorker(ctx context.Context, w *worker.Worker) error {
+	behavior, _ := os.ReadFile(os.Getenv(behaviorEnv))
+	release := strings.TrimSpace(string(behavior))
+	switch release {
+	case "exit":
+		fmt.Fprintln(os.Stderr, "this release is broken")
+		os.Exit(3)
+	case "silent":
+		select {}
+	case "die":
+		time.AfterFunc(500*time.Millisecond, func() { os.Exit(4) })
+	case "sick":
+		w.Healthy(func(context.Context) error { return fmt.Errorf("no database") })
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
+		answered.WithLabelValues("/").Inc()
+		fmt.Fprint(rw, os.Getpid())
+	})
+	mux.HandleFunc("/slow", func(rw http.ResponseWriter, r *http.Request) {
+		answered.WithLabelValues("/slow").Inc()
+		ms, _ := strconv.Atoi(r.FormValue("ms"))
+		select {
+		case <-time.After(time.Duration(ms) * time.Millisecond):
+			fmt.Fprint(rw, os.Getpid())
+		case <-r.Context().Done():
+			http.Error(rw, "given up", http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) { os.Exit(9) })
+	mux.HandleFunc("/env", func(rw http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(rw).Encode(map[string]any{"env": os.Environ(), "slot": w.Slot(), "release": release,
+			"names": r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()})
+	})
+	return w.Serve(&http.Server{Handler: mux})
+}
+
+// running master and what it logged.
+type testMaster struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	store    string
+	behavior string // the file
+	config   string // the file that an upgrade reads
+	log      *logBuffer
+	exit     chan error
+	client   *http.Client
+}
+
+// logBuffer is a file that others append to; reading it needs no lock with them.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+type options map[string]any
+
+const patient = 30 * time.Second
+
+// newStore returns a directory for a store in memory, where there is one.
+func newStore(t *testing.T) string {
+	dir := t.TempDir()
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		if d, err := os.MkdirTemp("/dev/shm", "onescrape-test-"); err == nil {
+			t.Cleanup(func() { os.RemoveAll(d) })
+			return d
+		}
+	}
+	require.NoError(t, os.Chmod(dir, 0o700))
+	return dir
+}
+
+// launchMaster starts a master with quick defaults and does not wait for it.
+func launchMaster(t *testing.T, o options, env ...string) *testMaster {
+	t.Helper()
+	m := &testMaster{t: t, log: &logBuffer{}, exit: make(chan error, 1),
+		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patient}}
+	config := options{"Workers": 2, "Listen": []string{"127.0.0.1:0"}, "MetricsListen": "127.0.0.1:0",
+		"GracefulTimeout": 10 * time.Second, "Linger": 100 * time.Millisecond}
+	for k, v := range o {
+		config[k] = v
+	}
+	if config["Store"] == nil {
+		config["Store"] = newStore(t)
+	}
+	m.store = config["Store"].(string)
+	dir := t.TempDir()
+	m.behavior, m.config = filepath.Join(dir, "behavior"), filepath.Join(dir, "config")
+	text, err := json.Marshal(config)
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	m.cmd = exec.Command(self)
+	m.cmd.Env = append(os.Environ(), programEnv+"="+string(text), programEnv+"_FILE="+m.config, behaviorEnv+"="+m.behavior)
+	m.cmd.Env = append(m.cmd.Env, env...)
+	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	require.NoError(t, m.cmd.Start())
+	go func() { m.exit <- m.cmd.Wait() }()
+	t.Cleanup(func() {
+		m.cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case err := <-m.exit:
+			m.exit <- err
+		case <-time.After(patient):
+			m.cmd.Process.Kill()
+			t.Error("the master did not stop")
+		}
+		if t.Failed() {
+			t.Log(m.log.String())
+		}
+	})
+	return m
+}
+
+// startMaster starts a master and waits until it is ready.
+func startMaster(t *testing.T, o options, env ...string) *testMaster {
+	t.Helper()
+	m := launchMaster(t, o, env...)
+	m.until("it is ready", func(s Status) bool { return s.Ready })
+	return m
+}
+
+func (m *testMaster) signal(sig syscall.Signal) {
+	m.t.Helper()
+	require.NoError(m.t, m.cmd.Process.Signal(sig))
+}
+
+// status is what the store says; the zero Status when it says nothing.
+func (m *testMaster) status() (s Status) {
+	d, err := openStore(m.store)
+	if err != nil {
+		return s
+	}
+	defer d.Close()
+	pid, text, _ := d.Master()
+	if pid != m.cmd.Process.Pid {
+		return s
+	}
+	json.Unmarshal(text, &s)
+	return s
+}
+
+// until waits until the status is such.
+func (m *testMaster) until(what string, f func(Status) bool) Status {
+	m.t.Helper()
+	var s Status
+	require.Eventually(m.t, func() bool {
+		s = m.status()
+		return f(s)
+	}, patient, 5*time.Millisecond, what)
+	return s
+}
+
+// finished waits for the master's end and returns its exit status.
+func (m *testMaster) finished() int {
+	m.t.Helper()
+	select {
+	case err := <-m.exit:
+		m.exit <- err
+		return m.cmd.ProcessState.ExitCode()
+	case <-time.After(patient):
+		require.FailNow(m.t, "the master did not end", m.log.String())
+		return 0
+	}
+}
+
+func (m *testMaster) url(path string) string { return "http://" + m.status().Addresses[0] + path }
+
+// get returns what a URL answers, and "" for an error.
+func (m *testMaster) get(url string) (string, int) {
+	r, err := m.client.Get(url)
+	if err != nil {
+		return err.Error(), 0
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err.Error(), 0
+	}
+	return string(b), r.StatusCode
+}
+
+// roll sends the signal of a rollout and waits for its end.
+func (m *testMaster) roll(sig syscall.Signal) *Rollout {
+	m.t.Helper()
+	before := 0
+	if r := m.status().Rollout; r != nil {
+		before = r.ID
+	}
+	m.signal(sig)
+	return m.until("the rollout is over", func(s Status) bool {
+		return s.Rollout != nil && s.Rollout.ID > before && s.Rollout.State != running
+	}).Rollout
+}
+
+// load sends requests from several clients until stop is called, which returns how many were answered and what failed.
+func (m *testMaster) load(clients int, keepAlive bool, path string) (stop func() (ok int, failures []string)) {
+	m.t.Helper()
+	url := m.url(path)
+	var (
+		wg       sync.WaitGroup
+		mu       sync.Mutex
+		ok       int
+		failures []string
+		done     = make(chan struct{})
+	)
+	for range clients {
+		wg.Go(func() {
+			client := &http.Client{Transport: &noRetry{&http.Transport{DisableKeepAlives: !keepAlive}}, Timeout: patient}
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				r, err := client.Get(url)
+				if err == nil {
+					_, err = io.Copy(io.Discard, r.Body)
+					r.Body.Close()
+				}
+				mu.Lock()
+				if err != nil {
+					failures = append(failures, fmt.Sprint(time.Now().Format("15:04:05.000 "), err))
+				} else if r.StatusCode != http.StatusOK {
+					failures = append(failures, r.Status)
+				} else {
+					ok++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	return func() (int, []string) {
+		close(done)
+		wg.Wait()
+		return ok, failures
+	}
+}
+
+// noRetry keeps the transport from trying a request again on another connection, which would hide a dropped one: a request
+// with a body that cannot be read again is sent once.
+type noRetry struct{ next http.RoundTripper }
+
+func (n *noRetry) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader("x")), 1
+	r.GetBody = nil
+	return n.next.RoundTrip(r)
+}

@@ -1,0 +1,246 @@
+package master
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// counters are the master's own metrics. They do not live in a registry of the process but beside the status in the
+// store's lock file, written before a scrape can show them: so they count on over an upgrade in place and over a master
+// that was killed. Safe for concurrent use.
+type counters struct {
+	mu       sync.Mutex
+	total    totals         // guarded by mu
+	workers  map[string]int // by state, guarded by mu; so are the following
+	target   int
+	lost     int // workers without store
+	ready    bool
+	steering bool
+	status   Status
+	lock     *shmstore.Lock
+	log      *slog.Logger
+	written  []byte
+	failed   bool
+}
+
+// totals is what only grows.
+type totals struct {
+	Restarts map[string]uint64        `json:"restarts,omitempty"` // by reason
+	Rollouts map[string]uint64        `json:"rollouts,omitempty"` // by kind and result
+	Rolling  map[string]*distribution `json:"rolling,omitempty"`  // seconds by kind
+	Scrapes  distribution             `json:"scrapes"`
+}
+
+// distribution is a histogram; Counts has one more element than there are bounds.
+type distribution struct {
+	Counts []uint64 `json:"counts,omitempty"`
+	Sum    float64  `json:"sum,omitempty"`
+}
+
+var (
+	scrapeBounds  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	rollingBounds = []float64{.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+	rolloutKinds  = []string{"reload", "upgrade"}
+)
+
+func (d *distribution) observe(bounds []float64, v float64) {
+	if len(d.Counts) != len(bounds)+1 {
+		*d = distribution{Counts: make([]uint64, len(bounds)+1)}
+	}
+	i := 0
+	for i < len(bounds) && v > bounds[i] {
+		i++
+	}
+	d.Counts[i]++
+	d.Sum += v
+}
+
+func (d *distribution) metric(desc *prometheus.Desc, bounds []float64, labels ...string) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(bounds))
+	var n uint64
+	for i, b := range bounds {
+		if i < len(d.Counts) {
+			n += d.Counts[i]
+		}
+		buckets[b] = n
+	}
+	if len(d.Counts) == len(bounds)+1 {
+		n += d.Counts[len(bounds)]
+	}
+	return prometheus.MustNewConstHistogram(desc, n, d.Sum, buckets, labels...)
+}
+
+// newCounters goes on from what the last master on the store left; nil when it left nothing.
+func newCounters(last []byte, log *slog.Logger) *counters {
+	c := &counters{log: log, workers: map[string]int{}}
+	var kept struct {
+		Counters totals `json:"counters"`
+	}
+	if json.Unmarshal(last, &kept) == nil {
+		c.total = kept.Counters
+	}
+	if c.total.Restarts == nil {
+		c.total.Restarts = map[string]uint64{}
+	}
+	if c.total.Rollouts == nil {
+		c.total.Rollouts = map[string]uint64{}
+	}
+	if c.total.Rolling == nil {
+		c.total.Rolling = map[string]*distribution{}
+	}
+	return c
+}
+
+func (c *counters) restart(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total.Restarts[reason]++
+}
+
+func (c *counters) rollout(kind, result string, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total.Rollouts[kind+" "+result]++
+	d := c.total.Rolling[kind]
+	if d == nil {
+		d = &distribution{}
+		c.total.Rolling[kind] = d
+	}
+	d.observe(rollingBounds, took.Seconds())
+}
+
+// scraped counts a scrape that was answered.
+func (c *counters) scraped(took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total.Scrapes.observe(scrapeBounds, took.Seconds())
+	c.save()
+}
+
+// observe takes the gauges from the control goroutine's state.
+func (c *counters) observe(s *supervisor, st Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.workers)
+	for _, sl := range st.Slots {
+		c.workers[sl.State]++
+	}
+	c.target, c.lost, c.ready, c.steering = st.Workers, 0, st.Ready, st.Steering == "on"
+	for _, p := range s.processes {
+		if p.storeless {
+			c.lost++
+		}
+	}
+	c.status, c.lock = st, s.lock
+	c.save()
+}
+
+// lockLimit is how much text the store's lock file takes.
+const lockLimit = 64 << 10
+
+// save writes status and totals, when they have changed. The caller holds mu.
+func (c *counters) save() {
+	if c.lock == nil {
+		return
+	}
+	kept := struct {
+		Status
+		Counters *totals `json:"counters"`
+	}{c.status, &c.total}
+	text := marshal(kept)
+	if len(text) > lockLimit {
+		kept.Slots = nil
+		text = marshal(kept)
+	}
+	if bytes.Equal(text, c.written) {
+		return
+	}
+	if err := c.lock.SetStatus(text); err != nil {
+		if !c.failed {
+			c.log.Error("the store does not take the master's status: the command line will not see it", "err", err)
+		}
+		c.failed = true
+		return
+	}
+	c.written, c.failed = text, false
+}
+
+var (
+	descWorkers = prometheus.NewDesc("onescrape_workers", "Slots by their state.", []string{"state"}, nil)
+	descTarget  = prometheus.NewDesc("onescrape_workers_target", "How many workers there are to be.", nil, nil)
+	descLost    = prometheus.NewDesc("onescrape_workers_without_store",
+		"Workers that could not use the store; their metrics die with them.", nil, nil)
+	descReady    = prometheus.NewDesc("onescrape_ready", "1 while /-/ready answers 200.", nil, nil)
+	descSteering = prometheus.NewDesc("onescrape_steering", "1 while new connections are steered to ready workers.", nil, nil)
+	descRestarts = prometheus.NewDesc("onescrape_worker_restarts_total",
+		"Workers that were replaced, by reason: exit, error and signal say how one ended by itself; the others why the master "+
+			"replaced it.", []string{"reason"}, nil)
+	descRollouts = prometheus.NewDesc("onescrape_rollouts_total", "Rolling restarts that ended, by kind and result.",
+		[]string{"kind", "result"}, nil)
+	descRolling = prometheus.NewDesc("onescrape_rollout_duration_seconds", "How long rolling restarts took.",
+		[]string{"kind"}, nil)
+	descScrapes = prometheus.NewDesc("onescrape_scrape_duration_seconds", "How long the scrapes before this one took.", nil, nil)
+	descBuild   = prometheus.NewDesc("onescrape_build_info", "The program that is the master.",
+		[]string{"version", "revision", "goversion"}, nil)
+)
+
+// Describe is prometheus.Collector's.
+func (c *counters) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descWorkers, descTarget, descLost, descReady, descSteering, descRestarts,
+		descRollouts, descRolling, descScrapes, descBuild} {
+		out <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (c *counters) Collect(out chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	value := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	}
+	flag := map[bool]float64{true: 1}
+	for _, st := range states {
+		value(descWorkers, prometheus.GaugeValue, float64(c.workers[st]), st)
+	}
+	value(descTarget, prometheus.GaugeValue, float64(c.target))
+	value(descLost, prometheus.GaugeValue, float64(c.lost))
+	value(descReady, prometheus.GaugeValue, flag[c.ready])
+	value(descSteering, prometheus.GaugeValue, flag[c.steering])
+	for _, r := range restartReasons {
+		value(descRestarts, prometheus.CounterValue, float64(c.total.Restarts[r]), r)
+	}
+	for _, kind := range rolloutKinds {
+		for _, result := range [...]string{done, abandoned} {
+			value(descRollouts, prometheus.CounterValue, float64(c.total.Rollouts[kind+" "+result]), kind, result)
+		}
+		d := c.total.Rolling[kind]
+		if d == nil {
+			d = &distribution{}
+		}
+		out <- d.metric(descRolling, rollingBounds, kind)
+	}
+	out <- c.total.Scrapes.metric(descScrapes, scrapeBounds)
+	value(descBuild, prometheus.GaugeValue, 1, version, revision, runtime.Version())
+}
+
+// revision is the commit that the program was built from, where the linker noted it.
+var revision = func() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}()

@@ -1,0 +1,131 @@
+package master
+
+import (
+	"fmt"
+	"log/slog"
+	"syscall"
+	"time"
+)
+
+// process is one worker process. The control goroutine owns it.
+type process struct {
+	slot    int
+	pid     int
+	state   string // starting, ready or draining
+	started time.Time
+	readyAt time.Time
+	stopAt  time.Time // when it was told to stop, or said that it does
+	beat    time.Time // of the watchdog
+	renewAt time.Time // by MaxAge; zero: never
+	notify  *notifySocket
+
+	stops     bool   // it said STOPPING=1 itself
+	renew     bool   // a successor is wanted
+	cause     string // why the master ends it: a reason of restarts; "" when it ends by itself
+	killed    bool   // KILL was sent
+	storeless bool   // its metrics die with it
+	text      string // STATUS=
+	execErr   error  // the command could not be executed
+	stranger  bool   // it was said that somebody else speaks for it
+	looked    bool   // whether it forks before it listens was looked at
+
+	reaped bool // wait4 has returned it; its pid must not be used any more
+	wait   syscall.WaitStatus
+	gone   bool      // reaped, and everything it said was heard
+	ended  time.Time // when it was reaped
+}
+
+// reason is what its exit counts as among the restarts.
+func (p *process) reason() string {
+	switch {
+	case p.cause != "":
+		return p.cause
+	case p.wait.Signaled():
+		return "signal"
+	case p.wait.ExitStatus() != 0:
+		return "error"
+	}
+	return "exit"
+}
+
+// exit says how it ended.
+func (p *process) exit() string {
+	switch {
+	case p.execErr != nil:
+		return p.execErr.Error()
+	case p.wait.Signaled():
+		text := "signal: " + p.wait.Signal().String()
+		if p.killed {
+			switch p.cause {
+			case "watchdog":
+				text += " (by the master: no sign of life in time)"
+			case "not_ready":
+				text += " (by the master: not ready in time)"
+			default:
+				text += " (by the master: not stopped in time)"
+			}
+		}
+		return text
+	}
+	return fmt.Sprintf("exit status %d", p.wait.ExitStatus())
+}
+
+// signal sends it, unless the process has gone.
+func (p *process) signal(sig syscall.Signal) {
+	if !p.reaped {
+		syscall.Kill(p.pid, sig)
+	}
+}
+
+// restartReasons are the values of the label reason.
+var restartReasons = []string{"exit", "error", "signal", "watchdog", "not_ready", "recycle", "reload", "upgrade"}
+
+// launch starts a process for a slot.
+func (s *supervisor) launch(slot int) (*process, error) {
+	cmd, err := s.cfg.command()
+	if err != nil {
+		return nil, err
+	}
+	step, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("master: find this program's executable: %w", err)
+	}
+	notify, err := newNotifySocket()
+	if err != nil {
+		return nil, err
+	}
+	null, err := devNull()
+	if err != nil {
+		notify.close()
+		return nil, err
+	}
+	defer null.Close()
+	files := []uintptr{null.Fd(), 1, 2}
+	var names []string
+	for _, g := range s.groups {
+		files = append(files, uintptr(g.fd(slot)))
+		names = append(names, g.fdName())
+	}
+	files = append(files, uintptr(s.lifeline.read))
+	env := s.cfg.environ(s.environ, workerEnv{
+		exec: cmd.path, store: s.storePath, notify: notify.name, slot: slot, lifeline: len(files) - 1, names: names,
+		maxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter),
+	}, s.limits())
+	pid, err := syscall.ForkExec(step, cmd.args, &syscall.ProcAttr{Env: env, Files: files})
+	if err != nil {
+		notify.close()
+		return nil, fmt.Errorf("master: start a worker: %w", err)
+	}
+	now := time.Now()
+	p := &process{slot: slot, pid: pid, state: starting, started: now, beat: now, notify: notify}
+	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
+		p.renewAt = now.Add(age)
+	}
+	s.processes[pid] = p
+	s.listening.Go(func() { notify.listen(p, s.notices) })
+	s.log.Debug("worker started", "slot", slot, "pid", pid)
+	return p, nil
+}
+
+// log returns attributes that name the process.
+func (p *process) id() slog.Attr { return slog.Group("", "slot", p.slot, "pid", p.pid) }

@@ -1,0 +1,125 @@
+package master
+
+import (
+	"slices"
+	"time"
+)
+
+// retirement gives the last slot up. Its sockets must not be closed while a client's connection is in one of them: closing
+// resets what waits in the queue, and what comes out of a handshake that is under way. So, in this order: steer around the
+// slot, so that nothing new comes; while its worker still accepts, wait until every handshake that was half open then is
+// through and the queue is empty; stop the worker; look at the queue again; close. What cannot be emptied in time stays
+// open, excluded, and serves the next slot of that number.
+type retirement struct {
+	slot    *slot
+	began   time.Time
+	halfway map[handshake]bool // half open when the slot was excluded, per address
+	stopped bool
+}
+
+func newRetirement(sl *slot) *retirement { return &retirement{slot: sl} }
+
+// retirePoll is how often the queues are looked at: the kernel tells nobody.
+const retirePoll = 10 * time.Millisecond
+
+func (r *retirement) step(s *supervisor, now time.Time) bool {
+	sl := r.slot
+	if r.began.IsZero() {
+		r.began = now
+		sl.retiring = true
+		s.steer()
+		r.halfway = make(map[handshake]bool)
+		for _, g := range s.groups {
+			for _, h := range g.handshakes() {
+				r.halfway[h] = true
+			}
+		}
+		s.log.Info("worker retires", "slot", sl.number)
+	}
+	if !r.stopped {
+		late := now.Sub(r.began) >= s.cfg.GracefulTimeout
+		if sl.cur != nil && sl.cur.state == ready && !late && r.pending(s) {
+			s.wake(now.Add(retirePoll))
+			return false
+		}
+		r.stopped = true
+		for _, p := range s.processes {
+			if p.slot == sl.number {
+				s.stop(p, "stop")
+			}
+		}
+	}
+	if !sl.empty() {
+		return false
+	}
+	s.slots = slices.DeleteFunc(s.slots, func(o *slot) bool { return o == sl })
+	s.steered = nil
+	s.parked = append(s.parked, sl.number)
+	s.unpark(now)
+	return true
+}
+
+// pending tells whether a connection can still come out of the slot's sockets.
+func (r *retirement) pending(s *supervisor) bool {
+	for _, g := range s.groups {
+		if g.queued(r.slot.number) {
+			return true
+		}
+		for _, h := range g.handshakes() {
+			if r.halfway[h] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *retirement) abort(*supervisor) {}
+
+// unparkPoll is how often sockets that could not be closed are looked at again.
+const unparkPoll = time.Second
+
+// unpark closes the sockets of slots that are no more, where nothing waits in them.
+func (s *supervisor) unpark(now time.Time) {
+	kept := s.parked[:0]
+	for _, n := range s.parked {
+		busy := false
+		for _, g := range s.groups {
+			if g.queued(n) {
+				busy = true
+				continue
+			}
+			s.closeSocket(g, n)
+		}
+		if busy {
+			kept = append(kept, n)
+		}
+	}
+	s.parked = kept
+	if len(s.parked) > 0 {
+		s.wake(now.Add(unparkPoll))
+	}
+}
+
+// unparked takes a slot's sockets back into service.
+func (s *supervisor) unparked(n int) {
+	s.parked = slices.DeleteFunc(s.parked, func(p int) bool { return p == n })
+}
+
+// closeSocket closes one socket of a group by the kernel's rule that the last one takes its index: the program that is
+// attached meanwhile names neither, and then the last one at its new place.
+func (s *supervisor) closeSocket(g *group, n int) {
+	i := g.index(n)
+	if i < 0 || g.shared {
+		return
+	}
+	last := g.sockets[len(g.sockets)-1].slot
+	accepts := func(slot int) bool { sl := s.slotNumber(slot); return sl != nil && sl.accepts() }
+	if last != n {
+		g.steer(func(slot int) bool { return slot != last && slot != n && accepts(slot) })
+	}
+	g.remove(n)
+	if last != n {
+		g.steer(accepts)
+	}
+}

@@ -1,0 +1,312 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/worker"
+)
+
+// worked says that a master started this process as a worker, which stays so although the variables that say it are
+// taken from the environment for the children's sake.
+var worked = os.Getenv("ONESCRAPE_SLOT") != "" && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid())
+
+// IsWorker tells whether Run will be a worker in this process, so that a program can leave to its master what is to be
+// done once.
+func IsWorker() bool { return worked }
+
+// Run is the master, or one of its workers, as the environment says; a whole program is a Config, a function and Run.
+//
+// In the master it opens the sockets and the store, starts the workers, and returns when a stop signal has ended them
+// all: nil, or an error that says what to do when it could not start or no worker could ever run. In a worker it calls
+// function and returns its error; the context ends when the drain begins (worker.Worker.Stopping), whereas requests live
+// by worker.Worker.Context. With Config.Command function must be nil.
+//
+// Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and once
+// more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
+func Run(cfg Config, function func(context.Context, *worker.Worker) error) error {
+	if worked && len(cfg.Command) == 0 && function != nil {
+		return runWorker(function)
+	}
+	cfg, err := cfg.complete(function != nil)
+	if err != nil {
+		return err
+	}
+	if err := worker.Detach(); err != nil {
+		cfg.Logger.Warn("the master's own metrics left a file in the store", "err", err)
+	}
+	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process),
+		notices: make(chan notice, 64), signals: make(chan os.Signal, 64), target: cfg.Workers, started: time.Now(),
+		orphans: newOrphans(), manager: newManager()}
+	signal.Notify(s.signals, watched...)
+	defer signal.Stop(s.signals)
+	defer s.close()
+	if err := s.begin(); err != nil {
+		if errors.Is(err, errStopped) {
+			return nil
+		}
+		return err
+	}
+	defer s.fold()()
+	return s.run()
+}
+
+func runWorker(function func(context.Context, *worker.Worker) error) error {
+	w, err := worker.FromEnvironment(context.Background())
+	if err != nil {
+		return err
+	}
+	return errors.Join(function(w.Stopping(), w), w.Close())
+}
+
+// begin opens what a master needs: the store and its lock, the addresses, the endpoint.
+func (s *supervisor) begin() (err error) {
+	if _, err := s.cfg.command(); err != nil {
+		return err
+	}
+	path, warning := s.cfg.storePath()
+	if warning != "" {
+		s.log.Warn(warning)
+	}
+	if s.store, err = shmstore.OpenDir(path, shmstore.DirOptions{Create: true}); err != nil {
+		return err
+	}
+	s.storePath = s.store.Path()
+	for _, w := range s.store.Warnings() {
+		s.log.Warn(w)
+	}
+	// What the last master left must be read before the lock is taken: the lock is the next master's, and so is the text.
+	_, last, _ := s.store.Master()
+	if s.lock, err = s.store.LockMaster(); err != nil {
+		return err
+	}
+	s.counters = newCounters(last, s.log)
+	s.checkSpace()
+	if s.lifeline, err = newLifeline(); err != nil {
+		return err
+	}
+	if s.merged, err = aggregate.Open(s.storePath, aggregate.Options{Logger: s.log, Retention: s.cfg.Retention}); err != nil {
+		return err
+	}
+	if s.endpoint, err = newEndpoint(s.cfg, s.handler()); err != nil {
+		return err
+	}
+	if err := s.openAddresses(); err != nil {
+		return err
+	}
+	for range s.target {
+		if err := s.addSlot(); err != nil {
+			return err
+		}
+	}
+	for _, g := range s.groups {
+		// Until somebody is ready every socket gets its share, to be answered when its worker is there.
+		if err := g.steer(func(int) bool { return true }); err != nil {
+			return fmt.Errorf("master: steer %s: %w", g.text, err)
+		}
+		if g.shared && steerable && g.network == "tcp" {
+			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much", "address", g.text,
+				"reason", g.why)
+		}
+	}
+	if err := s.endpoint.start(); err != nil {
+		return err
+	}
+	s.log.Info("master started", "pid", os.Getpid(), "workers", s.target, "listen", s.addressTexts(), "metrics",
+		s.endpoint.address(), "store", s.storePath)
+	return nil
+}
+
+func (s *supervisor) addressTexts() []string {
+	var out []string
+	for _, g := range s.groups {
+		out = append(out, g.text)
+	}
+	return out
+}
+
+// fold has the store folded in the background until the function it returns is called.
+func (s *supervisor) fold() (stop func()) {
+	folder, ok := any(s.merged).(interface{ Run(context.Context) error })
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := folder.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			s.log.Error("the files of dead workers are no longer folded", "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// handler is what the endpoint serves.
+func (s *supervisor) handler() http.Handler {
+	own := prometheus.NewRegistry()
+	own.MustRegister(s.counters)
+	return endpointHandler(s.cfg, prometheus.Gatherers{s.merged, own}, s.counters, func() Status {
+		if st := s.published.Load(); st != nil {
+			return *st
+		}
+		return Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Steering: "off: starting"}
+	})
+}
+
+// documentedSize is how much store a worker with 10,000 series needs.
+const documentedSize = 2 << 20
+
+// checkSpace warns when the store's file system has no room for the workers and their successors in a rolling restart.
+func (s *supervisor) checkSpace() {
+	free, err := s.store.Free()
+	if want := uint64(s.cfg.Workers) * 2 * documentedSize; err == nil && free < want {
+		s.log.Warn("little space for the store: a worker that finds none keeps its metrics in its own memory, and they die with it",
+			"store", s.storePath, "free", free, "wanted", want, "help", "make it larger (docker run --shm-size) or name another")
+	}
+}
+
+// close gives everything up that the master holds; the store's lock comes last.
+func (s *supervisor) close() {
+	s.endpoint.close()
+	for _, g := range s.groups {
+		g.close()
+	}
+	if s.merged != nil {
+		s.merged.Close()
+	}
+	if s.lifeline.write != 0 {
+		syscall.Close(s.lifeline.write)
+		syscall.Close(s.lifeline.read)
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+	if s.store != nil {
+		s.store.Close()
+	}
+}
+
+// openAddresses opens the addresses of the configuration, or takes the sockets that systemd passed.
+func (s *supervisor) openAddresses() error {
+	inherited, err := systemdSockets()
+	if err != nil {
+		return err
+	}
+	if len(s.cfg.Listen) == 0 {
+		s.groups = inherited
+		return nil
+	}
+	if len(inherited) > 0 {
+		s.log.Warn("the sockets from systemd are not used, because there are listen addresses", "sockets", len(inherited))
+	}
+	for _, text := range s.cfg.Listen {
+		a, err := parseAddress(text)
+		if err != nil {
+			return err
+		}
+		g, err := s.openWhenFree(a)
+		if err != nil {
+			return err
+		}
+		s.groups = append(s.groups, g)
+	}
+	return nil
+}
+
+// lateGrace is how long after the graceful timeout an address is still waited for: the workers of the last master are
+// killed by nobody.
+const lateGrace = 5 * time.Second
+
+// openWhenFree opens an address. While workers of a master that has gone drain on it, which they do for the graceful
+// timeout at most, it waits; anybody else is a reason to refuse.
+func (s *supervisor) openWhenFree(a address) (*group, error) {
+	deadline := time.Now().Add(s.cfg.GracefulTimeout + lateGrace)
+	said := ""
+	for {
+		g, err := openGroup(a)
+		if err == nil {
+			return g, nil
+		}
+		if !inUse(err) {
+			return nil, fmt.Errorf("master: listen %s: %w", a.spec(), err)
+		}
+		hs := holders(a.network, a.addr, s.storePath)
+		if !s.ofPredecessor(hs) || time.Now().After(deadline) {
+			return nil, fmt.Errorf("master: listen %s: in use by %s: stop it or choose another address: %w", a.spec(),
+				holderText(hs), err)
+		}
+		if text := holderText(hs); text != said {
+			s.log.Warn("waiting for an address that workers of the last master still hold", "address", a.spec(), "holders", text,
+				"at_most", time.Until(deadline).Round(time.Second))
+			said = text
+		}
+		select {
+		case sig := <-s.signals:
+			if sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT {
+				return nil, errStopped
+			}
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// ofPredecessor tells whether all holders are workers of a master that was on this store before.
+func (s *supervisor) ofPredecessor(hs []holder) bool {
+	for _, h := range hs {
+		if !h.ours {
+			return false
+		}
+	}
+	return len(hs) > 0
+}
+
+// systemdSockets takes the sockets that systemd passed to the master.
+func systemdSockets() ([]*group, error) {
+	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
+	for _, key := range [...]string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
+		os.Unsetenv(key)
+	}
+	if pid != strconv.Itoa(os.Getpid()) {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(fds)
+	if err != nil || n < 0 {
+		return nil, fmt.Errorf("master: LISTEN_FDS=%q is no number of sockets", fds)
+	}
+	named := strings.Split(names, ":")
+	var out []*group
+	for i := range n {
+		name := ""
+		if i < len(named) {
+			name = named[i]
+		}
+		g, err := inheritedGroup(name, 3+i)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, g)
+	}
+	return out, nil
+}
+
+// notExecutable says why the workers' command could not be executed.
+func (c Config) notExecutable(path string, errno syscall.Errno) error {
+	return fmt.Errorf("master: cannot run %s: %w: check that it is a program for this machine, with the right to execute it "+
+		"and, for a script, an interpreter that exists", path, errno)
+}

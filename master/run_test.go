@@ -1,0 +1,305 @@
+package master
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+func openStore(path string) (*shmstore.Dir, error) {
+	return shmstore.OpenDir(path, shmstore.DirOptions{})
+}
+
+func TestServesWithAllWorkers(t *testing.T) {
+	m := startMaster(t, options{"Workers": 3})
+	s := m.status()
+	require.Len(t, s.Slots, 3)
+	pids := map[string]bool{}
+	require.Eventually(t, func() bool {
+		body, code := m.get(m.url("/"))
+		require.Equal(t, http.StatusOK, code, body)
+		pids[body] = true
+		return len(pids) == 3
+	}, patient, time.Millisecond)
+	for _, sl := range s.Slots {
+		assert.True(t, pids[strconv.Itoa(sl.PID)])
+		assert.Equal(t, ready, sl.State)
+	}
+	m.signal(syscall.SIGTERM)
+	assert.Equal(t, 0, m.finished(), m.log)
+}
+
+func TestEndpoint(t *testing.T) {
+	m := startMaster(t, nil)
+	base := "http://" + m.status().Metrics
+	m.get(m.url("/"))
+	body, code := m.get(base + "/metrics")
+	assert.Equal(t, http.StatusOK, code)
+	for _, want := range []string{`onescrape_workers{state="ready"} 2`, "onescrape_build_info{",
+		`onescrape_worker_restarts_total{reason="signal"} 0`, "onescrape_workers_without_store 0",
+		`test_requests_total{path="/"} 1`} {
+		assert.Contains(t, body, want)
+	}
+	for path, want := range map[string]string{"/-/healthy": "healthy", "/-/ready": "Ready", "/": "<title>onescrape",
+		"/api/v1/status": `"steering": "on"`} {
+		body, code := m.get(base + path)
+		assert.Equal(t, http.StatusOK, code, path)
+		assert.Contains(t, body, want)
+	}
+	_, code = m.get(base + "/nothing")
+	assert.Equal(t, http.StatusNotFound, code)
+}
+
+func TestRespawnAfterSIGKILL(t *testing.T) {
+	m := startMaster(t, nil)
+	before := m.status().Slots[0]
+	require.NoError(t, syscall.Kill(before.PID, syscall.SIGKILL))
+	s := m.until("the slot has another worker", func(s Status) bool {
+		return len(s.Slots) == 2 && s.Slots[0].PID != before.PID && s.Slots[0].State == ready
+	})
+	assert.Equal(t, 1, s.Slots[0].Restarts)
+	assert.Contains(t, s.Slots[0].LastExit, "killed")
+}
+
+func TestWorkerEnvironment(t *testing.T) {
+	m := startMaster(t, options{"Workers": 1, "Watchdog": time.Minute, "MaxRequests": 1000}, "GOMAXPROCS=7", "KEPT=yes")
+	body, _ := m.get(m.url("/env"))
+	var got struct {
+		Env  []string
+		Slot int
+	}
+	require.NoError(t, json.Unmarshal([]byte(body), &got))
+	assert.Zero(t, got.Slot)
+	env := strings.Join(got.Env, "\n")
+	for _, want := range []string{"KEPT=yes", "GOMAXPROCS=7", "ONESCRAPE_DIR=" + m.store, "ONESCRAPE_SLOT=0",
+		"ONESCRAPE_LINGER=100ms", "ONESCRAPE_GRACEFUL_TIMEOUT=10s"} {
+		assert.Contains(t, got.Env, want)
+	}
+	// What only this process may use is no longer there for its children.
+	for _, gone := range []string{"LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "ONESCRAPE_EXEC", "ONESCRAPE_LIFELINE"} {
+		assert.NotContains(t, env, "\n"+gone)
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	m := startMaster(t, options{"Listen": []string{"app=unix:" + path}})
+	assert.Contains(t, m.status().Steering, "off: unix sockets")
+	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	r, err := client.Get("http://app/")
+	require.NoError(t, err)
+	r.Body.Close()
+	m.signal(syscall.SIGTERM)
+	require.Zero(t, m.finished())
+	_, err = os.Stat(path)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestAddressInUse(t *testing.T) {
+	for _, reuse := range []bool{false, true} {
+		sa, err := resolve("127.0.0.1:0")
+		require.NoError(t, err)
+		fd, err := openTCP(sa, reuse)
+		require.NoError(t, err)
+		defer syscall.Close(fd)
+		require.NoError(t, syscall.Listen(fd, 1))
+		_, addr, err := boundTo(fd)
+		require.NoError(t, err)
+		m := launchMaster(t, options{"Listen": []string{addr}})
+		assert.Equal(t, 1, m.finished())
+		assert.Contains(t, m.log.String(), "listen "+addr+": in use by pid "+strconv.Itoa(os.Getpid()))
+	}
+}
+
+func TestMetricsAddressInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	m := launchMaster(t, options{"MetricsListen": l.Addr().String()})
+	assert.Equal(t, 1, m.finished())
+	assert.Contains(t, m.log.String(), "in use by pid "+strconv.Itoa(os.Getpid()))
+}
+
+func TestSecondMasterIsRefused(t *testing.T) {
+	m := startMaster(t, nil)
+	second := launchMaster(t, options{"Store": m.store})
+	assert.Equal(t, 1, second.finished())
+	assert.Contains(t, second.log.String(), strconv.Itoa(m.cmd.Process.Pid))
+	assert.True(t, m.status().Ready, "the first goes on")
+}
+
+func TestNoSuchCommand(t *testing.T) {
+	m := launchMaster(t, options{"Command": []string{"/no/such/command"}})
+	assert.Equal(t, 1, m.finished())
+	assert.Contains(t, m.log.String(), `error: master: cannot run "/no/such/command"`)
+}
+
+func TestCommandThatCannotBeExecuted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "garbage")
+	require.NoError(t, os.WriteFile(path, []byte("\x7fELF garbage"), 0o755))
+	m := launchMaster(t, options{"Command": []string{path}})
+	assert.Equal(t, 1, m.finished())
+	assert.Contains(t, m.log.String(), "error: master: cannot run "+path)
+}
+
+func TestCommandThatExitsAtOnce(t *testing.T) {
+	m := launchMaster(t, options{"Command": []string{"false"}})
+	assert.Equal(t, 1, m.finished())
+	assert.Contains(t, m.log.String(), "exited before it was ready")
+	assert.Contains(t, m.log.String(), "no worker became ready")
+	assert.Contains(t, m.log.String(), "exit status 1")
+}
+
+func TestCommandWorker(t *testing.T) {
+	m := startMaster(t, options{"Command": []string{"self"}, "ReadySettle": 50 * time.Millisecond})
+	body, code := m.get(m.url("/"))
+	assert.Equal(t, http.StatusOK, code, body)
+}
+
+func TestCommandThatForksBeforeItListens(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	m := launchMaster(t, options{"Workers": 1, "Command": []string{"sh", "-c", self + " as-command & wait"}})
+	require.Eventually(t, func() bool {
+		return strings.Contains(m.log.String(), "forks before it listens")
+	}, patient, 10*time.Millisecond)
+}
+
+// A server that does not speak sd_notify.
+func TestCommandWithoutNotify(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("python3 is not installed")
+	}
+	script := `import os, socket
+s = socket.socket(fileno=3)
+s.setblocking(True)
+while True:
+    c, _ = s.accept()
+    c.recv(65536)
+    c.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+    c.close()
+`
+	m := startMaster(t, options{"Workers": 1, "ReadyTimeout": 300 * time.Millisecond, "Command": []string{"python3", "-c", script}})
+	body, _ := m.get(m.url("/"))
+	assert.Equal(t, "hello", body)
+	assert.Contains(t, m.log.String(), "has not said READY=1")
+}
+
+func TestQuickStop(t *testing.T) {
+	for name, signals := range map[string][]syscall.Signal{"INT": {syscall.SIGINT}, "QUIT": {syscall.SIGQUIT},
+		"TERM twice": {syscall.SIGTERM, syscall.SIGTERM}} {
+		t.Run(name, func(t *testing.T) {
+			m := startMaster(t, options{"GracefulTimeout": time.Hour})
+			url := m.url("/slow?ms=3600000")
+			ended := make(chan struct{})
+			go func() {
+				m.get(url)
+				close(ended)
+			}()
+			require.Eventually(t, func() bool {
+				body, _ := m.get("http://" + m.status().Metrics + "/metrics")
+				return strings.Contains(body, `test_requests_total{path="/slow"} 1`)
+			}, patient, 10*time.Millisecond)
+			for i, sig := range signals {
+				m.signal(sig)
+				if i < len(signals)-1 {
+					m.until("it stops", func(s Status) bool { return !s.Ready })
+				}
+			}
+			assert.Zero(t, m.finished())
+			<-ended
+		})
+	}
+}
+
+func TestGracefulStopFinishesRequests(t *testing.T) {
+	m := startMaster(t, nil)
+	url, metrics := m.url("/slow?ms=1000"), "http://"+m.status().Metrics
+	type answer struct {
+		body string
+		code int
+	}
+	got := make(chan answer, 1)
+	go func() {
+		body, code := m.get(url)
+		got <- answer{body, code}
+	}()
+	require.Eventually(t, func() bool {
+		body, _ := m.get(metrics + "/metrics")
+		return strings.Contains(body, `test_requests_total{path="/slow"} 1`)
+	}, patient, 10*time.Millisecond)
+	m.signal(syscall.SIGTERM)
+	require.Eventually(t, func() bool {
+		_, code := m.get(metrics + "/-/ready")
+		return code == http.StatusServiceUnavailable
+	}, patient, time.Millisecond, "the endpoint answers until the last worker has gone")
+	a := <-got
+	assert.Equal(t, http.StatusOK, a.code, a.body)
+	assert.Zero(t, m.finished())
+}
+
+func TestShutdownDelay(t *testing.T) {
+	m := startMaster(t, options{"ShutdownDelay": time.Hour})
+	m.signal(syscall.SIGTERM)
+	s := m.until("it is not ready any more", func(s Status) bool { return s.PID != 0 && !s.Ready })
+	_, code := m.get("http://" + s.Addresses[0] + "/")
+	assert.Equal(t, http.StatusOK, code, "it goes on serving")
+	m.signal(syscall.SIGTERM)
+	assert.Zero(t, m.finished())
+}
+
+// When the master is killed its workers drain, and the next one waits for the address.
+func TestMasterKilled(t *testing.T) {
+	m := startMaster(t, nil)
+	s := m.status()
+	url := m.url("/slow?ms=700")
+	got := make(chan int, 1)
+	go func() {
+		_, code := m.get(url)
+		got <- code
+	}()
+	require.Eventually(t, func() bool {
+		body, _ := m.get("http://" + s.Metrics + "/metrics")
+		return strings.Contains(body, `test_requests_total{path="/slow"} 1`)
+	}, patient, 10*time.Millisecond)
+	m.signal(syscall.SIGKILL)
+	next := startMaster(t, options{"Store": m.store, "Listen": s.Addresses})
+	assert.Equal(t, http.StatusOK, <-got)
+	for _, sl := range s.Slots {
+		require.Eventually(t, func() bool { return syscall.Kill(sl.PID, 0) != nil }, patient, 10*time.Millisecond)
+	}
+	body, _ := next.get("http://" + next.status().Metrics + "/metrics")
+	assert.Contains(t, body, `test_requests_total{path="/slow"} 1`, "what was counted stays")
+}
+
+func TestWatchdog(t *testing.T) {
+	m := startMaster(t, options{"Workers": 1, "Watchdog": 200 * time.Millisecond})
+	s := m.status()
+	require.NoError(t, syscall.Kill(s.Slots[0].PID, syscall.SIGSTOP))
+	s = m.until("the hung worker is replaced", func(n Status) bool {
+		return len(n.Slots) == 1 && n.Slots[0].PID != s.Slots[0].PID && n.Slots[0].State == ready
+	})
+	assert.Contains(t, s.Slots[0].LastExit, "no sign of life")
+}
+
+func TestWorkerThatStopsByItself(t *testing.T) {
+	m := startMaster(t, options{"Workers": 1})
+	s := m.status()
+	require.NoError(t, syscall.Kill(s.Slots[0].PID, syscall.SIGTERM))
+	m.until("the worker is replaced", func(n Status) bool {
+		return len(n.Slots) == 1 && n.Slots[0].PID != s.Slots[0].PID && n.Slots[0].State == ready
+	})
+}

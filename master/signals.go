@@ -1,0 +1,109 @@
+package master
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// watched are the signals that a master acts on.
+var watched = []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN, syscall.SIGTTOU,
+	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
+
+func notifyChildren(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
+
+// signaled acts on a signal.
+func (s *supervisor) signaled(sig os.Signal) {
+	switch sig {
+	case syscall.SIGTERM:
+		if s.phase == serving {
+			s.terminate()
+		} else {
+			s.stopQuickly(sig)
+		}
+	case syscall.SIGINT, syscall.SIGQUIT:
+		s.stopQuickly(sig)
+	case syscall.SIGUSR1:
+		// A worker that is not ready yet may have no handler, and it opens its files anew anyway.
+		for _, p := range s.processes {
+			if p.state != starting {
+				p.signal(syscall.SIGUSR1)
+			}
+		}
+	}
+	if s.phase != serving {
+		return
+	}
+	switch sig {
+	case syscall.SIGHUP:
+		s.log.Info("rolling restart asked for")
+		s.reload = true
+	case syscall.SIGTTIN:
+		if s.target == maxWorkers {
+			s.log.Warn("no more workers than this", "workers", s.target)
+			return
+		}
+		s.target++
+		s.log.Info("one worker more", "workers", s.target)
+	case syscall.SIGTTOU:
+		if s.target <= 1 {
+			s.log.Warn("the last worker stays: to stop the service send TERM", "workers", s.target)
+			return
+		}
+		s.target--
+		s.log.Info("one worker less", "workers", s.target)
+	}
+}
+
+// terminate begins a graceful stop.
+func (s *supervisor) terminate() {
+	s.log.Info("stopping", "workers", len(s.slots), "delay", s.cfg.ShutdownDelay, "graceful_timeout", s.cfg.GracefulTimeout)
+	s.phase, s.delayed = delaying, time.Now().Add(s.cfg.ShutdownDelay)
+	if s.op != nil {
+		s.op.abort(s)
+		s.op = nil
+	}
+	s.reload = false
+}
+
+// quickTime is how long workers that were told to stop at once have for it.
+const quickTime = 2 * time.Second
+
+// stopQuickly ends the workers without a drain: by INT, and by KILL when that does not help.
+func (s *supervisor) stopQuickly(sig os.Signal) {
+	if s.phase == quick {
+		return
+	}
+	if s.phase == serving {
+		s.terminate()
+	}
+	s.log.Info("stopping at once", "signal", sig)
+	s.phase, s.quickAt = quick, time.Now().Add(quickTime)
+	for _, p := range s.processes {
+		p.cause = "stop"
+		p.state, p.stopAt = draining, time.Now()
+		p.signal(syscall.SIGINT)
+	}
+}
+
+// stopStep brings a stop forward; it is over when no worker is left.
+func (s *supervisor) stopStep(now time.Time) (over bool, err error) {
+	if s.phase == delaying && s.due(s.delayed, now) {
+		s.phase = stopping
+		for _, p := range s.processes {
+			s.stop(p, "stop")
+		}
+	}
+	if s.phase == quick && s.due(s.quickAt, now) {
+		for _, p := range s.processes {
+			s.kill(p, "stop")
+		}
+	}
+	if s.stopping() && len(s.processes) == 0 {
+		s.publish(now)
+		s.log.Info("stopped")
+		return true, nil
+	}
+	return false, nil
+}

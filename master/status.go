@@ -1,0 +1,73 @@
+package master
+
+import (
+	"runtime/debug"
+	"time"
+)
+
+// Status is what a master is doing, as /api/v1/status answers it and as the store keeps it for the command line.
+type Status struct {
+	PID     int       `json:"pid"`
+	Version string    `json:"version"` // of the program's main module
+	Started time.Time `json:"started"` // unchanged by an upgrade in place
+	Store   string    `json:"store"`
+	// Addresses are where the workers listen, in the order of Config.Listen, with the port that the system chose for
+	// port 0.
+	Addresses []string `json:"addresses"`
+	// Metrics is where the endpoint listens; "" when it is off.
+	Metrics string `json:"metrics,omitempty"`
+	// Ready is what /-/ready says: all slots have been ready once, at least one is, and no stop has begun.
+	Ready    bool     `json:"ready"`
+	Steering string   `json:"steering"` // "on" or "off: REASON"
+	Workers  int      `json:"workers"`  // how many there are to be
+	Rollout  *Rollout `json:"rollout,omitempty"`
+	Slots    []Slot   `json:"slots"`
+}
+
+// Slot is one worker's place.
+type Slot struct {
+	Slot     int       `json:"slot"`
+	PID      int       `json:"pid"`     // 0: none at the moment
+	State    string    `json:"state"`   // starting ready draining backoff failed
+	Started  time.Time `json:"started"` // of the process; of the last one when there is none
+	Restarts int       `json:"restarts"`
+	LastExit string    `json:"last_exit,omitempty"` // how the last process of the slot ended
+	Text     string    `json:"text,omitempty"`      // what the worker said by STATUS=
+}
+
+// Rollout is the last rolling restart, running or over.
+type Rollout struct {
+	ID    int    `json:"id"`    // counts up
+	Kind  string `json:"kind"`  // "reload" or "upgrade"
+	State string `json:"state"` // "running", "done" or "abandoned"
+	Done  int    `json:"done"`  // slots replaced
+	Total int    `json:"total"` // slots to replace
+	Error string `json:"error,omitempty"`
+}
+
+// The states of a slot. Starting becomes ready by READY=1, ready becomes draining by a stop, and each of them ends with
+// the process: the slot then waits in backoff, or in failed after several failures in a row, and starts again.
+const (
+	starting = "starting"
+	ready    = "ready"
+	draining = "draining"
+	waiting  = "backoff"
+	failed   = "failed"
+)
+
+var states = [...]string{starting, ready, draining, waiting, failed}
+
+// The states of a rollout.
+const (
+	running   = "running"
+	done      = "done"
+	abandoned = "abandoned"
+)
+
+// version is that of the program, as the linker noted it.
+var version = func() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}()

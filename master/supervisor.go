@@ -1,0 +1,381 @@
+package master
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// supervisor is a master at work. One goroutine, that of run, owns every field without another word beside it; others
+// send to its channels and read the published status.
+type supervisor struct {
+	cfg       Config
+	log       *slog.Logger
+	environ   []string // what the workers inherit
+	store     *shmstore.Dir
+	storePath string
+	lock      *shmstore.Lock
+	lifeline  lifeline
+	manager   *manager
+	endpoint  *endpoint
+	counters  *counters // has its own lock
+	merged    *aggregate.Store
+
+	groups    []*group
+	slots     []*slot
+	processes map[int]*process // by pid, until they are gone
+	target    int              // how many slots there are to be
+	parked    []int            // slots that are no more and whose sockets could not be closed yet
+	started   time.Time
+
+	notices   chan notice
+	listening sync.WaitGroup // readers of notify sockets
+	signals   chan os.Signal
+
+	op      operation // what is being done to the slots, one thing at a time
+	reload  bool      // a HUP waits
+	rollout *Rollout
+
+	speaks  bool  // a worker of this command has said READY=1
+	ever    bool  // all slots have been ready once
+	served  bool  // some worker has been ready once
+	refused error // the last start that could not be
+
+	phase   phase
+	delayed time.Time // when the delay before the stop is over
+	quickAt time.Time // when what was told to stop at once is killed
+
+	wakeAt    time.Time // of the next step
+	steered   []bool    // by slot, what the attached programs are for; nil: unknown
+	steering  string
+	said      Status                 // what was published last
+	published atomic.Pointer[Status] // read by the endpoint
+	saidState string                 // to the manager
+	saidText  string
+	beatAt    time.Time // of the next WATCHDOG=1 to the manager
+	orphans   *orphans
+}
+
+// phase is how far a stop has come.
+type phase int
+
+const (
+	serving  phase = iota
+	delaying       // TERM came; the shutdown delay runs
+	stopping       // the workers drain
+	quick          // the workers stop at once
+)
+
+// operation is something that takes a while: a rolling restart, a replacement, a slot that is given up, an upgrade.
+type operation interface {
+	// step does what can be done now and tells whether the operation is over. It is called after every event.
+	step(s *supervisor, now time.Time) bool
+	// abort ends it because the master stops.
+	abort(s *supervisor)
+}
+
+// lifeline is a pipe whose writing end only the master has: when it is closed, the master has gone.
+type lifeline struct{ read, write int }
+
+func newLifeline() (lifeline, error) {
+	var fds [2]int
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := syscall.Pipe(fds[:]); err != nil {
+		return lifeline{}, os.NewSyscallError("pipe", err)
+	}
+	syscall.CloseOnExec(fds[0])
+	syscall.CloseOnExec(fds[1])
+	return lifeline{read: fds[0], write: fds[1]}, nil
+}
+
+// stopping tells that no process is to be started any more.
+func (s *supervisor) stopping() bool { return s.phase >= stopping }
+
+// limits returns the workers' shares of the machine.
+func (s *supervisor) limits() []string {
+	return limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.target), memoryLimit())
+}
+
+// due tells whether t has come, and has the next step taken then if not.
+func (s *supervisor) due(t, now time.Time) bool {
+	if !now.Before(t) {
+		return true
+	}
+	s.wake(t)
+	return false
+}
+
+func (s *supervisor) wake(t time.Time) {
+	if s.wakeAt.IsZero() || t.Before(s.wakeAt) {
+		s.wakeAt = t
+	}
+}
+
+// run is the control goroutine. It returns when no worker is left.
+func (s *supervisor) run() error {
+	children := make(chan os.Signal, 1)
+	notifyChildren(children)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	s.reap()
+	for {
+		s.wakeAt = time.Time{}
+		if over, err := s.step(time.Now()); over {
+			for _, p := range s.processes {
+				p.signal(syscall.SIGKILL)
+			}
+			return err
+		}
+		var wake <-chan time.Time
+		if !s.wakeAt.IsZero() {
+			timer.Reset(time.Until(s.wakeAt))
+			wake = timer.C
+		}
+		select {
+		case sig := <-s.signals:
+			s.signaled(sig)
+		case <-children:
+			s.reap()
+		case n := <-s.notices:
+			s.heard(n)
+		case <-wake:
+		}
+	}
+}
+
+// reap takes the exit status of every worker that has ended. What such a worker said last is heard before its exit counts.
+func (s *supervisor) reap() {
+	for pid, p := range s.processes {
+		if p.reaped {
+			continue
+		}
+		got, err := syscall.Wait4(pid, &p.wait, syscall.WNOHANG, nil)
+		if got == pid || errors.Is(err, syscall.ECHILD) {
+			p.reaped, p.ended = true, time.Now()
+			p.notify.finish()
+		}
+	}
+	s.orphans.reap(s.processes)
+}
+
+// step brings everything forward that can be, and publishes what came of it. It is over when the master's work is.
+func (s *supervisor) step(now time.Time) (over bool, err error) {
+	for _, p := range s.processes {
+		s.watch(p, now)
+	}
+	if over, err := s.stopStep(now); over {
+		return true, err
+	}
+	if !s.stopping() {
+		for _, sl := range s.slots {
+			if sl.cur == nil && sl.next == nil && !sl.retiring && s.due(sl.retryAt, now) {
+				s.start(sl)
+			}
+		}
+		if err := s.hopeless(); err != nil {
+			return true, err
+		}
+		s.operate(now)
+		s.unpark(now)
+	}
+	// Once more, for the deadlines of what was started or stopped just now.
+	for _, p := range s.processes {
+		s.watch(p, now)
+	}
+	if s.orphans.waiting() {
+		s.orphans.reap(s.processes)
+		s.wake(now.Add(orphanAge / 2))
+	}
+	s.steer()
+	s.publish(now)
+	return false, nil
+}
+
+// operate goes on with what is being done, or begins the next: an upgrade before a rolling restart, which is part of it,
+// both before a change of the number of slots, and single replacements last.
+func (s *supervisor) operate(now time.Time) {
+	for {
+		if s.op == nil {
+			s.op = s.nextOperation()
+		}
+		if s.op == nil {
+			return
+		}
+		if !s.op.step(s, now) {
+			return
+		}
+		s.op = nil
+	}
+}
+
+func (s *supervisor) nextOperation() operation {
+	switch {
+	case s.phase != serving:
+		return nil
+	case s.reload:
+		s.reload = false
+		return s.newRollout("reload")
+	case len(s.slots) < s.target:
+		return &growth{}
+	case len(s.slots) > s.target:
+		return newRetirement(s.slots[len(s.slots)-1])
+	}
+	for _, sl := range s.slots {
+		if sl.cur != nil && sl.cur.renew && sl.cur.state == ready {
+			return &recycling{replacement{slot: sl, reason: "recycle"}}
+		}
+	}
+	return nil
+}
+
+// hopeless returns an error when no worker has ever been ready and there is no hope that one will be: the command cannot
+// be executed, or every slot has failed several times in a row.
+func (s *supervisor) hopeless() error {
+	if s.served || s.ever {
+		return nil
+	}
+	if s.refused != nil {
+		return s.refused
+	}
+	for _, sl := range s.slots {
+		if sl.failures < patience || sl.cur != nil {
+			return nil
+		}
+	}
+	if len(s.slots) == 0 {
+		return nil
+	}
+	return fmt.Errorf("master: no worker became ready: each of %d slots failed %d times in a row, the last by %s: the workers' "+
+		"own output says why", len(s.slots), patience, s.slots[len(s.slots)-1].lastExit)
+}
+
+// steer has new connections go to the slots that accept, when that has changed.
+func (s *supervisor) steer() {
+	want := make([]bool, 0, len(s.slots))
+	for _, sl := range s.slots {
+		want = append(want, sl.accepts())
+	}
+	if s.steered != nil && reflect.DeepEqual(want, s.steered) {
+		return
+	}
+	s.steered = want
+	s.steering = "on"
+	if len(s.groups) == 0 {
+		s.steering = "off: no addresses"
+	}
+	for _, g := range s.groups {
+		err := g.steer(func(n int) bool { sl := s.slotNumber(n); return sl != nil && sl.accepts() })
+		switch {
+		case g.shared:
+			s.steering = "off: " + g.why
+		case err != nil:
+			s.log.Error("steering failed: connections go to all sockets, those of slots without a worker included", "address", g.text,
+				"err", err)
+			s.steering = "off: " + err.Error()
+			s.steered = nil
+			s.wake(time.Now().Add(time.Second))
+		}
+	}
+}
+
+func (s *supervisor) slotNumber(n int) *slot {
+	for _, sl := range s.slots {
+		if sl.number == n {
+			return sl
+		}
+	}
+	return nil
+}
+
+// publish makes the state known to the endpoint, to the command line and to systemd, when it has changed.
+func (s *supervisor) publish(now time.Time) {
+	readySlots := 0
+	for _, sl := range s.slots {
+		if sl.accepts() {
+			readySlots++
+		}
+	}
+	s.served = s.served || readySlots > 0
+	if !s.ever && len(s.slots) > 0 && readySlots == len(s.slots) {
+		s.ever = true
+		s.log.Info("all workers are ready", "workers", readySlots)
+	}
+	st := Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Metrics: s.endpoint.address(),
+		Ready: s.ever && readySlots > 0 && s.phase == serving, Steering: s.steering, Workers: s.target, Addresses: []string{}}
+	for _, g := range s.groups {
+		st.Addresses = append(st.Addresses, g.text)
+	}
+	if s.rollout != nil {
+		r := *s.rollout
+		st.Rollout = &r
+	}
+	st.Slots = make([]Slot, 0, len(s.slots))
+	for _, sl := range s.slots {
+		st.Slots = append(st.Slots, sl.status())
+	}
+	s.counters.observe(s, st)
+	if !reflect.DeepEqual(st, s.said) {
+		s.said = st
+		s.published.Store(&st)
+	}
+	s.tellManager(st, readySlots, now)
+}
+
+// tellManager says to systemd what has changed.
+func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
+	if s.manager == nil {
+		return
+	}
+	state, lines := "starting", []string(nil)
+	switch {
+	case s.phase != serving:
+		state, lines = "stopping", []string{"STOPPING=1"}
+	case st.Rollout != nil && st.Rollout.State == running:
+		state, lines = "reloading", []string{"RELOADING=1", "MONOTONIC_USEC=" + monotonicUsec()}
+	case s.ever:
+		state, lines = "ready", []string{"READY=1"}
+	}
+	text := fmt.Sprintf("STATUS=%s: %d of %d workers ready", state, readySlots, s.target)
+	switch {
+	case state != s.saidState:
+		s.manager.tell(append(lines, text)...)
+	case text != s.saidText:
+		s.manager.tell(text)
+	}
+	s.saidState, s.saidText = state, text
+	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {
+		if s.due(s.beatAt, now) {
+			s.manager.tell("WATCHDOG=1")
+			s.beatAt = now.Add(time.Duration(usec) * time.Microsecond / 2)
+			s.wake(s.beatAt)
+		}
+	}
+}
+
+// number is a decimal number, 0 for anything else.
+func number(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+// marshal is JSON of what always can be.
+func marshal(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // a struct of plain fields
+	}
+	return b
+}
