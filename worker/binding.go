@@ -199,12 +199,11 @@ func (r *registry) allotStored(s *series) []uint64 {
 		s.stored, s.overflow = nil, true
 		r.setOverflow(r.overflow + 1)
 		r.once("overflow", func() {
-			r.log.Error("no space in the store: this series stays in process memory, and so will others; "+
+			r.log.Error("the store did not take a series: it stays in process memory, as others may; "+
 				"onescrape_store_overflow_series counts them", "store", r.dir.Path(), "metric", d.family.Name, "error", err)
 		})
 		return nil
 	}
-	s.created = s.stored.Created
 	return s.stored.Cells
 }
 

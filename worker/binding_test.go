@@ -166,7 +166,7 @@ func TestSeriesThatGetNoSpace(t *testing.T) {
 	_, s := state(t, r)
 	require.Equal(t, lost, s.Overflow)
 	require.Equal(t, 1, strings.Count(log.String(), "\n"), log)
-	require.Contains(t, log.String(), "no space in the store")
+	require.Contains(t, log.String(), "the store did not take a series")
 
 	v.Reset()
 	_, s = state(t, r)
