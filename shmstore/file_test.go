@@ -476,3 +476,25 @@ func TestFileMadeByAHiddenNameIsTheSame(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, entries, 2)
 }
+
+func TestRecordMayBeUsedAgainByAFamilyThatLiesBehindIt(t *testing.T) {
+	d := newStore(t)
+	w := newWriter(t, d, WriterOptions{})
+	first := addFamily(t, w, Family{Name: "first", Type: GaugeType, Mode: Sum, Labels: []string{"a"}})
+	gone := addSeries(t, w, first, "gone")
+	follows := openReader(t, d, w.Name())
+	w.Delete(gone)
+	w.Released(gone)
+	later := addFamily(t, w, Family{Name: "later", Type: CounterType, Labels: []string{"a"}})
+	s := addSeries(t, w, later, "here")
+	require.Equal(t, gone.offset, s.offset)
+	atomic.StoreUint64(&s.Cells[0], 7)
+
+	require.NoError(t, follows.Refresh())
+	for _, r := range []*Reader{follows, openReader(t, d, w.Name())} {
+		require.Len(t, r.Series(), 1)
+		assert.Equal(t, later, r.Series()[0].Family)
+		assert.Equal(t, []string{"here"}, r.Series()[0].Values)
+		assert.Equal(t, uint64(7), cellsOf(t, r)[0][0])
+	}
+}

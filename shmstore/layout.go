@@ -63,10 +63,11 @@ const (
 // maxRecord bounds what a reader takes for a record.
 const maxRecord = 16 << 20
 
+// Kinds of records. No single flipped bit turns one into another.
 const (
 	kindJump   = 1 // the next record is in another segment
 	kindFamily = 2
-	kindSeries = 3
+	kindSeries = 4
 )
 
 // A jump: the head and the offset of the next record, always further on in the file.

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ func fileSystem(fd int) (name string, local, known bool, err error) {
 // There is no file system in memory that every Mac has.
 func memoryFS(string) bool { return false }
 
-func bootID() (id [16]byte, err error) {
+var bootID = sync.OnceValues(func() (id [16]byte, err error) {
 	s, err := unix.Sysctl("kern.bootsessionuuid")
 	if err != nil {
 		return id, fmt.Errorf("shmstore: boot id: %w", err)
@@ -33,7 +34,7 @@ func bootID() (id [16]byte, err error) {
 		return id, fmt.Errorf("shmstore: boot id: %q is none", s)
 	}
 	return [16]byte(raw), nil
-}
+})
 
 func allocate(fd int, offset, end int64) error { return writeZeros(fd, offset, end) }
 

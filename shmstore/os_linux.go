@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func memoryFS(path string) bool {
 }
 
 // bootID tells one boot of the kernel from another.
-func bootID() (id [16]byte, err error) {
+var bootID = sync.OnceValues(func() (id [16]byte, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return id, fmt.Errorf("shmstore: boot id: %w", err)
@@ -67,7 +68,7 @@ func bootID() (id [16]byte, err error) {
 		return id, fmt.Errorf("shmstore: boot id: %q is none", b)
 	}
 	return [16]byte(raw), nil
-}
+})
 
 // allocate makes the file end bytes long and reserves the space from offset on, so that touching it never fails.
 func allocate(fd int, offset, end int64) error {

@@ -29,6 +29,11 @@ type Reader struct {
 	families []Family
 	series   []SeriesInfo
 	records  []record // of series
+	broken   error    // what is corrupt stays so
+
+	// What the last Refresh that went well had.
+	announced int // families
+	checked   int // series
 }
 
 // record is where a series is described, and the state that it had then.
@@ -146,17 +151,15 @@ func (r *Reader) remap(opening bool) error {
 // guard runs fn, which reads the mapping, and gives ErrCorrupt when the file was truncated meanwhile. A fault is not enough
 // to notice: what a page has left behind the end of a file reads as zeros.
 func (r *Reader) guard(fn func() error) error {
-	if err := r.memory.guard(fn); err != nil {
-		return err
-	}
+	err := r.memory.guard(fn)
 	var st unix.Stat_t
-	if err := unix.Fstat(r.fd(), &st); err != nil {
-		return err
+	if e := unix.Fstat(r.fd(), &st); e != nil {
+		return e
 	}
 	if r.size = st.Size; r.size < int64(len(r.memory.bytes)) {
 		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), r.size)
 	}
-	return nil
+	return err
 }
 
 func (r *Reader) readHeader(store [16]byte, pid int, nonce uint64) error {
@@ -235,25 +238,44 @@ func (r *Reader) Layout() uint64 { return r.changes }
 // Refresh parses what the process has announced since the last call, and looks again at all series when one was deleted
 // or replaced. After ErrCorrupt the file is to be left out.
 func (r *Reader) Refresh() error {
-	// A writer may grow the file each time that we look, but not for ever.
-	for range 1000 {
-		err := r.guard(r.refresh)
-		if !errors.Is(err, errGrown) {
-			return r.wrap(err)
-		}
-		before := len(r.memory.bytes)
-		if err := r.remap(false); err != nil {
-			return r.wrap(err)
-		}
-		if len(r.memory.bytes) == before {
-			break
-		}
+	if r.broken != nil {
+		return r.broken
 	}
-	return r.wrap(corrupt("what it announces lies behind its end"))
+	err := r.wrap(r.follow())
+	if errors.Is(err, ErrCorrupt) {
+		r.families, r.series, r.records = r.families[:r.announced], r.series[:r.checked], r.records[:r.checked]
+		r.broken = err
+	}
+	return err
 }
 
-// errGrown: the file announces what lies behind the end that it had when it was mapped.
-var errGrown = errors.New("grown")
+// follow repeats refresh as long as the writer is ahead of it. It may be so each time that we look, but not for ever.
+func (r *Reader) follow() error {
+	for range 1000 {
+		err := r.guard(r.refresh)
+		switch {
+		case errors.Is(err, errMore):
+		case errors.Is(err, errGrown):
+			before := len(r.memory.bytes)
+			if err := r.remap(false); err != nil {
+				return err
+			}
+			if len(r.memory.bytes) == before {
+				return corrupt("what it announces lies behind its end")
+			}
+		default:
+			return err
+		}
+	}
+	return corrupt("it grows faster than it can be read")
+}
+
+var (
+	// errGrown: the file announces what lies behind the end that it had when it was mapped.
+	errGrown = errors.New("grown")
+	// errMore: a record speaks of a family that is not parsed yet.
+	errMore = errors.New("more")
+)
 
 func (r *Reader) refresh() error {
 	m := &r.memory
@@ -265,23 +287,30 @@ func (r *Reader) refresh() error {
 	case used > int64(len(m.bytes)):
 		return errGrown
 	}
-	if layout != r.layout {
-		for i := range r.series {
-			before := r.records[i].state
-			if err := r.recheck(i); err != nil {
-				return err
-			}
-			if r.records[i].state != before {
-				r.changes++
-			}
-		}
-		r.layout = layout
-	}
 	for r.used < used {
 		if err := r.parse(used); err != nil {
 			return err
 		}
 	}
+	// Series come after all families, because a record that is used again may be of a family that lies behind it.
+	first := r.checked
+	if layout != r.layout {
+		first = 0
+	}
+	for i := first; i < len(r.series); i++ {
+		before := r.records[i].state
+		err := r.recheck(i)
+		if errors.Is(err, errMore) && m.load(hdrUsed) == uint64(used) {
+			err = corrupt("at %d: a series of a family that there is not", r.records[i].offset)
+		}
+		if err != nil {
+			return err
+		}
+		if i < r.checked && r.records[i].state != before {
+			r.changes++
+		}
+	}
+	r.layout, r.announced, r.checked = layout, len(r.families), len(r.series)
 	return nil
 }
 
@@ -299,9 +328,11 @@ func (r *Reader) parse(used int64) error {
 	}
 	switch kind {
 	case kindSeries:
-		if err := r.parseSeries(r.next, length); err != nil {
-			return err
+		if length < seriesValues {
+			return corrupt("at %d: a series record of %d bytes", r.next, length)
 		}
+		r.series = append(r.series, SeriesInfo{Free: true})
+		r.records = append(r.records, record{offset: r.next, length: length})
 	default:
 		b := append([]byte(nil), m.bytes[r.next:r.next+length]...)
 		if native.Uint32(b[recChecksum:]) != familyChecksum(b) {
@@ -331,20 +362,6 @@ func (r *Reader) parse(used int64) error {
 	}
 	r.next += length
 	r.used = r.next
-	return nil
-}
-
-// parseSeries reads a series' record for the first time.
-func (r *Reader) parseSeries(offset, length int64) error {
-	if length < seriesValues {
-		return corrupt("at %d: a series record of %d bytes", offset, length)
-	}
-	r.series = append(r.series, SeriesInfo{})
-	r.records = append(r.records, record{offset: offset, length: length})
-	if err := r.recheck(len(r.series) - 1); err != nil {
-		r.series, r.records = r.series[:len(r.series)-1], r.records[:len(r.records)-1]
-		return err
-	}
 	return nil
 }
 
@@ -412,7 +429,7 @@ func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 		Born:    native.Uint64(b[seriesBorn:]),
 	}
 	if int(s.Family) >= len(r.families) {
-		return SeriesInfo{}, corrupt("at %d: a series of family %d, of %d", offset, s.Family, len(r.families))
+		return SeriesInfo{}, errMore
 	}
 	f := &r.families[s.Family]
 	if s.Words != f.Words() {
