@@ -83,24 +83,37 @@ func bucketBounds(opts prometheus.HistogramOpts) []float64 {
 
 // Observe counts v in its bucket, NaN in the one up to +Inf, and adds it to the sum, which a NaN makes NaN for good.
 func (h *Histogram) Observe(v float64) {
-	h.observe(h.cells.Load(), shmstore.HistogramBuckets+h.bucket(v), shmstore.HistogramSum, v)
+	// This is series.observe written out: a call would cost a tenth of it.
+	p := h.cells.Load()
+	sum := word(p, shmstore.HistogramSum)
+	old := atomic.LoadUint64(sum)
+	var i int
+	if len(h.bounds) <= manyBounds {
+		i = shmstore.HistogramBuckets + bucket(h.bounds, v)
+	} else {
+		i = shmstore.HistogramBuckets + sort.SearchFloat64s(h.bounds, v)
+	}
+	if atomic.AddUint64(word(p, i), 1) >= integerMark {
+		h.addIntegerMarked(i, 1)
+	}
+	if old == floatMark || !atomic.CompareAndSwapUint64(sum, old, math.Float64bits(math.Float64frombits(old)+v)) {
+		h.addFloat(p, shmstore.HistogramSum, v)
+	}
 	runtime.KeepAlive(h)
 }
 
-// bucket returns the index of the first bound that is not less than v, and the number of bounds where there is none.
-func (h *Histogram) bucket(v float64) int {
-	if len(h.bounds) > 32 {
-		return sort.Search(len(h.bounds), func(i int) bool { return v <= h.bounds[i] })
-	}
-	// Counting them all needs no branch that depends on v, which costs more than the comparisons when it is guessed
-	// wrong.
-	n := 0
-	for _, b := range h.bounds {
-		if !(v <= b) {
-			n++
+// manyBounds is the number of bounds from which on a binary search is faster than bucket.
+const manyBounds = 32
+
+// bucket returns the index of the first bound that is not less than v, and the number of bounds where there is none, as
+// for a NaN.
+func bucket(bounds []float64, v float64) int {
+	for i, b := range bounds {
+		if v <= b {
+			return i
 		}
 	}
-	return n
+	return len(bounds)
 }
 
 // ObserveWithExemplar is Observe, with an exemplar that is checked as client_golang checks it: it panics when a label

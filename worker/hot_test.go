@@ -211,7 +211,7 @@ func BenchmarkCounterVecOneParallel(b *testing.B) {
 
 // latencies are observations as a web application makes them: log-normal around 30 ms, so that which bucket comes next
 // cannot be foretold.
-var latencies = func() (l [1024]float64) {
+var latencies = func() (l [1 << 16]float64) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range l {
 		l[i] = 0.03 * math.Exp(random.NormFloat64())
