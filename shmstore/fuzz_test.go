@@ -1,0 +1,204 @@
+package shmstore
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"runtime/metrics"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a fuzzed input is, by the bits of its first byte.
+const (
+	fuzzHeader  = 1 << iota // it is what follows a right header, so that the records are read; otherwise the whole file
+	fuzzRecords             // make the checksums of records right, so that what they say is believed
+	fuzzGrow                // the second half comes after the first was read
+)
+
+// FuzzReader reads files of any content. Nothing may make it panic, go on for ever or allocate much more than the file is
+// long, and what it accepts must be consistent.
+func FuzzReader(f *testing.F) {
+	f.Add([]byte{0})
+	f.Add(append([]byte{0}, smallContent(f)[:headerSize+500]...))
+	for mode := range byte(8) {
+		f.Add(append([]byte{mode}, seedRecords(everyType[:1])...))
+		f.Add(append([]byte{mode}, seedRecords(everyType[2:4])...))
+		f.Add(append([]byte{mode}, seedRecords(everyType)...))
+	}
+	d := newStore(f)
+	name := fileName(4711, 1)
+	file, err := os.OpenFile(filepath.Join(d.Path(), name), os.O_RDWR|os.O_CREATE, 0o600)
+	require.NoError(f, err)
+	f.Cleanup(func() { file.Close() })
+	layout := uint64(0)
+	write := func(t *testing.T, mode byte, data []byte) {
+		t.Helper()
+		content := bytes.Clone(data)
+		if mode&fuzzHeader != 0 {
+			content = append(make([]byte, headerSize), data...)
+			copy(content, magic)
+			native.PutUint32(content[hdrVersion:], version)
+			native.PutUint32(content[hdrOrder:], orderMark)
+			copy(content[hdrStore:], d.id[:])
+			native.PutUint64(content[hdrNonce:], 1)
+			native.PutUint32(content[hdrPID:], 4711)
+			native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
+			native.PutUint64(content[hdrUsed:], uint64(len(content)/wordSize*wordSize))
+			native.PutUint64(content[hdrLayout:], layout)
+			layout++
+		}
+		if mode&fuzzRecords != 0 && len(content) >= headerSize {
+			mendRecords(content)
+		}
+		_, err := file.WriteAt(content, 0)
+		require.NoError(t, err)
+		require.NoError(t, file.Truncate(int64(len(content))))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) == 0 || len(data) > 1<<18 {
+			return
+		}
+		mode, data := data[0], data[1:]
+		first := data
+		if mode&fuzzGrow != 0 {
+			first = data[:len(data)/2/wordSize*wordSize]
+		}
+		write(t, mode, first)
+		before := allocated()
+		r, err := d.Open(name)
+		if err != nil {
+			return
+		}
+		defer r.Close()
+		readAnything(t, r)
+		if mode&fuzzGrow != 0 {
+			write(t, mode, data)
+			readAnything(t, r)
+		}
+		write(t, mode, first)
+		readAnything(t, r)
+		// Few bytes may be many labels; each is a string then.
+		require.Less(t, allocated()-before, uint64(100*len(data)+1<<20))
+	})
+}
+
+// allocated returns how many bytes were ever allocated.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// readAnything reads all of a file and requires that it is consistent, whatever it says.
+func readAnything(t *testing.T, r *Reader) {
+	t.Helper()
+	r.State()
+	r.Alive()
+	refreshed := r.Refresh()
+	require.Equal(t, len(r.series), len(r.records))
+	for i := range r.Families() {
+		require.NoError(t, r.Families()[i].check())
+	}
+	for _, s := range r.Series() {
+		if s.Free {
+			continue
+		}
+		require.Less(t, int(s.Family), len(r.Families()))
+		f := &r.Families()[s.Family]
+		require.Len(t, s.Values, len(f.Labels))
+		require.Equal(t, f.Words(), s.Words)
+		require.GreaterOrEqual(t, s.Cell, headerSize/wordSize)
+		require.LessOrEqual(t, s.Cell+s.Words, len(r.memory.words))
+	}
+	sum := uint64(0)
+	read := r.Read(func(words []uint64) {
+		for _, s := range r.Series() {
+			if s.Free {
+				continue
+			}
+			cells := words[s.Cell : s.Cell+s.Words]
+			if r.Families()[s.Family].timed() {
+				LoadTimed(cells)
+			}
+			for j := range cells {
+				sum += atomic.LoadUint64(&cells[j])
+			}
+		}
+	})
+	if refreshed == nil {
+		require.NoError(t, read, "nobody writes")
+	}
+	r.ReadStable(func(i int, cells []uint64) { require.Len(t, cells, r.Series()[i].Words) })
+}
+
+// mendRecords makes the checksums of records right, as far as one follows another.
+func mendRecords(content []byte) {
+	used := int64(min(native.Uint64(content[hdrUsed:]), uint64(len(content))))
+	for at := int64(headerSize); at+recHead <= used; {
+		length := int64(native.Uint32(content[at:]))
+		if length < recHead || at+length > used {
+			return
+		}
+		record := content[at : at+length]
+		switch {
+		case native.Uint16(record[recKind:]) != kindSeries:
+			native.PutUint32(record[recChecksum:], familyChecksum(record))
+		case length >= seriesValues:
+			if end := seriesValues + int64(native.Uint32(record[seriesBody:])); end <= length {
+				native.PutUint32(record[recChecksum:], seriesChecksum(record[:end]))
+			}
+		}
+		if next := at + length; native.Uint16(record[recKind:]) == kindJump && length == jumpSize {
+			if at = int64(native.Uint64(record[jumpTarget:])); at < next {
+				return
+			}
+		} else {
+			at = next
+		}
+	}
+}
+
+// smallContent returns the shortest file that has one series.
+func smallContent(t testing.TB) []byte {
+	t.Helper()
+	d := newStore(t)
+	w := newWriter(t, d, WriterOptions{})
+	addSeries(t, w, addFamily(t, w, everyType[0]), "200", "/")
+	content, err := os.ReadFile(filepath.Join(d.Path(), w.Name()))
+	require.NoError(t, err)
+	return content[:headerSize+firstSegment+pageSize]
+}
+
+// seedRecords returns the records of families and of a series of each, whose cells are anywhere.
+func seedRecords(families []Family) (b []byte) {
+	for i, f := range families {
+		b = append(b, aRecord(kindFamily, appendFamily(nil, &f))...)
+		body := make([]byte, seriesValues-recHead)
+		for _, v := range valuesFor(&f, i) {
+			body = appendString(body, v)
+		}
+		s := aRecord(kindSeries, body)
+		native.PutUint32(s[recFamily:], uint32(i))
+		native.PutUint64(s[seriesState:], seriesShown)
+		native.PutUint64(s[seriesCells:], headerSize)
+		native.PutUint32(s[seriesWords:], uint32(f.Words()))
+		end := recHead + len(body)
+		native.PutUint32(s[seriesBody:], uint32(end-seriesValues))
+		native.PutUint32(s[recChecksum:], seriesChecksum(s[:end]))
+		b = append(b, s...)
+	}
+	return b
+}
+
+// aRecord returns a record with a right checksum.
+func aRecord(kind uint16, body []byte) []byte {
+	b := make([]byte, align(int64(recHead+len(body)), wordSize))
+	native.PutUint32(b[recLength:], uint32(len(b)))
+	native.PutUint16(b[recKind:], kind)
+	copy(b[recHead:], body)
+	native.PutUint32(b[recChecksum:], familyChecksum(b))
+	return b
+}
