@@ -24,7 +24,8 @@ type endpoint struct {
 	cfg     Config
 	handler http.Handler
 	fd      int    // listens; the endpoint's as long as it lives
-	text    string // where
+	spec    string // where it is configured to be
+	text    string // where it is
 	ended   chan error
 	conns   openConns
 	server  *http.Server
@@ -65,7 +66,7 @@ func endpointOn(cfg Config, h http.Handler, fd int) (*endpoint, error) {
 	if cfg.Handler != nil {
 		h = cfg.Handler(h)
 	}
-	return &endpoint{cfg: cfg, handler: h, fd: fd, text: text}, nil
+	return &endpoint{cfg: cfg, handler: h, fd: fd, spec: cfg.MetricsListen, text: text}, nil
 }
 
 func (e *endpoint) address() string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"syscall"
 )
@@ -13,7 +14,17 @@ import (
 // signal mask that the process inherited, and executes the command in the same process.
 const execEnv = "ONESCRAPE_EXEC"
 
+// early has the signals of a master that took over, from its first moment; nil in any other process.
+var early chan os.Signal
+
+const signalRoom = 64
+
 func init() {
+	if _, ok := os.LookupEnv(handoverEnv); ok {
+		// The sooner after an upgrade's exec, the fewer signals are lost.
+		early = make(chan os.Signal, signalRoom)
+		signal.Notify(early, watched...)
+	}
 	path, ok := os.LookupEnv(execEnv)
 	if !ok {
 		return

@@ -23,3 +23,11 @@ func holderText(hs []holder) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// cutLast is strings.Cut at the last separator.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}

@@ -79,10 +79,3 @@ func unixInodes(path string) map[string]bool {
 	}
 	return out
 }
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
-}

@@ -53,8 +53,15 @@ func testProgram() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	if file := os.Getenv(programEnv + "_FILE"); file != "" {
-		if text, err := os.ReadFile(file); err == nil {
+	if text, err := os.ReadFile(os.Getenv(programEnv + "_FILE")); err == nil {
+		switch strings.TrimSpace(string(text)) {
+		case "crash":
+			panic("this release is broken")
+		case "hang":
+			select {}
+		case "other":
+			return 0
+		default:
 			if err := json.Unmarshal(text, &c); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 2
@@ -134,6 +141,7 @@ type testMaster struct {
 	t        *testing.T
 	cmd      *exec.Cmd
 	store    string
+	program  string // the link to the program
 	behavior string // the file
 	config   string // the file that an upgrade reads
 	log      *logBuffer
@@ -196,7 +204,9 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	m.cmd = exec.Command(self)
+	m.program = filepath.Join(dir, "program")
+	require.NoError(t, os.Symlink(self, m.program))
+	m.cmd = exec.Command(m.program)
 	m.cmd.Env = append(os.Environ(), programEnv+"="+string(text), programEnv+"_FILE="+m.config, behaviorEnv+"="+m.behavior)
 	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
@@ -352,4 +362,10 @@ func (n *noRetry) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader("x")), 1
 	r.GetBody = nil
 	return n.next.RoundTrip(r)
+}
+
+// hex4 is a decimal port as /proc/net writes it.
+func hex4(port string) string {
+	n, _ := strconv.Atoi(port)
+	return fmt.Sprintf("%04X", n)
 }

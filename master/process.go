@@ -11,6 +11,7 @@ import (
 type process struct {
 	slot    int
 	pid     int
+	epoch   int    // counts the masters of this process that were replaced in place before it was started
 	state   string // starting, ready or draining
 	started time.Time
 	readyAt time.Time
@@ -29,6 +30,7 @@ type process struct {
 	stranger  bool   // it was said that somebody else speaks for it
 	looked    bool   // whether it forks before it listens was looked at
 
+	heard  bool // nobody reads its notify socket any more
 	reaped bool // wait4 has returned it; its pid must not be used any more
 	wait   syscall.WaitStatus
 	gone   bool      // reaped, and everything it said was heard
@@ -117,15 +119,21 @@ func (s *supervisor) launch(slot int) (*process, error) {
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
-	p := &process{slot: slot, pid: pid, state: starting, started: now, beat: now, notify: notify}
+	p := &process{slot: slot, pid: pid, epoch: s.epoch, state: starting, started: now, beat: now, notify: notify}
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.renewAt = now.Add(age)
 	}
-	s.processes[pid] = p
-	s.listening.Go(func() { notify.listen(p, s.notices) })
+	s.follow(p)
 	s.log.Debug("worker started", "slot", slot, "pid", pid)
 	return p, nil
 }
 
-// log returns attributes that name the process.
+// follow has what the process says heard, and its end noticed.
+func (s *supervisor) follow(p *process) {
+	s.processes[p.pid] = p
+	p.heard = false
+	go p.notify.listen(p, s.notices)
+}
+
+// id returns attributes that name the process.
 func (p *process) id() slog.Attr { return slog.Group("", "slot", p.slot, "pid", p.pid) }

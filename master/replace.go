@@ -184,6 +184,9 @@ func (r *rolling) lost(s *supervisor) error {
 }
 
 func (r *rolling) end(s *supervisor, err error) {
+	if r.record.State != running {
+		return
+	}
 	r.record.State = done
 	if err != nil {
 		r.record.State, r.record.Error = abandoned, err.Error()
@@ -230,5 +233,6 @@ func (s *supervisor) addSlot() error {
 	s.unparked(n)
 	s.slots = append(s.slots, &slot{number: n})
 	s.steered = nil
+	s.wake(time.Now())
 	return nil
 }

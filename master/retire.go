@@ -38,7 +38,10 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 	}
 	if !r.stopped {
 		late := now.Sub(r.began) >= s.cfg.GracefulTimeout
-		if sl.cur != nil && sl.cur.state == ready && !late && r.pending(s) {
+		if !late && r.pending(s) {
+			if sl.empty() && s.due(sl.retryAt, now) {
+				s.start(sl) // its worker died, and somebody must answer what waits
+			}
 			s.wake(now.Add(retirePoll))
 			return false
 		}

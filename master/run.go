@@ -37,6 +37,9 @@ func IsWorker() bool { return worked }
 // Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and once
 // more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
 func Run(cfg Config, function func(context.Context, *worker.Worker) error) error {
+	if _, ok := os.LookupEnv(checkEnv); ok {
+		return answerCheck(cfg, function != nil)
+	}
 	if worked && len(cfg.Command) == 0 && function != nil {
 		return runWorker(function)
 	}
@@ -47,19 +50,32 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	if err := worker.Detach(); err != nil {
 		cfg.Logger.Warn("the master's own metrics left a file in the store", "err", err)
 	}
-	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process),
-		notices: make(chan notice, 64), signals: make(chan os.Signal, 64), target: cfg.Workers, started: time.Now(),
-		orphans: newOrphans(), manager: newManager()}
-	signal.Notify(s.signals, watched...)
-	defer signal.Stop(s.signals)
-	defer s.close()
-	if err := s.begin(); err != nil {
-		if errors.Is(err, errStopped) {
-			return nil
-		}
+	before, err := readHandover()
+	if err != nil {
 		return err
 	}
-	defer s.fold()()
+	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process),
+		notices: make(chan notice, 64), signals: early, checked: make(chan struct{}, 1), target: cfg.Workers,
+		started: time.Now(), orphans: newOrphans(), manager: newManager()}
+	if s.signals == nil {
+		s.signals = make(chan os.Signal, signalRoom)
+		signal.Notify(s.signals, watched...)
+	}
+	defer signal.Stop(s.signals)
+	defer s.close()
+	if before != nil {
+		err = s.adopt(before)
+	} else {
+		err = s.begin()
+	}
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.startFold()
+	defer s.stopFold()
 	return s.run()
 }
 
@@ -97,7 +113,7 @@ func (s *supervisor) begin() (err error) {
 	if s.lifeline, err = newLifeline(); err != nil {
 		return err
 	}
-	if s.merged, err = aggregate.Open(s.storePath, aggregate.Options{Logger: s.log, Retention: s.cfg.Retention}); err != nil {
+	if s.merged, err = aggregate.Open(s.storePath, s.aggregateOptions()); err != nil {
 		return err
 	}
 	if s.endpoint, err = newEndpoint(s.cfg, s.handler()); err != nil {
@@ -137,24 +153,35 @@ func (s *supervisor) addressTexts() []string {
 	return out
 }
 
-// fold has the store folded in the background until the function it returns is called.
-func (s *supervisor) fold() (stop func()) {
+// startFold has the store folded in the background until stopFold.
+func (s *supervisor) startFold() {
 	folder, ok := any(s.merged).(interface{ Run(context.Context) error })
 	if !ok {
-		return func() {}
+		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := folder.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := folder.Run(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("the files of dead workers are no longer folded", "err", err)
 		}
 	}()
-	return func() {
+	s.folding = func() {
 		cancel()
 		<-ended
 	}
+}
+
+func (s *supervisor) stopFold() {
+	if s.folding != nil {
+		s.folding()
+		s.folding = nil
+	}
+}
+
+func (s *supervisor) aggregateOptions() aggregate.Options {
+	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention}
 }
 
 // handler is what the endpoint serves.
@@ -184,7 +211,7 @@ func (s *supervisor) checkSpace() {
 // close gives everything up that the master holds; the store's lock comes last.
 func (s *supervisor) close() {
 	s.endpoint.close()
-	for _, g := range s.groups {
+	for _, g := range append(s.groups, s.leaving...) {
 		g.close()
 	}
 	if s.merged != nil {

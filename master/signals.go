@@ -39,6 +39,9 @@ func (s *supervisor) signaled(sig os.Signal) {
 	case syscall.SIGHUP:
 		s.log.Info("rolling restart asked for")
 		s.reload = true
+	case syscall.SIGUSR2:
+		s.log.Info("upgrade asked for")
+		s.upgrade = true
 	case syscall.SIGTTIN:
 		if s.target == maxWorkers {
 			s.log.Warn("no more workers than this", "workers", s.target)
@@ -64,7 +67,7 @@ func (s *supervisor) terminate() {
 		s.op.abort(s)
 		s.op = nil
 	}
-	s.reload = false
+	s.reload, s.upgrade = false, false
 }
 
 // quickTime is how long workers that were told to stop at once have for it.

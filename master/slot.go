@@ -86,11 +86,8 @@ func (s *supervisor) heard(n notice) {
 	p := n.from
 	sl := s.slotOf(p)
 	if n.over {
-		p.gone = p.reaped
-		if p.gone {
-			p.notify.close()
-			s.exited(sl, p)
-		}
+		p.heard = true
+		s.exited(sl, p)
 		return
 	}
 	if n.fields["X_ONESCRAPE_EXEC"] != "" {
@@ -173,8 +170,13 @@ func (s *supervisor) succeed(sl *slot, p *process) {
 	s.fail(sl, sl.lastExit)
 }
 
-// exited acts on a process that has gone.
+// exited acts on a process that has gone, once that is so and everything that it said was heard.
 func (s *supervisor) exited(sl *slot, p *process) {
+	if !p.reaped || !p.heard {
+		return
+	}
+	p.gone = true
+	p.notify.close()
 	delete(s.processes, p.pid)
 	if sl == nil {
 		return
@@ -193,7 +195,11 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	case sl.cur == p:
 		sl.cur = nil
 		s.checkSockets(sl)
-		if sl.retiring || s.stopping() {
+		if s.stopping() {
+			return
+		}
+		if sl.retiring {
+			s.succeed(sl, p) // in case it is still needed
 			return
 		}
 		sl.restarts++

@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"runtime"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,20 +31,24 @@ type supervisor struct {
 	endpoint  *endpoint
 	counters  *counters // has its own lock
 	merged    *aggregate.Store
+	folding   func() // ends the folding of the store; nil when there is none
 
 	groups    []*group
 	slots     []*slot
 	processes map[int]*process // by pid, until they are gone
 	target    int              // how many slots there are to be
+	leaving   []*group         // addresses that the configuration no longer has
+	epoch     int              // counts upgrades in place
 	parked    []int            // slots that are no more and whose sockets could not be closed yet
 	started   time.Time
 
-	notices   chan notice
-	listening sync.WaitGroup // readers of notify sockets
-	signals   chan os.Signal
+	notices chan notice
+	signals chan os.Signal
 
-	op      operation // what is being done to the slots, one thing at a time
-	reload  bool      // a HUP waits
+	op      operation     // what is being done to the slots, one thing at a time
+	reload  bool          // a HUP waits
+	upgrade bool          // a USR2 waits
+	checked chan struct{} // has room for one: the check of an upgrade is over
 	rollout *Rollout
 
 	speaks  bool  // a worker of this command has said READY=1
@@ -151,6 +154,7 @@ func (s *supervisor) run() error {
 			s.reap()
 		case n := <-s.notices:
 			s.heard(n)
+		case <-s.checked:
 		case <-wake:
 		}
 	}
@@ -166,6 +170,7 @@ func (s *supervisor) reap() {
 		if got == pid || errors.Is(err, syscall.ECHILD) {
 			p.reaped, p.ended = true, time.Now()
 			p.notify.finish()
+			s.exited(s.slotOf(p), p)
 		}
 	}
 	s.orphans.reap(s.processes)
@@ -190,6 +195,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 		}
 		s.operate(now)
 		s.unpark(now)
+		s.leave()
 	}
 	// Once more, for the deadlines of what was started or stopped just now.
 	for _, p := range s.processes {
@@ -225,6 +231,9 @@ func (s *supervisor) nextOperation() operation {
 	switch {
 	case s.phase != serving:
 		return nil
+	case s.upgrade:
+		s.upgrade = false
+		return s.newUpgrade()
 	case s.reload:
 		s.reload = false
 		return s.newRollout("reload")

@@ -1,0 +1,254 @@
+package master
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// handoverEnv names the descriptor of the handover to a program that the master executes in its own place, checkEnv the
+// one on which a program that is only checked says that it would run.
+const (
+	handoverEnv = "ONESCRAPE_HANDOVER"
+	checkEnv    = "ONESCRAPE_CHECK"
+)
+
+// handoverVersion changes when a master could not go on from what another version hands over. A program of another version
+// fails the check.
+const handoverVersion = 1
+
+// handover is what a master leaves to the one that follows in the same process. Descriptors are numbers that stay open
+// over the exec.
+type handover struct {
+	Version    int            `json:"version"`
+	Program    string         `json:"program"`
+	Store      string         `json:"store"`
+	StoreEnv   string         `json:"store_env"` // ONESCRAPE_DIR of the master itself
+	Lock       int            `json:"lock"`
+	Lifeline   [2]int         `json:"lifeline"`
+	Metrics    int            `json:"metrics"` // -1: off
+	MetricsAt  string         `json:"metrics_at"`
+	Groups     []groupState   `json:"groups"`
+	Slots      []slotState    `json:"slots"`
+	Gone       []processState `json:"gone"` // of slots that are no more
+	Parked     []int          `json:"parked"`
+	Target     int            `json:"target"`
+	Configured int            `json:"configured"`
+	Started    time.Time      `json:"started"`
+	Speaks     bool           `json:"speaks"`
+	Ever       bool           `json:"ever"`
+	Epoch      int            `json:"epoch"`
+	Rollout    *Rollout       `json:"rollout"`
+	Began      time.Time      `json:"began"`
+	Upgrade    bool           `json:"upgrade"` // a USR2 came meanwhile
+}
+
+type groupState struct {
+	Name    string        `json:"name"`
+	Network string        `json:"network"`
+	Addr    string        `json:"addr"`
+	Shared  bool          `json:"shared"`
+	Why     string        `json:"why"`
+	Sockets []socketState `json:"sockets"` // in the order of the kernel's indexes
+}
+
+type socketState struct {
+	Slot int `json:"slot"`
+	FD   int `json:"fd"`
+}
+
+type slotState struct {
+	Restarts int            `json:"restarts"`
+	LastExit string         `json:"last_exit"`
+	Started  time.Time      `json:"started"`
+	Failures int            `json:"failures"`
+	RetryAt  time.Time      `json:"retry_at"`
+	Cur      *processState  `json:"cur"`
+	Old      []processState `json:"old"`
+}
+
+type processState struct {
+	Slot      int       `json:"slot"`
+	PID       int       `json:"pid"`
+	Epoch     int       `json:"epoch"`
+	State     string    `json:"state"`
+	Started   time.Time `json:"started"`
+	ReadyAt   time.Time `json:"ready_at"`
+	StopAt    time.Time `json:"stop_at"`
+	Beat      time.Time `json:"beat"`
+	RenewAt   time.Time `json:"renew_at"`
+	Notify    int       `json:"notify"`
+	Name      string    `json:"notify_name"`
+	Stops     bool      `json:"stops"`
+	Cause     string    `json:"cause"`
+	Killed    bool      `json:"killed"`
+	Storeless bool      `json:"storeless"`
+	Text      string    `json:"text"`
+}
+
+// handedOver is set of descriptors that are to stay open over an exec.
+type handedOver struct {
+	kept   []int // whose close-on-exec flag was cleared
+	copies []int
+	err    error
+}
+
+// keep has fd stay open under its number.
+func (h *handedOver) keep(fd int) int {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+		h.err = errors.Join(h.err, os.NewSyscallError("fcntl", err))
+	}
+	h.kept = append(h.kept, fd)
+	return fd
+}
+
+// copy has a duplicate of fd stay open.
+func (h *handedOver) copy(fd int) int {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 3)
+	if err != nil {
+		h.err = errors.Join(h.err, os.NewSyscallError("fcntl", err))
+		return -1
+	}
+	h.copies = append(h.copies, dup)
+	return dup
+}
+
+// undo closes it all to an exec that is not going to be.
+func (h *handedOver) undo() {
+	for _, fd := range h.kept {
+		unix.CloseOnExec(fd)
+	}
+	for _, fd := range h.copies {
+		unix.Close(fd)
+	}
+}
+
+// describe makes the handover of the supervisor's state.
+func (s *supervisor) describe(h *handedOver, began time.Time) handover {
+	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath, StoreEnv: os.Getenv("ONESCRAPE_DIR"),
+		Lock: h.copy(int(s.lock.File().Fd())), Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
+		Parked: s.parked, Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
+		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade}
+	if s.endpoint != nil {
+		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
+	}
+	for _, g := range s.groups {
+		gs := groupState{Name: g.name, Network: g.network, Addr: g.addr, Shared: g.shared, Why: g.why}
+		for _, so := range g.sockets {
+			gs.Sockets = append(gs.Sockets, socketState{so.slot, h.keep(so.fd)})
+		}
+		out.Groups = append(out.Groups, gs)
+	}
+	described := make(map[*process]bool)
+	state := func(p *process) processState {
+		described[p] = true
+		ps := processState{Slot: p.slot, PID: p.pid, Epoch: p.epoch, State: p.state, Started: p.started, ReadyAt: p.readyAt,
+			StopAt: p.stopAt, Beat: p.beat, RenewAt: p.renewAt, Name: p.notify.name, Stops: p.stops, Cause: p.cause,
+			Killed: p.killed, Storeless: p.storeless, Text: p.text, Notify: -1}
+		h.err = errors.Join(h.err, p.notify.control(func(fd int) error {
+			ps.Notify = h.copy(fd)
+			return nil
+		}))
+		return ps
+	}
+	for _, sl := range s.slots {
+		ss := slotState{Restarts: sl.restarts, LastExit: sl.lastExit, Started: sl.started, Failures: sl.failures,
+			RetryAt: sl.retryAt}
+		if sl.cur != nil {
+			ps := state(sl.cur)
+			ss.Cur = &ps
+		}
+		for _, p := range sl.old {
+			ss.Old = append(ss.Old, state(p))
+		}
+		out.Slots = append(out.Slots, ss)
+	}
+	for _, p := range s.processes {
+		if !described[p] {
+			out.Gone = append(out.Gone, state(p))
+		}
+	}
+	return out
+}
+
+// writeAll writes the whole text.
+func writeAll(fd int, text []byte) error {
+	for len(text) > 0 {
+		n, err := unix.Write(fd, text)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("write", err)
+		}
+		text = text[max(n, 0):]
+	}
+	return nil
+}
+
+// readHandover reads what the master before this one in the same process left; nil when there was none.
+func readHandover() (*handover, error) {
+	value, ok := os.LookupEnv(handoverEnv)
+	if !ok {
+		return nil, nil
+	}
+	os.Unsetenv(handoverEnv)
+	f := os.NewFile(uintptr(number(value)), "handover")
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30))
+	if err != nil {
+		return nil, fmt.Errorf("master: read the handover: %w", err)
+	}
+	var h handover
+	if err := json.Unmarshal(text, &h); err != nil {
+		return nil, fmt.Errorf("master: read the handover: %w", err)
+	}
+	if h.Version != handoverVersion {
+		return nil, fmt.Errorf("master: the handover has version %d and this program knows %d", h.Version, handoverVersion)
+	}
+	return &h, nil
+}
+
+// adoptProcess goes on with a worker that the master before this one started.
+func (s *supervisor) adoptProcess(ps processState) (*process, error) {
+	unix.CloseOnExec(ps.Notify)
+	f := os.NewFile(uintptr(ps.Notify), ps.Name)
+	defer f.Close()
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("master: adopt worker %d: %w", ps.PID, err)
+	}
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("master: adopt worker %d: its notify socket is none", ps.PID)
+	}
+	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started, readyAt: ps.ReadyAt,
+		stopAt: ps.StopAt, beat: ps.Beat, renewAt: ps.RenewAt, stops: ps.Stops, cause: ps.Cause, killed: ps.Killed,
+		storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
+	s.follow(p)
+	return p, nil
+}
+
+// adoptGroup goes on with an address's sockets.
+func adoptGroup(gs groupState) (*group, error) {
+	g := &group{address: address{name: gs.Name, network: gs.Network, addr: gs.Addr}, shared: gs.Shared, why: gs.Why}
+	for _, so := range gs.Sockets {
+		unix.CloseOnExec(so.FD)
+		g.sockets = append(g.sockets, slotSocket{so.Slot, so.FD})
+	}
+	if len(g.sockets) == 0 {
+		return nil, fmt.Errorf("master: adopt %s: it has no sockets", g.spec())
+	}
+	sa, text, err := boundTo(g.sockets[0].fd)
+	if err != nil {
+		return nil, fmt.Errorf("master: adopt %s: %w", g.spec(), err)
+	}
+	g.text = text
+	if g.network == "tcp" {
+		g.bound = sa
+	}
+	return g, nil
+}

@@ -1,0 +1,420 @@
+package master
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// upgrading replaces the master too. First the new program is run in check mode; if it would run, it is executed in this
+// process, with everything that the master holds, and rolls the workers. If it would not, everything goes on as it was.
+type upgrading struct {
+	record *Rollout
+	began  time.Time
+	cancel context.CancelFunc
+	result chan error // has room for one
+}
+
+func (s *supervisor) newUpgrade() *upgrading {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ReadyTimeout)
+	u := &upgrading{began: time.Now(), cancel: cancel, result: make(chan error, 1)}
+	s.rollout = &Rollout{ID: s.rolloutID() + 1, Kind: "upgrade", State: running, Total: len(s.slots)}
+	u.record = s.rollout
+	s.log.Info("upgrade begins with a check of the new program", "rollout", u.record.ID, "program", program.path)
+	go func() {
+		defer cancel()
+		u.result <- check(ctx)
+		s.checked <- struct{}{}
+	}()
+	return u
+}
+
+func (u *upgrading) step(s *supervisor, now time.Time) bool {
+	select {
+	case err := <-u.result:
+		if err == nil {
+			err = s.handOver(u.began)
+		}
+		u.end(s, err)
+		return true
+	default:
+		return false
+	}
+}
+
+func (u *upgrading) abort(s *supervisor) {
+	u.cancel()
+	u.end(s, errors.New("the master stops"))
+}
+
+func (u *upgrading) end(s *supervisor, err error) {
+	if u.record.State != running {
+		return // ended by a stop already
+	}
+	u.record.State, u.record.Error = abandoned, err.Error()
+	s.log.Error("upgrade abandoned: master and workers go on as they are", "rollout", u.record.ID, "err", err)
+	s.counters.rollout(u.record.Kind, u.record.State, time.Since(u.began))
+}
+
+// checkAnswer is what a program says that would run.
+var checkAnswer = fmt.Sprintf("onescrape would run, handover %d\n", handoverVersion)
+
+// check runs the program as it is on disk now in check mode: it validates its configuration and starts nothing. nil means
+// that it would run.
+func check(ctx context.Context) error {
+	path, err := exec.LookPath(program.path)
+	if err != nil {
+		return fmt.Errorf("the new program is not there: %w", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, program.args[1:]...)
+	cmd.Args[0] = program.args[0]
+	cmd.Env = append(masterEnv(), checkEnv+"=3")
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = time.Second
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return fmt.Errorf("the new program cannot be executed: %w", err)
+	}
+	err = cmd.Wait()
+	answer := make([]byte, 256)
+	r.SetReadDeadline(time.Now().Add(time.Second))
+	n, _ := r.Read(answer)
+	said := ""
+	if text := strings.TrimSpace(stderr.String()); text != "" {
+		said = ": " + text[max(0, len(text)-500):]
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("the new program did not pass the check in time%s", said)
+	case err != nil:
+		return fmt.Errorf("the new program failed the check: %w%s", err, said)
+	case n == 0:
+		return fmt.Errorf("the new program ended without reaching master.Run%s", said)
+	case string(answer[:n]) != checkAnswer:
+		return fmt.Errorf("the new program cannot take over from this version (it says %q): restart the service", answer[:n])
+	}
+	return nil
+}
+
+// answerCheck ends a program that is only checked.
+func answerCheck(cfg Config, function bool) error {
+	fd := number(os.Getenv(checkEnv))
+	cfg, err := cfg.complete(function)
+	if err == nil {
+		_, err = cfg.command()
+	}
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "check")
+	if _, err := f.WriteString(checkAnswer); err != nil {
+		return fmt.Errorf("master: answer a check: %w", err)
+	}
+	os.Exit(0)
+	return nil
+}
+
+// masterEnv is the environment of a program that is to be the master in this one's place. It does not name the store: a
+// master writes no metrics, and its own would open a file there before Run can tell.
+func masterEnv() []string {
+	var out []string
+	for _, e := range os.Environ() {
+		key, _, _ := strings.Cut(e, "=")
+		if key == "NOTIFY_SOCKET" || key == "WATCHDOG_USEC" || key == "WATCHDOG_PID" || !ours[key] {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// ignoredSignals are those that the exec must neither lose nor die of, as far as it can be had: a Go program unblocks HUP,
+// INT, TERM and QUIT when it starts, before it has handlers, so those that can be lost are ignored; the roll that follows
+// covers a HUP. TERM and QUIT end the master in those milliseconds, and its workers drain: the stop that was asked for.
+var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
+
+// handOver executes the new program in this process. It returns only if that could not be; everything then goes on.
+func (s *supervisor) handOver(began time.Time) error {
+	path, err := exec.LookPath(program.path)
+	if err != nil {
+		return fmt.Errorf("the new program is not there: %w", err)
+	}
+	s.stopFold()
+	s.endpoint.pause()
+	s.pauseListening()
+	resume := func() {
+		signal.Notify(s.signals, watched...)
+		for _, p := range s.processes {
+			if !p.gone {
+				p.notify.conn.SetReadDeadline(time.Time{})
+				s.follow(p)
+			}
+		}
+		s.startFold()
+		if err := s.endpoint.start(); err != nil {
+			s.log.Error("the metrics port is not served any more", "err", err)
+		}
+	}
+	s.reap()
+	s.publish(time.Now())
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	signal.Ignore(ignoredSignals...)
+	signal.Reset(syscall.SIGTERM, syscall.SIGQUIT)
+	unblock := blockSignals(syscall.SIGUSR1, syscall.SIGUSR2)
+	defer unblock()
+	for {
+		select {
+		case sig := <-s.signals:
+			s.signaled(sig)
+			continue
+		default:
+		}
+		break
+	}
+	if s.phase != serving {
+		resume()
+		return errors.New("the master stops")
+	}
+
+	// No other goroutine may fork while descriptors are open to an exec.
+	syscall.ForkLock.Lock()
+	kept := &handedOver{}
+	state := s.describe(kept, began)
+	fd, err := stateFile(marshal(state))
+	if err = errors.Join(kept.err, err); err == nil {
+		kept.copies = append(kept.copies, fd)
+		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", handoverEnv, fd)))
+	}
+	kept.undo()
+	syscall.ForkLock.Unlock()
+	resume()
+	return fmt.Errorf("the new program cannot be executed: %w", err)
+}
+
+// pauseListening ends the readers of the notify sockets, with all that they have read heard. What comes later stays in the
+// sockets.
+func (s *supervisor) pauseListening() {
+	n := 0
+	for _, p := range s.processes {
+		if p.heard {
+			continue
+		}
+		n++
+		p.notify.finish()
+	}
+	for n > 0 {
+		notice := <-s.notices
+		if notice.over {
+			n--
+		}
+		s.heard(notice)
+	}
+}
+
+// adopt goes on where the master before this one in the same process stopped.
+func (s *supervisor) adopt(h *handover) (err error) {
+	program.path = h.Program
+	if h.StoreEnv != "" {
+		os.Setenv("ONESCRAPE_DIR", h.StoreEnv)
+	}
+	if s.cfg.Store != "" && s.cfg.Store != h.Store {
+		s.log.Warn("an upgrade cannot change the store: restart the service for that", "store", h.Store, "wanted", s.cfg.Store)
+	}
+	if s.store, err = shmstore.OpenDir(h.Store, shmstore.DirOptions{}); err != nil {
+		return err
+	}
+	s.storePath = s.store.Path()
+	unix.CloseOnExec(h.Lock)
+	if s.lock, err = s.store.AdoptMaster(os.NewFile(uintptr(h.Lock), "lock")); err != nil {
+		return err
+	}
+	_, last, _ := s.store.Master()
+	s.counters = newCounters(last, s.log)
+	unix.CloseOnExec(h.Lifeline[0])
+	unix.CloseOnExec(h.Lifeline[1])
+	s.lifeline = lifeline{read: h.Lifeline[0], write: h.Lifeline[1]}
+	s.parked, s.started, s.speaks, s.ever, s.served = h.Parked, h.Started, h.Speaks, h.Ever, h.Ever
+	s.epoch, s.rollout, s.upgrade = h.Epoch+1, h.Rollout, h.Upgrade
+	// A number that was changed by TTIN and TTOU stays, unless the configuration says another than before.
+	if s.cfg.Workers == h.Configured {
+		s.target = h.Target
+	}
+	if s.merged, err = aggregate.Open(s.storePath, s.aggregateOptions()); err != nil {
+		return err
+	}
+	if err := s.adoptEndpoint(h); err != nil {
+		return err
+	}
+	if err := s.adoptWorkers(h); err != nil {
+		return err
+	}
+	if h.Rollout == nil {
+		h.Rollout = &Rollout{Kind: "upgrade", State: running, Total: len(s.slots)}
+		s.rollout = h.Rollout
+	}
+	roll := s.roll(s.rollout, h.Began)
+	s.op = roll
+	if err := s.adoptAddresses(h); err != nil {
+		roll.end(s, err)
+		s.op = nil
+	}
+	if err := s.endpoint.start(); err != nil {
+		return err
+	}
+	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
+		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond))
+	return nil
+}
+
+// adoptEndpoint goes on with the metrics port, or with another one if the configuration names one that can be had.
+func (s *supervisor) adoptEndpoint(h *handover) (err error) {
+	if h.Metrics >= 0 {
+		unix.CloseOnExec(h.Metrics)
+	}
+	if h.Metrics >= 0 && s.cfg.MetricsListen == h.MetricsAt {
+		s.endpoint, err = endpointOn(s.cfg, s.handler(), h.Metrics)
+		return err
+	}
+	s.endpoint, err = newEndpoint(s.cfg, s.handler())
+	switch {
+	case err != nil && h.Metrics >= 0:
+		s.log.Error("the metrics port stays where it was", "err", err)
+		s.endpoint, err = endpointOn(s.cfg, s.handler(), h.Metrics)
+		if s.endpoint != nil {
+			s.endpoint.spec = h.MetricsAt
+		}
+	case err != nil:
+		s.log.Error("there is no metrics port", "err", err)
+		err = nil
+	case h.Metrics >= 0:
+		unix.Close(h.Metrics)
+	}
+	return err
+}
+
+// adoptWorkers goes on with the slots and their processes.
+func (s *supervisor) adoptWorkers(h *handover) error {
+	for i, ss := range h.Slots {
+		sl := &slot{number: i, restarts: ss.Restarts, lastExit: ss.LastExit, started: ss.Started, failures: ss.Failures,
+			retryAt: ss.RetryAt}
+		if ss.Cur != nil {
+			p, err := s.adoptProcess(*ss.Cur)
+			if err != nil {
+				return err
+			}
+			sl.cur = p
+		}
+		for _, ps := range ss.Old {
+			p, err := s.adoptProcess(ps)
+			if err != nil {
+				return err
+			}
+			sl.old = append(sl.old, p)
+		}
+		s.slots = append(s.slots, sl)
+	}
+	for _, ps := range h.Gone {
+		if _, err := s.adoptProcess(ps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptAddresses goes on with the addresses of the new configuration: those that there were keep their sockets, others are
+// opened, and those that are no more are closed when the last worker that was started with them has gone. When one cannot
+// be opened, everything stays as it was, and the workers are not replaced.
+func (s *supervisor) adoptAddresses(h *handover) error {
+	var had []*group
+	for _, gs := range h.Groups {
+		g, err := adoptGroup(gs)
+		if err != nil {
+			return err
+		}
+		had = append(had, g)
+	}
+	s.groups = had
+	if len(s.cfg.Listen) == 0 {
+		return nil
+	}
+	var groups, opened []*group
+	taken := make(map[*group]bool)
+	undo := func(err error) error {
+		for _, g := range opened {
+			g.close()
+		}
+		return err
+	}
+next:
+	for _, text := range s.cfg.Listen {
+		a, err := parseAddress(text)
+		if err != nil {
+			return undo(err)
+		}
+		for _, g := range had {
+			if !taken[g] && g.spec() == a.spec() {
+				taken[g] = true
+				g.name = a.name
+				groups = append(groups, g)
+				continue next
+			}
+		}
+		g, err := s.openWhenFree(a)
+		if err != nil {
+			return undo(err)
+		}
+		opened = append(opened, g)
+		groups = append(groups, g)
+		for _, sl := range s.slots {
+			if err := g.add(sl.number); err != nil {
+				return undo(err)
+			}
+		}
+	}
+	s.groups, s.steered = groups, nil
+	for _, g := range had {
+		if !taken[g] {
+			s.leaving = append(s.leaving, g)
+		}
+	}
+	return nil
+}
+
+// leave closes the addresses that the configuration no longer has, when nobody is left who was started with them.
+func (s *supervisor) leave() {
+	if len(s.leaving) == 0 {
+		return
+	}
+	for _, p := range s.processes {
+		if p.epoch < s.epoch {
+			return
+		}
+	}
+	for _, g := range s.leaving {
+		s.log.Info("address closed", "address", g.text)
+		g.close()
+	}
+	s.leaving = nil
+}
