@@ -96,7 +96,7 @@ func TestOldHandleNeverWritesIntoNewSeries(t *testing.T) {
 					}
 				})
 			}
-			for i := range 500 {
+			for i := range 300 {
 				name := strconv.Itoa(i)
 				g := v.WithLabelValues(name)
 				require.Zero(t, g.value(), "series %d of %s", i, p.name)
@@ -105,7 +105,7 @@ func TestOldHandleNeverWritesIntoNewSeries(t *testing.T) {
 				require.True(t, v.DeleteLabelValues(name))
 				v.DeleteLabelValues("shared")
 				current.Store(g) // from now on others write to it
-				if i%20 == 0 {
+				if i%10 == 0 {
 					runtime.GC()
 				}
 			}
