@@ -72,14 +72,17 @@ func (d *decoder) uint64() uint64 {
 	return 0
 }
 
-func (d *decoder) string() string {
+func (d *decoder) string() string { return string(d.text()) }
+
+// text is string without a copy.
+func (d *decoder) text() []byte {
 	n, size := binary.Uvarint(d.b)
 	if size <= 0 || n > maxString {
 		d.bad = true
-		return ""
+		return nil
 	}
 	d.take(uint64(size))
-	return string(d.take(n))
+	return d.take(n)
 }
 
 func align(n, to int64) int64 { return (n + to - 1) / to * to }

@@ -442,10 +442,14 @@ func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 	if cells > uint64(len(m.bytes)) || s.Cell+s.Words > len(m.words) {
 		return SeriesInfo{}, errGrown
 	}
+	// The values are parts of one string.
 	d := decoder{b: b[seriesValues:]}
+	all := string(d.b)
 	s.Values = make([]string, len(f.Labels))
 	for i := range s.Values {
-		s.Values[i] = d.string()
+		n := len(d.text())
+		end := len(all) - len(d.b)
+		s.Values[i] = all[end-n : end]
 		d.bad = d.bad || !fits(s.Values[i])
 	}
 	if d.bad || len(d.b) > 0 {
