@@ -96,7 +96,7 @@ func TestOldHandleNeverWritesIntoNewSeries(t *testing.T) {
 					}
 				})
 			}
-			for i := range 300 {
+			for i := range 200 {
 				name := strconv.Itoa(i)
 				g := v.WithLabelValues(name)
 				require.Zero(t, g.value(), "series %d of %s", i, p.name)
