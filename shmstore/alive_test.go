@@ -64,6 +64,14 @@ func incrementForEver(dir string) error {
 	}
 }
 
+func requireDead(t *testing.T, r *Reader) {
+	t.Helper()
+	eventually(t, func() bool {
+		alive, err := r.Alive()
+		return err == nil && !alive
+	}, "a killed process is seen dead")
+}
+
 func TestEveryAnsweredIncrementOutlivesSIGKILL(t *testing.T) {
 	d := newStore(t)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -102,7 +110,7 @@ func TestEveryAnsweredIncrementOutlivesSIGKILL(t *testing.T) {
 		}
 		r, err := d.Open(name)
 		require.NoError(t, err)
-		eventually(t, func() bool { alive, err := r.Alive(); return err == nil && !alive }, "a killed process is seen dead")
+		requireDead(t, r)
 		require.Equal(t, cmd.Process.Pid, r.Info().PID)
 		require.NoError(t, r.Refresh())
 		counted := map[uint32]uint64{}
@@ -167,7 +175,7 @@ func TestProcessIsAliveExactlyUntilItEnds(t *testing.T) {
 	}
 	require.NoError(t, cmd.Process.Kill())
 	cmd.Wait()
-	eventually(t, func() bool { alive, err := r.Alive(); return err == nil && !alive }, "a killed process is seen dead")
+	requireDead(t, r)
 	for range 1000 {
 		for _, o := range others {
 			alive, err := o.Alive()

@@ -258,7 +258,8 @@ func TestNoFlippedBitMakesAnotherSeries(t *testing.T) {
 // load maps memory with the file's content, which can be damaged faster than a file.
 func (s *specimen) load(t testing.TB) mapping {
 	t.Helper()
-	p, err := unix.MmapPtr(-1, 0, nil, uintptr(len(s.content)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(len(s.content)), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON)
 	require.NoError(t, err)
 	m := newMapping(p, int64(len(s.content)))
 	copy(m.bytes, s.content)

@@ -16,7 +16,8 @@ import (
 
 // everyType is a family of each type, with the values of two series for each.
 var everyType = []Family{
-	{Name: "requests_total", Help: "Requests, \\ and \n \"ünïcode\".", Unit: "requests", Type: CounterType, Labels: []string{"code", "route"}},
+	{Name: "requests_total", Help: "Requests, \\ and \n \"ünïcode\".", Unit: "requests", Type: CounterType,
+		Labels: []string{"code", "route"}},
 	{Name: "free", Help: "", Type: GaugeType, Mode: LiveSum, Labels: []string{"pool"}},
 	{Name: "recent", Help: "When.", Type: GaugeType, Mode: MostRecent, Labels: []string{"pool"}},
 	{Name: "seconds", Help: "How long.", Unit: "seconds", Type: HistogramType, Labels: []string{"route"},
@@ -301,7 +302,8 @@ func TestNeighboursShareNoLineUntilThePageHasOneOnEach(t *testing.T) {
 			for n := range perPage {
 				s := addSeries(t, w, id, fmt.Sprint(n))
 				page[s.cells/pageSize] = true
-				require.Equal(t, s.cells/lineSize, (s.cells+int64(f.Words())*wordSize-1)/lineSize, "one series, one line")
+				end := s.cells + int64(f.Words())*wordSize
+				require.Equal(t, s.cells/lineSize, (end-1)/lineSize, "one series, one line")
 				if n < pageSize/lineSize {
 					require.False(t, lines[s.cells/lineSize], "series %d", n)
 				}
@@ -323,8 +325,8 @@ func TestHistogramsBeginOnALineAndShareNone(t *testing.T) {
 		for i := range bounds {
 			bounds[i] = float64(i)
 		}
-		s := addSeries(t, w, addFamily(t, w, Family{Name: fmt.Sprint("h", n%40), Type: HistogramType, Labels: []string{"a"},
-			Bounds: bounds}), fmt.Sprint(n))
+		f := Family{Name: fmt.Sprint("h", n%40), Type: HistogramType, Labels: []string{"a"}, Bounds: bounds}
+		s := addSeries(t, w, addFamily(t, w, f), fmt.Sprint(n))
 		require.Zero(t, s.cells%lineSize)
 		for line := s.cells / lineSize; line <= (s.cells+int64(len(s.Cells))*wordSize-1)/lineSize; line++ {
 			taken[line]++
@@ -431,7 +433,8 @@ func TestWriterRefusesWhatNoReaderWouldTake(t *testing.T) {
 func TestGaugeWordStandsForEveryFloat(t *testing.T) {
 	_, set := GaugeValue(0)
 	assert.False(t, set, "a new cell was never set")
-	for _, v := range []float64{0, math.Copysign(0, -1), 1, -1.5, math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64} {
+	for _, v := range []float64{0, math.Copysign(0, -1), 1, -1.5, math.Inf(1), math.Inf(-1), math.MaxFloat64,
+		math.SmallestNonzeroFloat64} {
 		got, set := GaugeValue(GaugeWord(v))
 		assert.True(t, set)
 		assert.Equal(t, math.Float64bits(v), math.Float64bits(got))

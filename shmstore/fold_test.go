@@ -139,8 +139,7 @@ func openStore(t testing.TB, path string) *Dir {
 
 // die makes a writer's file that of a dead process, which needs no process to die.
 func die(t require.TestingT, w *Writer) {
-	lk := unix.Flock_t{Type: unix.F_UNLCK, Start: 0, Len: 1}
-	require.NoError(t, unix.FcntlFlock(uintptr(w.space.fd), unix.F_OFD_SETLK, &lk))
+	require.NoError(t, unlockFile(w.space.fd))
 	require.NoError(t, unix.Close(w.space.fd))
 	require.NoError(t, w.memory.unmap())
 }
@@ -345,10 +344,10 @@ func TestFoldKeepsTheDirectorySmall(t *testing.T) {
 func TestFoldFreesAFullFileSystem(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "small")
 	require.NoError(t, os.Mkdir(path, 0o700))
-	if err := unix.Mount("tmpfs", path, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
+	if err := mountTmpfs(path, "size=1m,mode=0700"); err != nil {
 		t.Skipf("a tmpfs cannot be mounted here: %v", err)
 	}
-	t.Cleanup(func() { assert.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
+	t.Cleanup(func() { assert.NoError(t, unmount(path)) })
 	d := openStore(t, filepath.Join(path, "store"))
 	v := d.View()
 	_, err := v.Fold(FoldOptions{Merge: foldCounters})

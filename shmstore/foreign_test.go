@@ -41,8 +41,8 @@ func TestWhatIsNoFileOfTheStoreIsLeftOut(t *testing.T) {
 	foreign := newStore(t)
 	theirs := newWriter(t, foreign, WriterOptions{})
 	require.NoError(t, os.Rename(filepath.Join(foreign.Path(), theirs.Name()), at(theirs.Name())))
-	for _, n := range []string{"x.shm", "1-2.shm", "-1-0000000000000001.shm", "01-0000000000000001.shm", "1-00000000000000AB.shm",
-		"1-000000000000000g.shm", ".shm"} {
+	for _, n := range []string{"x.shm", "1-2.shm", "-1-0000000000000001.shm", "01-0000000000000001.shm",
+		"1-00000000000000AB.shm", "1-000000000000000g.shm", ".shm"} {
 		require.NoError(t, os.WriteFile(at(n), content, 0o600))
 	}
 

@@ -18,8 +18,8 @@ const (
 	fuzzGrow                // the second half comes after the first was read
 )
 
-// FuzzReader reads files of any content. Nothing may make it panic, go on for ever or allocate much more than the file is
-// long, and what it accepts must be consistent.
+// FuzzReader reads files of any content. Nothing may make it panic, go on for ever or allocate much more than the file
+// is long, and what it accepts must be consistent.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add(append([]byte{0}, smallContent(f)[:headerSize+500]...))
