@@ -141,6 +141,27 @@ func TestFileThatBreaksWhileItIsRead(t *testing.T) {
 	assert.Equal(t, "c_total{l=\"x\"} 8\nc_total{l=\"y\"} 1\nonly_total 1\n", text(t, s), "it is whole again")
 }
 
+// A scraper that runs out of descriptors goes on with the files that it has open.
+func TestStoreThatCannotBeListed(t *testing.T) {
+	dir := newDir(t)
+	log := &logLines{}
+	s := openStore(t, dir, Options{Logger: log.logger()})
+	p := startLocal(t, dir, 0)
+	p.do(action{Do: "add", Family: counterFamily("c_total"), V: 5})
+	assert.Equal(t, "c_total 5\n", text(t, s))
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	none := limit
+	none.Cur = 0
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	p.do(action{Do: "add", Family: counterFamily("c_total"), V: 1})
+	first, second := text(t, s), text(t, s)
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	assert.Equal(t, []string{"c_total 6\n", "c_total 6\n"}, []string{first, second})
+	assert.Equal(t, map[string]int{"io": 1}, errorCounts(t, s))
+	assert.Len(t, log.about("cannot be listed"), 1)
+}
+
 func TestCellsThatCannotBe(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})

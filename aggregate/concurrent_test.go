@@ -95,7 +95,7 @@ func TestNothingGoesBack(t *testing.T) {
 			}
 		})
 	}
-	rounds, perRound := 5, 200
+	rounds, perRound := 4, 120
 	var whole, observed atomic.Int64
 	r := rand.New(rand.NewPCG(11, 12))
 	for round := range rounds {
@@ -113,7 +113,7 @@ func TestNothingGoesBack(t *testing.T) {
 						action{Do: "observe", Family: summary, Values: l, V: v})
 					whole.Add(1)
 					observed.Add(1)
-					if i == 50*n {
+					if i == 30*n {
 						c.do(ready)
 					}
 				}
@@ -188,11 +188,21 @@ func TestChurn(t *testing.T) {
 			default:
 			}
 			values := []string{fmt.Sprint(i)}
-			for _, a := range []action{
+			var made []action
+			if i%10 == 0 && i < 400 {
+				// Families come up too, some of which collide.
+				name := fmt.Sprintf("f%d", i/20)
+				made = []action{
+					{Do: "add", Family: counterFamily(name + "_count"), V: 1},
+					{Do: "observe", Family: histogramFamily(name, nil), V: 1},
+					{Do: "set", Family: gaugeFamily(name+"_all", shmstore.All), V: 1},
+				}
+			}
+			for _, a := range append(made, []action{
 				{Do: "set", Family: churning, Values: values, V: float64(i)},
 				{Do: "delete", Family: churning, Values: values},
 				{Do: "release"},
-			} {
+			}...) {
 				if err := p.apply(a); err != nil {
 					done <- err
 					return
@@ -202,9 +212,9 @@ func TestChurn(t *testing.T) {
 	}()
 	want := text(t, s, "c_total")
 	require.Equal(t, 50, strings.Count(want, "\n"))
-	rounds := 3000
+	rounds := 500
 	if testing.Short() {
-		rounds = 300
+		rounds = 100
 	}
 	shown := 0
 	for range rounds {
@@ -214,7 +224,7 @@ func TestChurn(t *testing.T) {
 			for _, m := range g.Metric {
 				// It is made first and set then.
 				if v := m.Gauge.GetValue(); v != 0 {
-					require.Equal(t, m.Label[0].GetValue(), fmt.Sprint(v))
+					require.Equal(t, m.Label[0].GetValue(), fmt.Sprint(int64(v)))
 					shown++
 				}
 			}

@@ -33,6 +33,8 @@ type family struct {
 	order []int32 // rows as they are exposed
 	fresh []int32 // rows that order lacks
 
+	unsorted bool // labels of rows in order changed
+
 	// By row, and anew for each scrape; which of them there are depends on the type.
 	presence []presence
 	counters []counter
@@ -138,11 +140,10 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
 	if !ok || moreLabels(names, r.labels) {
 		r.labels = labelPairs(names, values)
 		if ok {
-			// Its place may be another now; the old one is forgotten when order is made.
-			f.order = slices.DeleteFunc(f.order, func(o int32) bool { return o == n })
-			f.fresh = slices.DeleteFunc(f.fresh, func(o int32) bool { return o == n })
+			f.unsorted = true
+		} else {
+			f.fresh = append(f.fresh, n)
 		}
-		f.fresh = append(f.fresh, n)
 	}
 	if ns := s.Created.UnixNano(); f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
 		r.oldest, r.created = ns, timestamppb.New(time.Unix(0, ns))
@@ -219,7 +220,7 @@ func (f *family) finish() {
 
 // arrange brings order up to date.
 func (f *family) arrange() {
-	if len(f.gone) == 0 && len(f.fresh) == 0 {
+	if len(f.gone) == 0 && len(f.fresh) == 0 && !f.unsorted {
 		return
 	}
 	if len(f.gone) > 0 {
@@ -229,6 +230,9 @@ func (f *family) arrange() {
 		f.gone = f.gone[:0]
 	}
 	compare := func(a, b int32) int { return compareLabels(f.rows[a].labels, f.rows[b].labels) }
+	if f.unsorted {
+		f.order, f.fresh, f.unsorted = nil, append(f.order, f.fresh...), false
+	}
 	slices.SortFunc(f.fresh, compare)
 	order := f.order
 	if len(order) > 0 && len(f.fresh) > 0 {

@@ -202,12 +202,17 @@ func (s *Store) resolve() {
 			delete(s.families, name)
 			continue
 		}
-		for _, d := range f.choose() {
-			s.conflict(name, "type", d.def.Type.String(), "rules", f.rule.Type.String(), "file", d.of.info.Name)
-		}
+		s.choose(f)
 	}
 	if changed {
 		s.separate()
+	}
+}
+
+// choose decides which definition rules a family.
+func (s *Store) choose(f *family) {
+	for _, d := range f.choose() {
+		s.conflict(f.name, "type", d.def.Type.String(), "rules", f.rule.Type.String(), "file", d.of.info.Name)
 	}
 }
 
@@ -291,8 +296,9 @@ func (s *Store) replan(f *file) error {
 	s.attach(f)
 	for _, d := range f.decls {
 		if d.family != nil && d.family.rule.Type == 0 {
-			d.family.choose()
+			s.choose(d.family)
 			d.family.elect()
+			s.separate()
 		}
 	}
 	f.plan()

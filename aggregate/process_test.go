@@ -298,6 +298,8 @@ func gatherAll(t testing.TB, g prometheus.Gatherer) map[string]*dto.MetricFamily
 	t.Helper()
 	families, err := g.Gather()
 	require.NoError(t, err)
+	_, err = prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil })}.Gather()
+	require.NoError(t, err, "client_golang finds no duplicate and no collision in it")
 	all := map[string]*dto.MetricFamily{}
 	for i, mf := range families {
 		require.NotContains(t, all, mf.GetName())

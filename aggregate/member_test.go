@@ -1,0 +1,64 @@
+package aggregate
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+func TestRank(t *testing.T) {
+	wall := time.Unix(1000, 0)
+	process := func(name string, thisBoot bool, started time.Time, mono uint64, state shmstore.State) member {
+		m := member{info: shmstore.Info{Name: name, ThisBoot: thisBoot, Started: started, StartedMono: mono}}
+		m.observe(state)
+		return m
+	}
+	ready := func(at uint64) shmstore.State { return shmstore.State{Ready: true, ReadyAt: at} }
+	ascending := []member{
+		process("a", false, wall, 5e9, shmstore.State{}),
+		process("b", false, wall.Add(1), 1e9, shmstore.State{}), // of yet another boot
+		process("c", true, wall, 10, shmstore.State{}),
+		process("d", true, wall.Add(-1), 20, shmstore.State{}),
+		process("e", true, wall, 20, shmstore.State{}), // at the same time: by name
+		process("f", false, wall, 5e9, ready(7e9)),     // at 1002 s
+		process("g", false, wall.Add(time.Second), 9e9, ready(10.5e9)),
+		process("h", true, wall, 30, ready(40)),
+		process("i", true, wall, 25, ready(50)),
+	}
+	for i := range ascending {
+		for j := range ascending {
+			c := ascending[i].compare(&ascending[j])
+			switch {
+			case i < j:
+				assert.Negative(t, c, "%s %s", ascending[i].info.Name, ascending[j].info.Name)
+			case i == j:
+				assert.Zero(t, c)
+			default:
+				assert.Positive(t, c, "%s %s", ascending[i].info.Name, ascending[j].info.Name)
+			}
+		}
+	}
+	m := ascending[0]
+	assert.True(t, m.observe(ready(6e9)), "it said READY")
+	assert.False(t, m.observe(ready(6e9)))
+}
+
+func TestMostRecentOfSeveralBoots(t *testing.T) {
+	var g gauge
+	for _, v := range []struct {
+		value    float64
+		thisBoot bool
+		at       int64
+	}{{1, false, 100}, {2, false, 200}, {3, false, 150}} {
+		g.add(shmstore.MostRecent, v.value, v.thisBoot, v.at)
+	}
+	assert.Equal(t, 2.0, g.total(shmstore.MostRecent))
+	g.add(shmstore.MostRecent, 4, true, 1)
+	g.add(shmstore.MostRecent, 5, false, 300)
+	assert.Equal(t, 4.0, g.total(shmstore.MostRecent), "whatever is of this boot is newer")
+	g.add(shmstore.MostRecent, 6, true, 2)
+	assert.Equal(t, 6.0, g.total(shmstore.MostRecent))
+}
