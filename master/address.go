@@ -41,7 +41,7 @@ func parseAddress(s string) (address, error) {
 	}
 	if path, ok := strings.CutPrefix(a.addr, "unix:"); ok {
 		if path == "" {
-			return a, fmt.Errorf("master: listen address %q: a path must follow unix:", s)
+			return a, fmt.Errorf("master: listen address %q lacks the path that is to follow \"unix:\"", s)
 		}
 		a.network, a.addr = "unix", path
 		return a, nil

@@ -169,7 +169,8 @@ func (l *logBuffer) String() string {
 
 type options map[string]any
 
-const patient = 30 * time.Second
+// patient is how long a test waits for what must come, on a machine that is busy with other things.
+const patient = time.Minute
 
 // newStore returns a directory for a store in memory, where there is one.
 func newStore(t *testing.T) string {
@@ -190,7 +191,7 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 	m := &testMaster{t: t, log: &logBuffer{}, exit: make(chan error, 1),
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patient}}
 	config := options{"Workers": 2, "Listen": []string{"127.0.0.1:0"}, "MetricsListen": "127.0.0.1:0",
-		"GracefulTimeout": 10 * time.Second, "Linger": 100 * time.Millisecond}
+		"GracefulTimeout": patient, "Linger": 5 * time.Second}
 	for k, v := range o {
 		config[k] = v
 	}
@@ -296,6 +297,16 @@ func (m *testMaster) get(url string) (string, int) {
 	return string(b), r.StatusCode
 }
 
+// answered waits until the workers have begun to answer so many requests for a path.
+func (m *testMaster) answered(path string, n int) {
+	m.t.Helper()
+	url, want := "http://"+m.status().Metrics+"/metrics", fmt.Sprintf("test_requests_total{path=%q} %d", path, n)
+	require.Eventually(m.t, func() bool {
+		body, _ := m.get(url)
+		return strings.Contains(body, want)
+	}, patient, 10*time.Millisecond)
+}
+
 // roll sends the signal of a rollout and waits for its end.
 func (m *testMaster) roll(sig syscall.Signal) *Rollout {
 	m.t.Helper()
@@ -322,7 +333,9 @@ func (m *testMaster) load(clients int, keepAlive bool, path string) (stop func()
 	)
 	for range clients {
 		wg.Go(func() {
-			client := &http.Client{Transport: &noRetry{&http.Transport{DisableKeepAlives: !keepAlive}}, Timeout: patient}
+			transport := &http.Transport{DisableKeepAlives: !keepAlive}
+			defer transport.CloseIdleConnections()
+			client := &http.Client{Transport: &noRetry{transport}, Timeout: patient}
 			for {
 				select {
 				case <-done:
@@ -346,9 +359,13 @@ func (m *testMaster) load(clients int, keepAlive bool, path string) (stop func()
 			}
 		})
 	}
-	return func() (int, []string) {
+	end := sync.OnceFunc(func() {
 		close(done)
 		wg.Wait()
+	})
+	m.t.Cleanup(end)
+	return func() (int, []string) {
+		end()
 		return ok, failures
 	}
 }

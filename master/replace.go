@@ -15,8 +15,7 @@ type replacement struct {
 
 	fresh   *process
 	old     *process
-	swapped bool
-	stopped bool // the old one was told to stop
+	swapped bool // the successor serves, and the old one was told to stop
 }
 
 // advance does what can be done now. It returns an error when the successor failed; the old one, if it was not told to

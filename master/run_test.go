@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -85,7 +86,7 @@ func TestWorkerEnvironment(t *testing.T) {
 	assert.Zero(t, got.Slot)
 	env := strings.Join(got.Env, "\n")
 	for _, want := range []string{"KEPT=yes", "GOMAXPROCS=7", "ONESCRAPE_DIR=" + m.store, "ONESCRAPE_SLOT=0",
-		"ONESCRAPE_LINGER=100ms", "ONESCRAPE_GRACEFUL_TIMEOUT=10s"} {
+		"ONESCRAPE_LINGER=5s", "ONESCRAPE_GRACEFUL_TIMEOUT=1m0s"} {
 		assert.Contains(t, got.Env, want)
 	}
 	// What only this process may use is no longer there for its children.
@@ -98,7 +99,9 @@ func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	m := startMaster(t, options{"Listen": []string{"app=unix:" + path}})
 	assert.Contains(t, m.status().Steering, "off: unix sockets")
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", path)
+	}}}
 	r, err := client.Get("http://app/")
 	require.NoError(t, err)
 	r.Body.Close()
@@ -209,10 +212,7 @@ func TestQuickStop(t *testing.T) {
 				m.get(url)
 				close(ended)
 			}()
-			require.Eventually(t, func() bool {
-				body, _ := m.get("http://" + m.status().Metrics + "/metrics")
-				return strings.Contains(body, `test_requests_total{path="/slow"} 1`)
-			}, patient, 10*time.Millisecond)
+			m.answered("/slow", 1)
 			for i, sig := range signals {
 				m.signal(sig)
 				if i < len(signals)-1 {
@@ -237,10 +237,7 @@ func TestGracefulStopFinishesRequests(t *testing.T) {
 		body, code := m.get(url)
 		got <- answer{body, code}
 	}()
-	require.Eventually(t, func() bool {
-		body, _ := m.get(metrics + "/metrics")
-		return strings.Contains(body, `test_requests_total{path="/slow"} 1`)
-	}, patient, 10*time.Millisecond)
+	m.answered("/slow", 1)
 	m.signal(syscall.SIGTERM)
 	require.Eventually(t, func() bool {
 		_, code := m.get(metrics + "/-/ready")
@@ -271,10 +268,7 @@ func TestMasterKilled(t *testing.T) {
 		_, code := m.get(url)
 		got <- code
 	}()
-	require.Eventually(t, func() bool {
-		body, _ := m.get("http://" + s.Metrics + "/metrics")
-		return strings.Contains(body, `test_requests_total{path="/slow"} 1`)
-	}, patient, 10*time.Millisecond)
+	m.answered("/slow", 1)
 	m.signal(syscall.SIGKILL)
 	next := startMaster(t, options{"Store": m.store, "Listen": s.Addresses})
 	assert.Equal(t, http.StatusOK, <-got)

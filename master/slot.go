@@ -3,6 +3,7 @@ package master
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -62,23 +63,34 @@ func (s *supervisor) start(sl *slot) {
 	p, err := s.launch(sl.number)
 	if err != nil {
 		s.refused = err
-		s.fail(sl, err.Error())
+		sl.lastExit = err.Error()
+		wait := s.failed(sl)
+		if s.served { // else what Run returns says it
+			s.log.Error("worker not started", "slot", sl.number, "err", err, "failures", sl.failures, "next", wait)
+		}
 		return
 	}
 	sl.cur, sl.started = p, p.started
 }
 
-// fail notes that the slot is without a process and when it is tried again.
-func (s *supervisor) fail(sl *slot, why string) {
+// failed notes one more failure of a slot that has no process now, and returns when it is tried again.
+func (s *supervisor) failed(sl *slot) time.Duration {
 	sl.failures++
-	sl.lastExit = why
 	wait := backoff(sl.failures)
 	sl.retryAt = time.Now().Add(wait)
 	s.wake(sl.retryAt)
-	if s.refused != nil && !s.served {
-		return // what Run returns says it
+	return wait.Round(time.Millisecond)
+}
+
+// succeed has a slot whose process went start another, and returns when: at once if that one had worked, later if not.
+func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
+	if !p.readyAt.IsZero() && time.Since(p.readyAt) >= settled {
+		sl.failures = 0
+		sl.retryAt = time.Now()
+		s.wake(sl.retryAt)
+		return 0
 	}
-	s.log.Error("worker failed", "slot", sl.number, "why", why, "failures", sl.failures, "next", wait.Round(time.Millisecond))
+	return s.failed(sl)
 }
 
 // heard acts on what a worker said.
@@ -160,16 +172,6 @@ func (s *supervisor) stopsItself(sl *slot, p *process) {
 	s.succeed(sl, p)
 }
 
-// succeed has a slot whose process went start another: at once if that one had worked, later if not.
-func (s *supervisor) succeed(sl *slot, p *process) {
-	if !p.readyAt.IsZero() && time.Since(p.readyAt) >= settled {
-		sl.failures = 0
-		sl.retryAt = time.Now()
-		return
-	}
-	s.fail(sl, sl.lastExit)
-}
-
 // exited acts on a process that has gone, once that is so and everything that it said was heard.
 func (s *supervisor) exited(sl *slot, p *process) {
 	if !p.reaped || !p.heard {
@@ -178,53 +180,60 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	p.gone = true
 	p.notify.close()
 	delete(s.processes, p.pid)
+	attrs := []any{p.id(), "how", p.exit(), "lived", p.ended.Sub(p.started).Round(time.Millisecond)}
+	if sl == nil || sl.cur != p || s.stopping() {
+		s.sayStopped(p, attrs)
+	}
 	if sl == nil {
 		return
 	}
 	sl.lastExit = p.exit()
-	wanted := p.state == draining && p.cause != ""
-	attrs := []any{p.id(), "how", p.exit(), "lived", time.Since(p.started).Round(time.Millisecond)}
-	if wanted && !p.killed {
-		s.log.Info("worker stopped", attrs...)
-	} else if sl.cur != p || sl.retiring || s.stopping() {
-		s.log.Warn("worker exited", attrs...)
-	}
-	switch {
-	case sl.next == p:
+	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
+	switch p {
+	case sl.next:
 		sl.next = nil
-	case sl.cur == p:
+	case sl.cur:
 		sl.cur = nil
 		s.checkSockets(sl)
-		if s.stopping() {
-			return
+		if !s.stopping() {
+			s.lost(sl, p, attrs)
 		}
-		if sl.retiring {
-			s.succeed(sl, p) // in case it is still needed
-			return
-		}
-		sl.restarts++
-		s.counters.restart(p.reason())
-		if sl.next != nil {
-			sl.cur, sl.next = sl.next, nil
-			return
-		}
-		if p.execErr != nil {
-			s.refused = p.execErr
-		}
-		if !p.readyAt.IsZero() {
-			s.log.Warn("worker exited", attrs...)
-		} else if p.execErr == nil {
-			attrs = append(attrs, "help", "its own output says why; it must take its sockets from LISTEN_FDS and go on running")
-			s.log.Warn("worker exited before it was ready", attrs...)
-		}
-		s.succeed(sl, p)
-	default:
-		for i, o := range sl.old {
-			if o == p {
-				sl.old = append(sl.old[:i], sl.old[i+1:]...)
-				return
-			}
-		}
+	}
+}
+
+// sayStopped logs an end that was to be expected, or that its successor in a replacement has to explain.
+func (s *supervisor) sayStopped(p *process, attrs []any) {
+	if p.state == draining && !p.killed {
+		s.log.Info("worker stopped", attrs...)
+		return
+	}
+	s.log.Warn("worker exited", attrs...)
+}
+
+// lost acts on the end of the process that served a slot, or was about to.
+func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
+	if sl.retiring {
+		s.sayStopped(p, attrs)
+		s.succeed(sl, p) // in case one is needed still
+		return
+	}
+	sl.restarts++
+	s.counters.restart(p.reason())
+	if sl.next != nil {
+		s.log.Warn("worker exited", attrs...)
+		sl.cur, sl.next = sl.next, nil
+		return
+	}
+	if p.execErr != nil {
+		s.refused = p.execErr
+	}
+	attrs = append(attrs, "next", s.succeed(sl, p), "failures", sl.failures)
+	switch {
+	case !p.readyAt.IsZero():
+		s.log.Warn("worker exited", attrs...)
+	case p.execErr == nil || s.served: // else what Run returns says it
+		s.log.Error("worker exited before it was ready", append(attrs,
+			"help", "its own output says why; it must take its sockets from LISTEN_FDS and go on running")...)
 	}
 }
 
