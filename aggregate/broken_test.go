@@ -121,7 +121,8 @@ func TestFileThatBreaksWhileItIsRead(t *testing.T) {
 	def := counterFamily("c_total", "l")
 	good, bad := startLocal(t, dir, 0), startChild(t, dir, 1)
 	good.do(action{Do: "add", Family: def, Values: []string{"x"}, V: 5})
-	bad.do(action{Do: "add", Family: def, Values: []string{"x"}, V: 3}, action{Do: "add", Family: def, Values: []string{"y"}, V: 1},
+	bad.do(action{Do: "add", Family: def, Values: []string{"x"}, V: 3}, action{Do: "add", Family: def,
+		Values: []string{"y"}, V: 1},
 		action{Do: "add", Family: counterFamily("only_total"), V: 1}, ready)
 	bad.killSeen(dir)
 	assert.Equal(t, "c_total{l=\"x\"} 8\nc_total{l=\"y\"} 1\nonly_total 1\n", text(t, s))
@@ -175,13 +176,15 @@ func TestCellsThatCannotBe(t *testing.T) {
 		bad.do(action{Do: "add", Family: def, V: 2}, action{Do: "word", Family: def, Word: shmstore.CounterFloat, V: v})
 	}
 	integer, histogram, summary := counterFamily("i"), histogramFamily("h", []float64{1}), summaryFamily("s")
-	good.do(action{Do: "add", Family: integer, V: 1}, action{Do: "observe", Family: histogram, V: 0}, action{Do: "observe", Family: summary, V: 1})
+	good.do(action{Do: "add", Family: integer, V: 1}, action{Do: "observe", Family: histogram, V: 0},
+		action{Do: "observe", Family: summary, V: 1})
 	bad.do(action{Do: "add", Family: integer, V: .5}, word(integer, shmstore.CounterInteger, 1<<63),
 		action{Do: "observe", Family: histogram, V: 7}, word(histogram, shmstore.HistogramBuckets, 1<<63),
 		action{Do: "observe", Family: summary, V: 1}, word(summary, shmstore.SummaryCount, math.MaxUint64))
 	for range 3 {
-		assert.Equal(t, "c0 3.5\nc1 3.5\nc2 3.5\nc3 3.5\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 7\nh_count 2\ni 1.5\n"+
-			"s_sum 2\ns_count 1\n", text(t, s))
+		assert.Equal(t,
+			"c0 3.5\nc1 3.5\nc2 3.5\nc3 3.5\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 7\nh_count 2\ni 1.5\n"+
+				"s_sum 2\ns_count 1\n", text(t, s))
 		assert.Equal(t, map[string]int{"value": 1}, errorCounts(t, s))
 	}
 	// Sums of buckets that can just be stop at the largest number.
@@ -199,7 +202,8 @@ func TestOwnFamilies(t *testing.T) {
 	a, b := startLocal(t, dir, 0), startChild(t, dir, 1)
 	a.do(action{Do: "add", Family: counterFamily("c_total"), V: 1})
 	a.w.SetOverflow(7)
-	b.do(action{Do: "add", Family: counterFamily("c_total"), V: 1}, action{Do: "add", Family: counterFamily("d_total"), V: 1})
+	b.do(action{Do: "add", Family: counterFamily("c_total"), V: 1}, action{Do: "add",
+		Family: counterFamily("d_total"), V: 1})
 	b.killSeen(dir)
 	assert.Equal(t, "onescrape_store_files{state=\"dead\"} 1\nonescrape_store_files{state=\"live\"} 1\n"+
 		"onescrape_store_overflow_series 7\nonescrape_store_series 3\n",

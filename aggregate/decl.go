@@ -116,7 +116,10 @@ func fingerprint(i int, s *shmstore.SeriesInfo) uint64 {
 
 // silent tells whether nothing of the declaration counts at the moment.
 func (d *decl) silent() bool {
-	return d.lost || d.family.rule.Mode.Live() && !d.of.alive || d.family.speakers != nil && d.family.speakers[d.of.info.Slot] != d.of
+	if d.lost || d.family.rule.Mode.Live() && !d.of.alive {
+		return true
+	}
+	return d.family.speakers != nil && d.family.speakers[d.of.info.Slot] != d.of
 }
 
 // Cells are read in two steps, because what was read counts only after the reader has said that it held still: load

@@ -100,10 +100,12 @@ func TestOtherTypeIsLeftOut(t *testing.T) {
 	s := openStore(t, dir, Options{Logger: log.logger()})
 	older, newer := startLocal(t, dir, 0), startLocal(t, dir, 1)
 	older.do(action{Do: "add", Family: counterFamily("x"), V: 5}, ready)
-	newer.do(action{Do: "set", Family: gaugeFamily("x", shmstore.Sum), V: 7}, action{Do: "add", Family: counterFamily("y_total"), V: 1})
+	newer.do(action{Do: "set", Family: gaugeFamily("x", shmstore.Sum), V: 7}, action{Do: "add",
+		Family: counterFamily("y_total"), V: 1})
 	assert.Equal(t, "x 5\ny_total 1\n", text(t, s))
 	for range 3 {
-		assert.Equal(t, "onescrape_merge_conflicts_total{family=\"x\"} 1\n", text(t, s, "onescrape_merge_conflicts_total"))
+		assert.Equal(t, "onescrape_merge_conflicts_total{family=\"x\"} 1\n", text(t, s,
+			"onescrape_merge_conflicts_total"))
 	}
 	newer.do(ready)
 	assert.Equal(t, "x 7\ny_total 1\n", text(t, s))
@@ -186,7 +188,8 @@ func TestNamesThatCollide(t *testing.T) {
 	for _, m := range gatherAll(t, s)["onescrape_merge_conflicts_total"].Metric {
 		conflicts[m.Label[0].GetValue()] = m.Counter.GetValue()
 	}
-	assert.Equal(t, map[string]float64{"a": 1, "b": 1, "q_sum": 1, "a_count": 1, "b_bucket": 1, "q": 1, "onescrape_store_bytes": 1},
+	assert.Equal(t, map[string]float64{"a": 1, "b": 1, "q_sum": 1, "a_count": 1, "b_bucket": 1, "q": 1,
+		"onescrape_store_bytes": 1},
 		conflicts)
 }
 
@@ -245,7 +248,8 @@ func TestDeleting(t *testing.T) {
 		a.killSeen(dir)
 		assert.Equal(t, "c_total{l=\"x\"} 3\n", text(t, s), "who showed it died with it")
 		startLocal(t, dir, 2).do(action{Do: "add", Family: counterFamily("other_total"), V: 1})
-		assert.Equal(t, "c_total{l=\"x\"} 3\nother_total 1\n", text(t, s), "processes that do not have it do not decide")
+		assert.Equal(t, "c_total{l=\"x\"} 3\nother_total 1\n", text(t, s),
+			"processes that do not have it do not decide")
 	})
 	t.Run("all had deleted it", func(t *testing.T) {
 		dir := newDir(t)
@@ -276,7 +280,8 @@ func TestDeleting(t *testing.T) {
 		s := openStore(t, dir, Options{})
 		p := startLocal(t, dir, 0)
 		for i := range 50 {
-			g := action{Do: "set", Family: gaugeFamily("g", shmstore.Sum, "n"), Values: []string{fmt.Sprint(i)}, V: float64(i)}
+			g := action{Do: "set", Family: gaugeFamily("g", shmstore.Sum, "n"), Values: []string{fmt.Sprint(i)},
+				V: float64(i)}
 			p.do(g)
 			assert.Equal(t, fmt.Sprintf("g{n=\"%d\"} %d\n", i, i), text(t, s))
 			g.Do = "delete"

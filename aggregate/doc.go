@@ -23,6 +23,7 @@
 //
 // A series that is deleted goes at once if it is a gauge. Anything else goes on counting as long as a living process
 // shows it, and goes as a whole when all living processes that had it have deleted it.
+// Made anew it goes on from where it was, which rate() takes for no increase, as long as files hold what was counted.
 //
 // No file stops a scrape. What cannot be read is left out, counted in onescrape_store_errors_total by reason and logged
 // once:

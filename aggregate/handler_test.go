@@ -21,7 +21,8 @@ import (
 func handlerStore(t *testing.T) *Store {
 	dir := newDir(t)
 	p := startLocal(t, dir, 0)
-	p.do(action{Do: "add", Family: counterFamily("c_total"), V: 1.5}, action{Do: "set", Family: gaugeFamily("ü.g", shmstore.Sum), V: 1},
+	p.do(action{Do: "add", Family: counterFamily("c_total"), V: 1.5}, action{Do: "set", Family: gaugeFamily("ü.g",
+		shmstore.Sum), V: 1},
 		action{Do: "observe", Family: histogramFamily("h", []float64{1}), V: 1})
 	return openStore(t, dir, Options{})
 }
@@ -53,7 +54,8 @@ func TestHandlerNegotiates(t *testing.T) {
 	assert.Contains(t, w.Header().Get("Content-Type"), "application/openmetrics-text; version=1.0.0")
 	assert.Contains(t, w.Body.String(), "# TYPE c counter\nc_total 1.5\nc_created ")
 	assert.True(t, strings.HasSuffix(w.Body.String(), "# EOF\n"))
-	assert.NotContains(t, get(s.Handler(HandlerOptions{}), "", "Accept", "application/openmetrics-text;version=1.0.0").Body.String(), "c_created")
+	assert.NotContains(t, get(s.Handler(HandlerOptions{}), "", "Accept",
+		"application/openmetrics-text;version=1.0.0").Body.String(), "c_created")
 
 	w = get(h, "", "Accept", string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
 	decoder := expfmt.NewDecoder(w.Body, expfmt.ResponseFormat(w.Header()))
@@ -82,7 +84,8 @@ func TestHandlerNegotiates(t *testing.T) {
 		require.NoError(t, err)
 		assert.Contains(t, string(b), "c_total 1.5\n")
 	}
-	assert.Empty(t, get(s.Handler(HandlerOptions{DisableCompression: true}), "", "Accept-Encoding", "gzip").Header().Get("Content-Encoding"))
+	assert.Empty(t, get(s.Handler(HandlerOptions{DisableCompression: true}), "", "Accept-Encoding",
+		"gzip").Header().Get("Content-Encoding"))
 }
 
 func TestHandlerFilters(t *testing.T) {

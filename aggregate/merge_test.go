@@ -20,11 +20,13 @@ func counterFamily(name string, labels ...string) shmstore.Family {
 }
 
 func gaugeFamily(name string, mode shmstore.GaugeMode, labels ...string) shmstore.Family {
-	return shmstore.Family{Name: name, Help: "Help of " + name + ".", Type: shmstore.GaugeType, Mode: mode, Labels: labels}
+	return shmstore.Family{Name: name, Help: "Help of " + name + ".", Type: shmstore.GaugeType, Mode: mode,
+		Labels: labels}
 }
 
 func histogramFamily(name string, bounds []float64, labels ...string) shmstore.Family {
-	return shmstore.Family{Name: name, Help: "Help of " + name + ".", Type: shmstore.HistogramType, Bounds: bounds, Labels: labels}
+	return shmstore.Family{Name: name, Help: "Help of " + name + ".", Type: shmstore.HistogramType, Bounds: bounds,
+		Labels: labels}
 }
 
 func summaryFamily(name string, labels ...string) shmstore.Family {
@@ -39,17 +41,20 @@ func TestMergeIsOneRegistry(t *testing.T) {
 	bounds := []float64{-1, 0, .5, 1, 2.5, 1e6}
 
 	registry := prometheus.NewRegistry()
-	counters := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total", Help: "With \\ and\nline."}, labelNames)
+	counters := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total", Help: "With \\ and\nline."},
+		labelNames)
 	histograms := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "seconds", Buckets: bounds}, labelNames)
 	summaries := prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: "size.bytes", Help: "dots"}, labelNames)
 	gauges := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "in_flight", Help: "h"}, labelNames)
 	untyped := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "plain_total", Help: "no labels"}, nil)
 	registry.MustRegister(counters, histograms, summaries, gauges, untyped)
 
-	counterDef := shmstore.Family{Name: "requests_total", Help: "With \\ and\nline.", Type: shmstore.CounterType, Labels: labelNames}
+	counterDef := shmstore.Family{Name: "requests_total", Help: "With \\ and\nline.", Type: shmstore.CounterType,
+		Labels: labelNames}
 	histogramDef := shmstore.Family{Name: "seconds", Type: shmstore.HistogramType, Labels: labelNames, Bounds: bounds}
 	summaryDef := shmstore.Family{Name: "size.bytes", Help: "dots", Type: shmstore.SummaryType, Labels: labelNames}
-	gaugeDef := shmstore.Family{Name: "in_flight", Help: "h", Type: shmstore.GaugeType, Mode: shmstore.Sum, Labels: labelNames}
+	gaugeDef := shmstore.Family{Name: "in_flight", Help: "h", Type: shmstore.GaugeType, Mode: shmstore.Sum,
+		Labels: labelNames}
 	plainDef := shmstore.Family{Name: "plain_total", Help: "no labels", Type: shmstore.CounterType}
 
 	dir := newDir(t)
@@ -100,7 +105,8 @@ func TestMergeIsOneRegistry(t *testing.T) {
 		require.NoError(t, err)
 	}
 	var got strings.Builder
-	require.NoError(t, s.WriteText(&got, "requests_total", "seconds", "size.bytes", "in_flight", "plain_total", "nobody_has_it"))
+	require.NoError(t, s.WriteText(&got, "requests_total", "seconds", "size.bytes", "in_flight", "plain_total",
+		"nobody_has_it"))
 	assert.Equal(t, want.String(), got.String())
 }
 
@@ -139,7 +145,8 @@ func TestGaugeModes(t *testing.T) {
 		"NaN": {
 			live: []float64{nan, 2, nan}, dead: []float64{nan},
 			want: map[shmstore.GaugeMode]string{
-				shmstore.Sum: "NaN", shmstore.LiveSum: "NaN", shmstore.Min: "2", shmstore.LiveMin: "2", shmstore.Max: "2",
+				shmstore.Sum: "NaN", shmstore.LiveSum: "NaN", shmstore.Min: "2", shmstore.LiveMin: "2",
+				shmstore.Max:     "2",
 				shmstore.LiveMax: "2", shmstore.Avg: "NaN", shmstore.MostRecent: "NaN", shmstore.LiveMostRecent: "NaN",
 			},
 		},
@@ -163,7 +170,8 @@ func TestGaugeModes(t *testing.T) {
 		},
 		"only the dead set it": {
 			dead: []float64{4},
-			want: map[shmstore.GaugeMode]string{shmstore.Avg: "4", shmstore.LiveAvg: "0", shmstore.Min: "4", shmstore.LiveMax: "0"},
+			want: map[shmstore.GaugeMode]string{shmstore.Avg: "4", shmstore.LiveAvg: "0", shmstore.Min: "4",
+				shmstore.LiveMax: "0"},
 		},
 	}
 	for name, test := range tests {
@@ -234,7 +242,8 @@ func TestGaugesOfEachSlot(t *testing.T) {
 		assert.Equal(t, "all{worker=\"3\",z=\"x\"} 2\nlive{worker=\"3\"} 1\n", text(t, s))
 		other := startChild(t, dir, 12)
 		other.do(set(4)...)
-		assert.Equal(t, "all{worker=\"12\",z=\"x\"} 4\nall{worker=\"3\",z=\"x\"} 2\nlive{worker=\"12\"} 4\nlive{worker=\"3\"} 1\n", text(t, s))
+		assert.Equal(t,
+			"all{worker=\"12\",z=\"x\"} 4\nall{worker=\"3\",z=\"x\"} 2\nlive{worker=\"12\"} 4\nlive{worker=\"3\"} 1\n", text(t, s))
 	})
 	t.Run("deleted by the newest", func(t *testing.T) {
 		dir := newDir(t)
@@ -257,11 +266,15 @@ func TestGaugesOfEachSlot(t *testing.T) {
 	t.Run("the label's name is taken", func(t *testing.T) {
 		dir := newDir(t)
 		p := startLocal(t, dir, 7)
-		p.do(action{Do: "set", Family: gaugeFamily("g", shmstore.All, "a", "worker"), Values: []string{"1", "joe"}, V: 1},
-			action{Do: "set", Family: gaugeFamily("h", shmstore.All, "onescrape_worker", "worker"), Values: []string{"1", "joe"}, V: 1})
+		p.do(action{Do: "set", Family: gaugeFamily("g", shmstore.All, "a", "worker"), Values: []string{"1", "joe"},
+			V: 1},
+			action{Do: "set", Family: gaugeFamily("h", shmstore.All, "onescrape_worker", "worker"),
+				Values: []string{"1", "joe"}, V: 1})
 		assert.Equal(t, "g{a=\"1\",onescrape_worker=\"7\",worker=\"joe\"} 1\n"+
-			"h{onescrape_onescrape_worker=\"7\",onescrape_worker=\"1\",worker=\"joe\"} 1\n", text(t, openStore(t, dir, Options{})))
-		assert.Equal(t, "g{a=\"1\",slot=\"7\",worker=\"joe\"} 1\n", text(t, openStore(t, dir, Options{Label: "slot"}), "g"))
+			"h{onescrape_onescrape_worker=\"7\",onescrape_worker=\"1\",worker=\"joe\"} 1\n", text(t, openStore(t, dir,
+			Options{})))
+		assert.Equal(t, "g{a=\"1\",slot=\"7\",worker=\"joe\"} 1\n", text(t, openStore(t, dir, Options{Label: "slot"}),
+			"g"))
 	})
 	t.Run("never set", func(t *testing.T) {
 		dir := newDir(t)

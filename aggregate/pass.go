@@ -309,7 +309,8 @@ func (s *Store) replan(f *file) error {
 func (s *Store) oddity(f *file, known *bool, reason string, n int) {
 	if n > 0 && !*known {
 		s.count(reason)
-		s.log.Warn("some of a file of the store cannot be and is left out", "file", f.info.Name, "reason", reason, "left_out", n)
+		s.log.Warn("some of a file of the store cannot be and is left out", "file", f.info.Name, "reason", reason,
+			"left_out", n)
 	}
 	*known = n > 0
 }

@@ -101,7 +101,8 @@ func (p *modelProcess) newer(o *modelProcess) bool {
 }
 
 func (p *modelProcess) declares(name string, typ shmstore.Type) bool {
-	return slices.ContainsFunc(p.series, func(s *modelSeries) bool { return s.family.Name == name && s.family.Type == typ })
+	return slices.ContainsFunc(p.series,
+		func(s *modelSeries) bool { return s.family.Name == name && s.family.Type == typ })
 }
 
 // family is what the store exposes under a name, one line a series.
@@ -278,7 +279,8 @@ func modelLines(mf *dto.MetricFamily) (lines []string) {
 func TestPlanFollowsTheModel(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "e", "f"}
 	modes := []shmstore.GaugeMode{shmstore.All, shmstore.LiveAll, shmstore.Sum, shmstore.LiveSum, shmstore.Min,
-		shmstore.LiveMin, shmstore.Max, shmstore.LiveMax, shmstore.Avg, shmstore.LiveAvg, shmstore.MostRecent, shmstore.LiveMostRecent}
+		shmstore.LiveMin, shmstore.Max, shmstore.LiveMax, shmstore.Avg, shmstore.LiveAvg, shmstore.MostRecent,
+		shmstore.LiveMostRecent}
 	bounds := [][]float64{{1, 2, 4}, {1, 4}, {.5, 2, 3, 8}, {}}
 	seeds, steps := 12, 250
 	if testing.Short() {

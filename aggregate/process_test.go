@@ -298,7 +298,10 @@ func gatherAll(t testing.TB, g prometheus.Gatherer) map[string]*dto.MetricFamily
 	t.Helper()
 	families, err := g.Gather()
 	require.NoError(t, err)
-	_, err = prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil })}.Gather()
+	_, err = prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		return families,
+			nil
+	})}.Gather()
 	require.NoError(t, err, "client_golang finds no duplicate and no collision in it")
 	all := map[string]*dto.MetricFamily{}
 	for i, mf := range families {
@@ -394,7 +397,8 @@ func created(families map[string]*dto.MetricFamily) map[string]int64 {
 	for name, mf := range families {
 		m := mf.Metric[0]
 		for _, ts := range []interface{ AsTime() time.Time }{
-			m.GetCounter().GetCreatedTimestamp(), m.GetHistogram().GetCreatedTimestamp(), m.GetSummary().GetCreatedTimestamp(),
+			m.GetCounter().GetCreatedTimestamp(), m.GetHistogram().GetCreatedTimestamp(),
+			m.GetSummary().GetCreatedTimestamp(),
 		} {
 			if at := ts.AsTime(); at.UnixNano() != 0 {
 				times[name] = at.UnixNano()

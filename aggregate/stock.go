@@ -54,7 +54,8 @@ func (s *Store) takeStock() {
 func (st *stock) families() []*dto.MetricFamily {
 	families := []*dto.MetricFamily{
 		ownGauge(nameBytes, "Bytes of the store's files that are merged.", float64(st.bytes)),
-		ownCounter(nameErrors, "Files, or parts of them, that came to be left out of the merge, by reason.", "reason", reasons, st.errors),
+		ownCounter(nameErrors, "Files, or parts of them, that came to be left out of the merge, by reason.", "reason",
+			reasons, st.errors),
 		{
 			Name: new(nameFiles),
 			Help: new("Files of the store that are merged, of live and of dead processes."),
@@ -64,12 +65,13 @@ func (st *stock) families() []*dto.MetricFamily {
 				{Label: labelPairs([]string{"state"}, []string{"live"}), Gauge: &dto.Gauge{Value: new(float64(st.live))}},
 			},
 		},
-		ownGauge(nameOverflow, "Series of live processes that found no space in the store and die with their process.", float64(st.overflow)),
+		ownGauge(nameOverflow, "Series of live processes that found no space in the store and die with their process.",
+			float64(st.overflow)),
 		ownGauge(nameSeries, "Series in the store's files that are merged, before the merge.", float64(st.series)),
 	}
 	if len(st.conflicts) > 0 {
-		c := ownCounter(nameConflicts, "Definitions that came to be left out of the merge because another one rules.", "family",
-			slices.Collect(maps.Keys(st.conflicts)), st.conflicts)
+		c := ownCounter(nameConflicts, "Definitions that came to be left out of the merge because another one rules.",
+			"family", slices.Collect(maps.Keys(st.conflicts)), st.conflicts)
 		families = append([]*dto.MetricFamily{c}, families...)
 	}
 	return families
