@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/onescrape/onescrape/master"
+)
+
+// The commands that steer a running master. They find it by its store, tell it what to do by a signal, as kill and
+// systemd would, and follow what comes of it in the status that it keeps there; so they need no port.
+
+func addReload(app *kingpin.Application) (string, command) {
+	return addRollout(app, "reload", "Replace the workers one by one, with the binary that is on disk now, and wait for "+
+		"it.", syscall.SIGHUP)
+}
+
+func addUpgrade(app *kingpin.Application) (string, command) {
+	return addRollout(app, "upgrade", "Replace the master too, in place, then the workers, and wait for it.",
+		syscall.SIGUSR2)
+}
+
+func addRollout(app *kingpin.Application, kind, help string, sig syscall.Signal) (string, command) {
+	cmd := app.Command(kind, help)
+	var path string
+	storeFlag(cmd, &path)
+	return cmd.FullCommand(), func() error {
+		c, err := newControl(path)
+		if err != nil {
+			return err
+		}
+		return c.roll(kind, sig)
+	}
+}
+
+func addScale(app *kingpin.Application) (string, command) {
+	cmd := app.Command("scale", "Change the number of workers and wait until that many are ready.")
+	var path string
+	var n workerCount
+	storeFlag(cmd, &path)
+	cmd.Arg("workers", "How many there shall be.").Required().SetValue(&n)
+	return cmd.FullCommand(), func() error {
+		c, err := newControl(path)
+		if err != nil {
+			return err
+		}
+		return c.scale(int(n))
+	}
+}
+
+func addStop(app *kingpin.Application) (string, command) {
+	cmd := app.Command("stop", "Stop the master and its workers gracefully and wait until they have gone.")
+	var path string
+	storeFlag(cmd, &path)
+	return cmd.FullCommand(), func() error {
+		c, err := newControl(path)
+		if err != nil {
+			return err
+		}
+		return c.stop()
+	}
+}
+
+// control is one command's dealings with one master.
+type control struct {
+	store    string
+	status   master.Status // the last that was seen
+	progress io.Writer     // a terminal's line for each step; io.Discard when nobody watches
+	seen     []master.Slot
+}
+
+// newControl finds the master of the store at path, which findStore completes.
+func newControl(path string) (*control, error) {
+	path, err := findStore(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &control{store: path, progress: io.Discard}
+	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		c.progress = os.Stdout
+	}
+	if c.status, err = readStatus(path); err != nil {
+		return nil, err
+	}
+	c.seen = c.status.Slots
+	return c, nil
+}
+
+func (c *control) signal(sig syscall.Signal) error {
+	if err := syscall.Kill(c.status.PID, sig); err != nil {
+		return fmt.Errorf("signal to master %d: %w", c.status.PID, err)
+	}
+	return nil
+}
+
+const (
+	pollEvery = 50 * time.Millisecond
+	// patience is how long a master may take to begin with what it was told while it has nothing else to do.
+	patience = 15 * time.Second
+)
+
+// follow polls the status, shows what changed, and ends when done says so, or with its error. A master that went is
+// errNoMaster.
+func (c *control) follow(done func(master.Status) (bool, error)) error {
+	pid := c.status.PID
+	for {
+		s, err := readStatus(c.store)
+		if err == nil && s.PID != pid {
+			err = fmt.Errorf("%w: %d has gone, %d runs on %s now", errNoMaster, pid, s.PID, c.store)
+		}
+		if err != nil {
+			return err
+		}
+		for _, slot := range s.Slots {
+			if !slices.ContainsFunc(c.seen, func(o master.Slot) bool {
+				return o.Slot == slot.Slot && o.PID == slot.PID && o.State == slot.State
+			}) {
+				fmt.Fprintf(c.progress, "slot %d: pid %d %s\n", slot.Slot, slot.PID, slot.State)
+			}
+		}
+		c.seen, c.status = s.Slots, s
+		if ok, err := done(s); ok || err != nil {
+			return err
+		}
+		time.Sleep(pollEvery)
+	}
+}
+
+// roll starts a rollout and waits for its end. One that runs already is not the one that was asked for: the master makes
+// one more after it.
+func (c *control) roll(kind string, sig syscall.Signal) error {
+	before := 0
+	if c.status.Rollout != nil {
+		before = c.status.Rollout.ID
+	}
+	if err := c.signal(sig); err != nil {
+		return err
+	}
+	idle := time.Now()
+	err := c.follow(func(s master.Status) (bool, error) {
+		r := s.Rollout
+		switch {
+		case r != nil && r.State == "running":
+			idle = time.Now()
+			return false, nil
+		case r != nil && r.ID > before && r.Kind == kind:
+			if r.State == "abandoned" {
+				return true, fmt.Errorf("%s abandoned after %d of %d workers, the old ones go on: %s", kind, r.Done, r.Total,
+					r.Error)
+			}
+			return true, nil
+		case time.Since(idle) > patience:
+			return true, fmt.Errorf("master %d did not begin the %s within %v; its log says why", s.PID, kind, patience)
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s done: %d workers replaced\n", kind, c.status.Rollout.Done)
+	return nil
+}
+
+// scale changes the target one by one, because two signals of a kind can arrive as one, and waits until that many
+// workers are ready and nobody else is left.
+func (c *control) scale(n int) error {
+	from := c.status.Workers
+	for c.status.Workers != n {
+		sig, before := syscall.SIGTTIN, c.status.Workers
+		if n < before {
+			sig = syscall.SIGTTOU
+		}
+		if err := c.signal(sig); err != nil {
+			return err
+		}
+		start := time.Now()
+		err := c.follow(func(s master.Status) (bool, error) {
+			if s.Workers == before && time.Since(start) > patience {
+				return true, fmt.Errorf("master %d stays at %d workers; its log says why", s.PID, before)
+			}
+			return s.Workers != before, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	err := c.follow(func(s master.Status) (bool, error) {
+		ready := 0
+		for _, slot := range s.Slots {
+			switch slot.State {
+			case "ready":
+				ready++
+			case "failed", "backoff":
+				if slot.LastExit == "" {
+					continue // a slot that is new, and about to start
+				}
+				return true, fmt.Errorf("slot %d: %s", slot.Slot, slot.LastExit)
+			}
+		}
+		return ready == n && len(s.Slots) == n, nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("scaled from %d to %d workers\n", from, n)
+	return nil
+}
+
+func (c *control) stop() error {
+	if err := c.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	pid := c.status.PID
+	if err := c.follow(func(master.Status) (bool, error) { return false, nil }); !errors.Is(err, errNoMaster) {
+		return err
+	}
+	fmt.Println("stopped master", strconv.Itoa(pid))
+	return nil
+}

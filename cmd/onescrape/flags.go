@@ -1,0 +1,125 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+
+	"github.com/onescrape/onescrape/master"
+)
+
+// logFlags are the flags that say how this process logs.
+type logFlags struct{ config promslog.Config }
+
+func (f *logFlags) add(cmd *kingpin.CmdClause) {
+	f.config.Writer = os.Stderr
+	f.config.Level = promslog.NewLevel()
+	f.config.Format = promslog.NewFormat()
+	cmd.Flag(promslogflag.LevelFlagName, promslogflag.LevelFlagHelp).
+		Default("info").HintOptions(promslog.LevelFlagOptions...).SetValue(f.config.Level)
+	cmd.Flag(promslogflag.FormatFlagName, promslogflag.FormatFlagHelp).
+		Default("logfmt").HintOptions(promslog.FormatFlagOptions...).SetValue(f.config.Format)
+}
+
+func (f *logFlags) logger() *slog.Logger { return promslog.New(&f.config) }
+
+// storeFlag is the directory of the store that a command works on.
+func storeFlag(cmd *kingpin.CmdClause, path *string) {
+	cmd.Flag("store.path", "Directory of the store; by default ONESCRAPE_DIR, else one for this user and this command "+
+		"in /dev/shm.").PlaceHolder("DIR").Envar("ONESCRAPE_DIR").StringVar(path)
+}
+
+// endpointFlags are the flags of the port with the metrics.
+type endpointFlags struct {
+	listen, path, webConfig string
+	retention               span
+}
+
+func (f *endpointFlags) add(cmd *kingpin.CmdClause) {
+	cmd.Flag("web.listen-address", "Address of the metrics, of health and of status; off for none.").
+		Default("127.0.0.1:9464").StringVar(&f.listen)
+	cmd.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&f.path)
+	cmd.Flag("web.config.file", "File with TLS and basic authentication for that port, see "+
+		"https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.").
+		PlaceHolder("FILE").StringVar(&f.webConfig)
+	cmd.Flag("store.retention", "How long the series of dead workers stay when no live one touches them; 0 for ever.").
+		Default("24h").SetValue(&f.retention)
+}
+
+// masterFlags are the flags of every command that supervises workers. Their defaults are master.Config's.
+type masterFlags struct {
+	endpointFlags
+	log         logFlags
+	workers     workerCount
+	listenOn    []string
+	store       string
+	graceful    span
+	linger      span
+	ready       span
+	settle      span
+	delay       span
+	watchdog    span
+	maxAge      span
+	maxRequests uint32
+	jitter      fraction
+	stop        signalName
+}
+
+func (f *masterFlags) add(cmd *kingpin.CmdClause, settle string, listen ...string) {
+	cmd.Flag("workers", "Number of worker processes (default: one a CPU).").PlaceHolder("N").SetValue(&f.workers)
+	cmd.Flag("listen", "Address that the workers share: HOST:PORT, unix:PATH, or NAME=ADDRESS; may be repeated.").
+		PlaceHolder("ADDRESS").Default(listen...).StringsVar(&f.listenOn)
+	f.endpointFlags.add(cmd)
+	storeFlag(cmd, &f.store)
+	cmd.Flag("graceful-timeout", "How long a worker may take to finish what it is answering before it is killed.").
+		Default("25s").SetValue(&f.graceful)
+	cmd.Flag("linger", "How long a stopping worker still answers on open connections, with Connection: close.").
+		Default("1s").SetValue(&f.linger)
+	cmd.Flag("ready-timeout", "How long a worker may take until it says READY=1.").Default("30s").SetValue(&f.ready)
+	cmd.Flag("ready-settle", "How long a new worker must live after READY=1 before its predecessor is stopped.").
+		Default(settle).SetValue(&f.settle)
+	cmd.Flag("shutdown-delay", "How long to go on serving, no longer ready, after TERM.").Default("0s").SetValue(&f.delay)
+	cmd.Flag("stop-signal", "Signal by which workers stop gracefully.").Default("TERM").SetValue(&f.stop)
+	cmd.Flag("watchdog", "Kill a worker that says no WATCHDOG=1 for this long; 0 for never.").
+		Default("0s").SetValue(&f.watchdog)
+	cmd.Flag("max-requests", "Replace a worker after so many requests; 0 for never. For workers that use the worker "+
+		"package.").Default("0").Uint32Var(&f.maxRequests)
+	cmd.Flag("max-age", "Replace a worker that is older than this; 0 for never.").Default("0s").SetValue(&f.maxAge)
+	cmd.Flag("jitter", "Share by which --max-requests and --max-age vary from worker to worker.").
+		Default("0.1").SetValue(&f.jitter)
+	f.log.add(cmd)
+}
+
+// config is what the flags say, for the service of that name.
+func (f *masterFlags) config(service string) (master.Config, error) {
+	if err := checkWeb(f.webConfig); err != nil {
+		return master.Config{}, err
+	}
+	log := f.log.logger()
+	return master.Config{
+		Service:         service,
+		Workers:         int(f.workers),
+		Listen:          f.listenOn,
+		MetricsListen:   f.listen,
+		TelemetryPath:   f.path,
+		Store:           f.store,
+		Retention:       f.retention.config(),
+		GracefulTimeout: f.graceful.config(),
+		Linger:          f.linger.config(),
+		ReadyTimeout:    f.ready.config(),
+		ReadySettle:     f.settle.config(),
+		ShutdownDelay:   f.delay.config(),
+		Watchdog:        f.watchdog.config(),
+		MaxAge:          f.maxAge.config(),
+		MaxRequests:     int64(f.maxRequests),
+		Jitter:          f.jitter.config(),
+		StopSignal:      f.stop.Signal,
+		Serve:           func(l net.Listener, srv *http.Server) error { return serveWeb(l, srv, f.webConfig, log) },
+		Logger:          log,
+	}, nil
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+func addInspect(app *kingpin.Application) (string, command) {
+	cmd := app.Command("inspect", "Show each file of a store: whose it is, what it holds, and what is wrong with it.")
+	var path string
+	storeFlag(cmd, &path)
+	asJSON := cmd.Flag("json", "Print JSON.").Bool()
+	return cmd.FullCommand(), func() error {
+		v, err := inspect(path)
+		if err != nil {
+			return err
+		}
+		write := v.writeText
+		if *asJSON {
+			write = v.writeJSON
+		}
+		if err := write(os.Stdout); err != nil {
+			return err
+		}
+		return v.broken()
+	}
+}
+
+// storeView is what inspect prints. Its JSON is for programs, and only grows.
+type storeView struct {
+	Store  string     `json:"store"`
+	Master int        `json:"master"` // pid of the process that supervises the store, 0 for none
+	Files  []fileView `json:"files"`
+}
+
+type fileView struct {
+	Name     string       `json:"name"`
+	PID      int          `json:"pid"`
+	Slot     int          `json:"slot"` // -1 for none
+	Live     bool         `json:"live"`
+	Ready    bool         `json:"ready"`
+	Drained  bool         `json:"drained"`
+	Started  time.Time    `json:"started"`
+	Series   int          `json:"series"`
+	Overflow int          `json:"overflow"` // series that found no space
+	Used     int64        `json:"bytes_used"`
+	Reserved int64        `json:"bytes_reserved"`
+	Families []familyView `json:"families"`
+	Error    string       `json:"error,omitempty"`
+}
+
+type familyView struct {
+	Name   string   `json:"name"`
+	Type   string   `json:"type"`
+	Mode   string   `json:"mode,omitempty"` // of a gauge
+	Labels []string `json:"labels,omitempty"`
+	Series int      `json:"series"`
+}
+
+// inspect reads a store without changing it.
+func inspect(path string) (*storeView, error) {
+	path, err := findStore(path)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := shmstore.OpenDir(path, shmstore.DirOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	v := &storeView{Store: dir.Path(), Files: []fileView{}}
+	if v.Master, _, err = dir.Master(); err != nil {
+		return nil, err
+	}
+	names, err := dir.Names()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if f, ok := inspectFile(dir, name); ok {
+			v.Files = append(v.Files, f)
+		}
+	}
+	slices.SortFunc(v.Files, func(a, b fileView) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), a.Started.Compare(b.Started), cmp.Compare(a.Name, b.Name))
+	})
+	return v, nil
+}
+
+// inspectFile reads one file as far as it can be read. It returns false for one that has gone meanwhile.
+func inspectFile(dir *shmstore.Dir, name string) (fileView, bool) {
+	f := fileView{Name: name, Slot: -1, Families: []familyView{}}
+	r, err := dir.Open(name)
+	if err != nil {
+		f.Error = err.Error()
+		return f, !errors.Is(err, fs.ErrNotExist)
+	}
+	defer r.Close()
+	info := r.Info()
+	f.PID, f.Slot, f.Started = info.PID, info.Slot, info.Started
+	f.Live, err = r.Alive()
+	f.note(err)
+	state, err := r.State()
+	f.note(err)
+	f.Ready, f.Drained, f.Overflow = state.Ready, state.Drained, state.Overflow
+	f.Used, f.Reserved = state.Used, state.Reserved
+	f.note(r.Refresh())
+	for _, family := range r.Families() {
+		f.Families = append(f.Families, familyView{
+			Name: family.Name, Type: family.Type.String(), Mode: family.Mode.String(), Labels: family.Labels,
+		})
+	}
+	for _, s := range r.Series() {
+		if !s.Hidden && !s.Free {
+			f.Families[s.Family].Series++
+			f.Series++
+		}
+	}
+	return f, true
+}
+
+// note keeps the first thing that was wrong.
+func (f *fileView) note(err error) {
+	if err != nil && f.Error == "" {
+		f.Error = err.Error()
+	}
+}
+
+// state is the file's life in a few words.
+func (f *fileView) state() string {
+	switch {
+	case f.Error != "":
+		return "broken"
+	case !f.Live:
+		return "dead"
+	case f.Drained:
+		return "live, drained"
+	case !f.Ready:
+		return "live, not ready"
+	}
+	return "live"
+}
+
+// broken is nil when all files are whole.
+func (v *storeView) broken() error {
+	n := 0
+	for _, f := range v.Files {
+		if f.Error != "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d files cannot be read; scrapes leave them out", n, len(v.Files))
+}
+
+func (v *storeView) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (v *storeView) writeText(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	master := "no master"
+	if v.Master != 0 {
+		master = "master " + strconv.Itoa(v.Master)
+	}
+	fmt.Fprintf(w, "%s (%s)\n\n", v.Store, master)
+	fmt.Fprintln(w, "SLOT\tPID\tSTATE\tSERIES\tUSED\tRESERVED\tFILE")
+	for _, f := range v.Files {
+		slot := "-"
+		if f.Slot >= 0 {
+			slot = strconv.Itoa(f.Slot)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\t%s\n", slot, f.PID, f.state(), f.Series, size(f.Used), size(f.Reserved),
+			f.Name)
+	}
+	for _, f := range v.Files {
+		fmt.Fprintf(w, "\n%s\n", f.Name)
+		if f.Error != "" {
+			fmt.Fprintf(w, "  broken: %s\n", f.Error)
+		}
+		if f.Overflow > 0 {
+			fmt.Fprintf(w, "  %d more series found no space and live in the process's memory\n", f.Overflow)
+		}
+		for _, m := range f.Families {
+			labels := ""
+			if len(m.Labels) > 0 {
+				labels = "{" + strings.Join(m.Labels, ",") + "}"
+			}
+			fmt.Fprintf(w, "  %s%s\t%s\t%d series\n", m.Name, labels, strings.TrimSpace(m.Type+" "+m.Mode), m.Series)
+		}
+	}
+	return w.Flush()
+}
+
+// size is a number of bytes as people read it.
+func size(n int64) string {
+	switch {
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%d B", n)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/onescrape/onescrape/master"
+)
+
+func addStatus(app *kingpin.Application) (string, command) {
+	cmd := app.Command("status", "Show a store's master, its workers and its last rollout.")
+	var path string
+	storeFlag(cmd, &path)
+	asJSON := cmd.Flag("json", "Print JSON, as /api/v1/status has it.").Bool()
+	return cmd.FullCommand(), func() error {
+		path, err := findStore(path)
+		if err != nil {
+			return err
+		}
+		s, err := readStatus(path)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			e := json.NewEncoder(os.Stdout)
+			e.SetIndent("", "  ")
+			return e.Encode(s)
+		}
+		return writeStatus(os.Stdout, s)
+	}
+}
+
+func writeStatus(out io.Writer, s master.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	ready := "ready"
+	if !s.Ready {
+		ready = "not ready"
+	}
+	fmt.Fprintf(w, "master\t%d, %s, up %v, version %s\n", s.PID, ready, age(s.Started), s.Version)
+	fmt.Fprintf(w, "store\t%s\n", s.Store)
+	fmt.Fprintf(w, "steering\t%s\n", s.Steering)
+	if r := s.Rollout; r != nil {
+		fmt.Fprintf(w, "%s\t%s, %d of %d workers", r.Kind, r.State, r.Done, r.Total)
+		if r.Error != "" {
+			fmt.Fprintf(w, ": %s", r.Error)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "workers\t%d wanted\n\n", s.Workers)
+	fmt.Fprintln(w, "SLOT\tPID\tSTATE\tUP\tRESTARTS\tLAST EXIT")
+	for _, slot := range s.Slots {
+		pid, up := "-", "-"
+		if slot.PID != 0 {
+			pid, up = strconv.Itoa(slot.PID), age(slot.Started).String()
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\n", slot.Slot, pid, slot.State, up, slot.Restarts, slot.LastExit)
+	}
+	return w.Flush()
+}
+
+// age is the time since t in whole seconds.
+func age(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }

@@ -1,0 +1,53 @@
+package integration
+
+import (
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// quick makes a drain short: the clients of these tests pause for no time at all between two requests.
+var quick = []string{"--linger", "200ms", "--graceful-timeout", "10s"}
+
+// control runs a command that steers the server, and holds that it succeeded.
+func (s *server) control(t *testing.T, args ...string) string {
+	t.Helper()
+	r := command(t, append([]string{args[0], "--store.path", s.store}, args[1:]...)...)
+	require.Equal(t, 0, r.status, "%v: %+v", args, r)
+	return r.stdout
+}
+
+func TestControlReports(t *testing.T) {
+	s := startDemo(t, 2, quick...)
+	assert.Contains(t, s.control(t, "reload"), "2 workers replaced")
+	assert.Contains(t, s.control(t, "scale", "3"), "from 2 to 3 workers")
+	assert.Contains(t, s.control(t, "scale", "1"), "from 3 to 1 workers")
+	out := s.control(t, "status")
+	for _, word := range []string{strconv.Itoa(s.pid()), "ready", s.store, "steering", "reload"} {
+		assert.Contains(t, out, word)
+	}
+	pids := s.workers()
+	assert.Contains(t, s.control(t, "stop"), strconv.Itoa(s.pid()))
+	assert.Equal(t, 0, s.wait())
+	for _, pid := range pids {
+		assert.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH)
+	}
+	for _, verb := range [][]string{{"reload"}, {"upgrade"}, {"scale", "2"}, {"stop"}, {"status"}} {
+		refused(t, command(t, append([]string{verb[0], "--store.path", s.store}, verb[1:]...)...), "no master runs", s.store)
+	}
+}
+
+// What is watched on a terminal shows each slot's steps.
+func TestReloadShowsProgressOnATerminal(t *testing.T) {
+	script := peer(t, "script", "bsdutils")
+	s := startDemo(t, 2, quick...)
+	out, err := exec.Command(script, "-qec", onescrape+" reload --store.path "+s.store, "/dev/null").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, word := range []string{"slot 0: pid", "slot 1: pid", "ready", "reload done"} {
+		assert.Contains(t, string(out), word)
+	}
+}

@@ -1,0 +1,134 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// blocks are the README's blocks of code in that language.
+func blocks(t *testing.T, language string) []string {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	var found []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		found = append(found, m[1])
+	}
+	return found
+}
+
+// The README's program is built as it is there, and serves; only the ports are others.
+func TestReadmeProgram(t *testing.T) {
+	programs := blocks(t, "go")
+	require.NotEmpty(t, programs)
+	program := programs[0]
+	require.LessOrEqual(t, strings.Count(program, "\n"), 40)
+
+	s := newServer(t)
+	const there = `Listen: []string{":8080"}`
+	require.Contains(t, program, there)
+	program = strings.Replace(program, there, `Listen: []string{"`+s.app+`"}, MetricsListen: "`+
+		strings.TrimPrefix(s.base, "http://")+`", Store: "`+s.store+`"`, 1)
+	dir := t.TempDir()
+	source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "server")
+	require.NoError(t, os.WriteFile(source, []byte(program), 0o644))
+	require.NoError(t, build(binary, source))
+
+	s.process = launch(t, exec.Command(binary))
+	s.waitReady()
+	for range 10 {
+		code, _, err := get("http://" + s.app + "/job/clean")
+		require.NoError(t, err)
+		require.Equal(t, 200, code)
+	}
+	assert.Equal(t, 10.0, mustScrape(t, s.metrics).sum("jobs_total", "kind", "clean"))
+}
+
+// The README's commands, as they are typed, with other ports.
+func TestReadmeCommands(t *testing.T) {
+	const demo, tests = "go run ./cmd/onescrape demo", "go test ./..."
+	s := newServer(t)
+	ports := strings.NewReplacer("127.0.0.1:8080", s.app, "127.0.0.1:9464", strings.TrimPrefix(s.base, "http://"))
+	seen := map[string]bool{}
+	for _, block := range blocks(t, "sh") {
+		for line := range strings.Lines(block) {
+			line = strings.TrimSpace(line)
+			seen[line] = true
+			switch {
+			case line == tests: // which is what runs this
+			case line == demo:
+				cmd := exec.Command("sh", "-c", "exec "+line+ports.Replace(
+					" --listen 127.0.0.1:8080 --web.listen-address 127.0.0.1:9464 --store.path "+s.store))
+				cmd.Dir = ".."
+				s.process = launch(t, cmd)
+				s.waitReady()
+			case strings.HasPrefix(line, "curl "):
+				require.NotNil(t, s.process, "the demo is to be started first")
+				if _, err := exec.LookPath("curl"); err != nil {
+					missing(t, "curl is not installed (Debian: apt-get install curl)")
+				}
+				cmd := exec.Command("bash", "-euo", "pipefail", "-c", ports.Replace(line))
+				out, err := cmd.CombinedOutput()
+				assert.NoError(t, err, "%s: %s", line, out)
+				if strings.Contains(line, "grep ^demo_") {
+					assert.Contains(t, string(out), `demo_requests_total{code="200",route="/"} 1`)
+					assert.Contains(t, string(out), `demo_requests_total{code="500",route="/crash"} 1`)
+				}
+			default:
+				assert.Fail(t, "no test runs this line of the README", line)
+			}
+		}
+	}
+	assert.True(t, seen[demo], "the README starts the demo")
+	assert.True(t, seen[tests], "the README runs the tests")
+}
+
+// Every flag is in the README, and no other.
+func TestReadmeFlags(t *testing.T) {
+	out, err := exec.Command(onescrape, "run", "--help").CombinedOutput()
+	require.NoError(t, err)
+	flags := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--(?:\[no-\])?([a-z.-]+)`).FindAllStringSubmatch(string(out), -1) {
+		if m[1] != "help" && m[1] != "version" {
+			flags["--"+m[1]] = true
+		}
+	}
+	require.Greater(t, len(flags), 10, "%s", out)
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, table, _ := strings.Cut(string(text), "\n## Flags\n")
+	documented := map[string]bool{}
+	for line := range strings.Lines(table) {
+		if cells := strings.SplitN(line, "|", 3); len(cells) == 3 {
+			for _, m := range regexp.MustCompile("`(--[a-z.-]+)`").FindAllStringSubmatch(cells[1], -1) {
+				documented[m[1]] = true
+			}
+		}
+	}
+	assert.Equal(t, flags, documented)
+}
+
+// Every metric of the master's own is in the README, and no other.
+func TestReadmeMetrics(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	documented := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if m := regexp.MustCompile("^\\| `(onescrape_[a-z_]+)").FindStringSubmatch(line); m != nil {
+			documented[m[1]] = true
+		}
+	}
+	s := startDemo(t, 1)
+	for name := range mustScrape(t, s.metrics) {
+		if strings.HasPrefix(name, "onescrape_") {
+			assert.True(t, documented[name], "%s is not in the README", name)
+		}
+	}
+}
