@@ -16,7 +16,7 @@ type View struct {
 	dir     *Dir
 	head    archiveHead
 	archive *Archive
-	damage  error // of the archive that head is of
+	damage  error              // of the archive that head is of
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
 	broken  map[string]error
