@@ -15,16 +15,21 @@ const (
 	liveHidden
 	deadShown
 	deadHidden
+	archivedShown
 )
 
 // visible tells whether a series is exposed, with everything that all members, those that have deleted it too, have
-// counted. Living members decide as long as there are any that have it: subtracting the part of one that deleted it would
-// make the sum fall part of the way, and rate() would add the whole remainder again.
+// counted. Living members decide as long as there are any that have it, then the dead, then the archive: subtracting the
+// part of one that deleted it would make the sum fall part of the way, and rate() would add the whole remainder again.
 func (p presence) visible() bool {
-	if p&(liveShown|liveHidden) != 0 {
+	switch {
+	case p&(liveShown|liveHidden) != 0:
 		return p&liveShown != 0
+	case p&(deadShown|deadHidden) != 0:
+		return p&deadShown != 0
+	default:
+		return p&archivedShown != 0
 	}
-	return p&deadShown != 0
 }
 
 // counter adds up the counters of one row: whole numbers in 128 bits, fractions without error.
@@ -37,6 +42,32 @@ func (c *counter) addWhole(n uint64) {
 	var carry uint64
 	c.low, carry = bits.Add64(c.low, n, 0)
 	c.high += carry
+}
+
+// tooLarge is where whole numbers begin that no process can have counted up to.
+const tooLarge = 1 << 63
+
+// addCells adds a process's cells and returns how many of the two were rejected.
+func (c *counter) addCells(cells []uint64) (bad int) {
+	if whole := cells[shmstore.CounterInteger]; whole < tooLarge {
+		c.addWhole(whole)
+	} else {
+		bad++
+	}
+	if fraction := math.Float64frombits(cells[shmstore.CounterFloat]); fraction > 0 && fraction <= math.MaxFloat64 {
+		c.fraction.add(fraction)
+	} else if fraction != 0 {
+		bad++
+	}
+	return bad
+}
+
+// add adds all that was added to o.
+func (c *counter) add(o *counter) {
+	var carry uint64
+	c.low, carry = bits.Add64(c.low, o.low, 0)
+	c.high += o.high + carry
+	c.fraction.addSum(&o.fraction)
 }
 
 // total returns whole numbers and fractions together, rounded once, and changes the counter for that.
@@ -95,6 +126,20 @@ func (g *gauge) add(mode shmstore.GaugeMode, v float64, thisBoot bool, at int64)
 		if c := compareBool(thisBoot, g.thisBoot); first || c > 0 || c == 0 && at >= g.at {
 			g.value, g.thisBoot, g.at = v, thisBoot, at
 		}
+	}
+}
+
+// merge adds all that was added to o, which was merged by the same mode.
+func (g *gauge) merge(mode shmstore.GaugeMode, o *gauge) {
+	switch {
+	case o.n == 0:
+	case mode == shmstore.Sum, mode == shmstore.Avg:
+		g.n += o.n
+		g.sum.addSum(&o.sum)
+	default:
+		n := g.n + o.n
+		g.add(mode, o.value, o.thisBoot, o.at)
+		g.n = n
 	}
 }
 

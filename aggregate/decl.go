@@ -26,6 +26,8 @@ type decl struct {
 	hidden []entry // deleted; for gauges only where that says something about a row
 	carry  []int32 // of each bucket, the bucket of the family that takes its count; nil: the same
 	series uint64  // sum of the series' fingerprints
+
+	archived []archivedSeries // instead of cells, when it is the archive's
 }
 
 // entry is one series: its number in the file, its first cell and its row in the family.
@@ -45,7 +47,7 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 		return
 	}
 	d.series += fingerprint(i, s)
-	if s.Hidden && d.family.rule.Mode != 0 {
+	if s.Hidden && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.taken {
 		return
 	}
 	e := entry{series: int32(i), cell: int32(s.Cell), row: d.family.take(d, s)}
@@ -117,6 +119,10 @@ func fingerprint(i int, s *shmstore.SeriesInfo) uint64 {
 // silent tells whether nothing of the declaration counts at the moment.
 func (d *decl) silent() bool {
 	if d.lost || d.family.rule.Mode.Live() && !d.of.alive {
+		return true
+	}
+	if d.archived != nil && d.family.rule.Mode.Base() == shmstore.All && d.def.Mode != shmstore.All {
+		// Nobody knows any more which slot it came from.
 		return true
 	}
 	return d.family.speakers != nil && d.family.speakers[d.of.info.Slot] != d.of
@@ -192,30 +198,14 @@ func (d *decl) presence() [2]presence {
 	return [2]presence{deadHidden, deadShown}
 }
 
-// tooLarge is where whole numbers begin that no process can have counted up to.
-const tooLarge = 1 << 63
-
 func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	for i, entries := range [2][]entry{d.hidden, d.shown} {
 		for _, e := range entries {
-			whole, fraction := buf[shmstore.CounterInteger], math.Float64frombits(buf[shmstore.CounterFloat])
-			buf = buf[shmstore.CounterWords:]
-			c := &f.counters[e.row]
 			f.presence[e.row] |= marks[i]
-			if whole < tooLarge {
-				c.addWhole(whole)
-			} else {
-				bad++
-			}
-			if fraction != 0 {
-				if fraction > 0 && fraction <= math.MaxFloat64 {
-					c.fraction.add(fraction)
-				} else {
-					bad++
-				}
-			}
+			bad += f.counters[e.row].addCells(buf)
+			buf = buf[shmstore.CounterWords:]
 		}
 	}
 	return buf, bad

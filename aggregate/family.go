@@ -61,7 +61,7 @@ func newFamily(name, label string) *family {
 func (f *family) winner() *decl {
 	var best *decl
 	for _, d := range f.decls {
-		if best == nil || cmp.Or(d.of.compare(best.of), cmp.Compare(d.number, best.number)) > 0 {
+		if best == nil || cmp.Or(d.of.compareRule(best.of), cmp.Compare(d.number, best.number)) > 0 {
 			best = d
 		}
 	}

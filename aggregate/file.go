@@ -2,7 +2,6 @@ package aggregate
 
 import (
 	"errors"
-	"io/fs"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -19,16 +18,6 @@ type file struct {
 	layout  uint64  // of the reader, when decls were compared with it
 
 	oddDefinitions, oddValues bool // some were left out
-}
-
-// open opens a file of the store.
-func openFile(dir *shmstore.Dir, name string) (*file, error) {
-	r, err := dir.Open(name)
-	f := &file{reader: r, member: member{info: shmstore.Info{Name: name}}}
-	if err == nil {
-		f.info = r.Info()
-	}
-	return f, err
 }
 
 // reasons why something is left out; onescrape_store_errors_total has no others.
@@ -56,24 +45,20 @@ func reasonOf(err error) string {
 	}
 }
 
-// errGone: the file is no longer in the directory.
-var errGone = fs.ErrNotExist
-
 // follow reads what the process has announced since the last scrape and whether it lives. Whether it lives and what its
 // cells hold are asked once a scrape, in this order, so that a process that dies in between counts, as a living one.
 func (f *file) follow() (rankChanged bool, err error) {
-	if alive, e := f.reader.Alive(); e == nil {
-		f.alive = alive
-	} else {
+	alive, err := f.reader.Alive()
+	if err != nil {
 		// It counts in either case; what it was is the best guess.
-		err = e
+		alive = f.alive
 	}
 	state, e := f.reader.State()
 	if e != nil {
 		return false, e
 	}
 	f.state = state
-	rankChanged = f.observe(state)
+	rankChanged = f.observe(state, alive)
 	if e := f.reader.Refresh(); e != nil {
 		err = e
 	}

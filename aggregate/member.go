@@ -15,16 +15,18 @@ type member struct {
 	ready bool
 	alive bool
 	since int64 // when it said READY, else when it started, see when
+
+	taken uint64 // up to which release the archive has what it deleted
 }
 
-// observe takes over what the process says of itself now and tells whether the member's rank changed.
-func (m *member) observe(s shmstore.State) bool {
+// observe takes over what the process says of itself now, and whether it lives, and tells whether the member's rank changed.
+func (m *member) observe(s shmstore.State, alive bool) bool {
 	since := m.when(m.info.StartedMono)
 	if s.Ready {
 		since = m.when(s.ReadyAt)
 	}
-	changed := m.ready != s.Ready || m.since != since
-	m.ready, m.since = s.Ready, since
+	changed := m.ready != s.Ready || m.since != since || m.alive != alive
+	m.ready, m.since, m.alive = s.Ready, since, alive
 	return changed
 }
 
@@ -46,6 +48,12 @@ func (m *member) compare(o *member) int {
 		cmp.Compare(m.since, o.since),
 		strings.Compare(m.info.Name, o.info.Name),
 	)
+}
+
+// compareRule is positive when m's definitions go before o's: who serves before all others, else a release that came up,
+// died and was rolled back would rule until what it left is forgotten. The dead rank the same, folded or not.
+func (m *member) compareRule(o *member) int {
+	return cmp.Or(compareBool(m.ready && m.alive, o.ready && o.alive), m.compare(o))
 }
 
 // slot is the value of the label of all and liveall gauges. Processes without a slot share one value: a pid or a nonce

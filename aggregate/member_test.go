@@ -13,7 +13,7 @@ func TestRank(t *testing.T) {
 	wall := time.Unix(1000, 0)
 	process := func(name string, thisBoot bool, started time.Time, mono uint64, state shmstore.State) member {
 		m := member{info: shmstore.Info{Name: name, ThisBoot: thisBoot, Started: started, StartedMono: mono}}
-		m.observe(state)
+		m.observe(state, false)
 		return m
 	}
 	ready := func(at uint64) shmstore.State { return shmstore.State{Ready: true, ReadyAt: at} }
@@ -42,8 +42,8 @@ func TestRank(t *testing.T) {
 		}
 	}
 	m := ascending[0]
-	assert.True(t, m.observe(ready(6e9)), "it said READY")
-	assert.False(t, m.observe(ready(6e9)))
+	assert.True(t, m.observe(ready(6e9), true), "it said READY")
+	assert.False(t, m.observe(ready(6e9), true))
 }
 
 func TestMostRecentOfSeveralBoots(t *testing.T) {

@@ -13,7 +13,29 @@ import (
 // reads the cells of each file and adds them up. The plan is what a Store keeps between passes: files, and families
 // with their rows. Everything here is under the Store's lock.
 
+// maxPasses is how often a pass is made again because an archive was written meanwhile, which is at most once a second.
+const maxPasses = 10
+
+// pass makes sums of all that counts at one instant. When an archive is written meanwhile, a process may reuse what that
+// archive has taken, so that its file no longer fits the archive before: then all is read again.
 func (s *Store) pass() {
+	for range maxPasses {
+		s.read()
+		if s.unlisted || s.view.Current() {
+			break
+		}
+	}
+	s.exposed = s.exposed[:0]
+	for _, f := range s.families {
+		if !f.hushed && slices.ContainsFunc(f.order, f.visible) {
+			s.exposed = append(s.exposed, f)
+		}
+	}
+	slices.SortFunc(s.exposed, func(a, b *family) int { return strings.Compare(a.name, b.name) })
+	s.takeStock()
+}
+
+func (s *Store) read() {
 	s.list()
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		s.follow(s.files[name])
@@ -28,9 +50,17 @@ func (s *Store) pass() {
 	}
 	// In the order of rank, because of several gauges that were set at one time the last counts.
 	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
+	for _, d := range s.archived.decls {
+		d.planArchived()
+	}
 	for _, f := range s.families {
 		f.elect()
 		f.begin()
+	}
+	for _, d := range s.archived.decls {
+		if !d.silent() {
+			d.mergeArchived()
+		}
 	}
 	for _, f := range members {
 		s.add(f)
@@ -38,21 +68,12 @@ func (s *Store) pass() {
 	for _, f := range s.families {
 		f.finish()
 	}
-	s.exposed = s.exposed[:0]
-	for _, f := range s.families {
-		if !f.hushed && slices.ContainsFunc(f.order, f.visible) {
-			s.exposed = append(s.exposed, f)
-		}
-	}
-	slices.SortFunc(s.exposed, func(a, b *family) int { return strings.Compare(a.name, b.name) })
-	s.takeStock()
 }
 
-// list opens files that have appeared and forgets those that have gone. If the directory cannot be listed, what was known
-// stays: the files are mapped and count on.
+// list takes over which files there are, and the archive. If the directory cannot be listed, what was known stays: the
+// files are mapped and count on.
 func (s *Store) list() {
-	names, err := s.dir.Names()
-	if err != nil {
+	if err := s.view.Update(); err != nil {
 		if !s.unlisted {
 			s.unlisted = true
 			s.count(reasonIO)
@@ -61,54 +82,48 @@ func (s *Store) list() {
 		return
 	}
 	s.unlisted = false
-	listed := make(map[string]bool, len(names))
-	for _, name := range names {
+	s.takeArchive()
+	broken := s.view.Broken()
+	listed := make(map[string]bool, len(s.files))
+	for _, r := range s.view.Readers() {
+		name := r.Info().Name
 		listed[name] = true
+		f := s.files[name]
+		if f == nil {
+			f = &file{}
+			s.files[name] = f
+		}
+		if f.reader != r {
+			s.release(f)
+			f.reader, f.member = r, member{info: r.Info()}
+		}
+		if a := s.view.Archive(); a != nil && a.Taken[f.info.Nonce] != f.taken {
+			f.taken = a.Taken[f.info.Nonce]
+			for _, d := range f.decls {
+				d.stale = true
+			}
+		}
 	}
 	for name, f := range s.files {
-		if !listed[name] {
-			s.forget(f)
+		if !listed[name] && broken[name] == nil {
+			s.release(f)
+			delete(s.files, name)
 		}
 	}
-	for _, name := range names {
+	for name, err := range broken {
 		f := s.files[name]
-		if f != nil && f.reader != nil {
-			continue
-		}
-		opened, err := openFile(s.dir, name)
-		if errors.Is(err, errGone) {
-			continue
-		}
 		if f == nil {
-			f = opened
+			f = &file{member: member{info: shmstore.Info{Name: name}}}
 			s.files[name] = f
-		} else {
-			f.reader, f.member = opened.reader, opened.member
 		}
-		if err != nil {
-			s.leaveOut(f, err)
-		}
+		s.leaveOut(f, err)
 	}
-}
-
-// forget drops a file that is no longer in the directory.
-func (s *Store) forget(f *file) {
-	s.release(f)
-	if f.reader != nil {
-		f.reader.Close()
-	}
-	delete(s.files, f.info.Name)
 }
 
 // release takes everything that a file declares out of the plan.
 func (s *Store) release(f *file) {
 	for _, d := range f.decls {
-		if d.family == nil {
-			continue
-		}
-		d.clear()
-		d.family.decls = slices.DeleteFunc(d.family.decls, func(o *decl) bool { return o == d })
-		d.family.dirty = true
+		s.detach(d)
 	}
 	f.decls, f.planned, f.layout = nil, 0, 0
 }
@@ -117,7 +132,7 @@ func (s *Store) release(f *file) {
 func (s *Store) leaveOut(f *file, err error) {
 	s.release(f)
 	if f.reader != nil {
-		f.reader.Close()
+		s.view.Forget(f.reader)
 		f.reader = nil
 	}
 	s.complain(f, err)
@@ -144,9 +159,6 @@ func (s *Store) follow(f *file) {
 	switch {
 	case err == nil:
 		f.problem = ""
-	case errors.Is(err, errGone):
-		s.forget(f)
-		return
 	case reasonOf(err) == reasonIO && f.decls != nil:
 		// The file is not at fault. What is known of it still counts, so that no sum falls.
 		s.complain(f, err)
@@ -177,15 +189,7 @@ func (s *Store) attach(f *file) {
 		if !usable(&d.def) {
 			continue
 		}
-		fam := s.families[d.def.Name]
-		if fam == nil {
-			fam = newFamily(d.def.Name, s.options.Label)
-			s.families[d.def.Name] = fam
-		}
-		d.family = fam
-		fam.decls = append(fam.decls, d)
-		fam.dirty = true
-		d.adapt(d.def.Type != fam.rule.Type)
+		s.introduce(d)
 	}
 }
 
@@ -238,7 +242,7 @@ func (s *Store) separate() {
 			if other == nil || hushed[f] != nil || hushed[other] != nil {
 				continue
 			}
-			if f.winner().of.compare(other.winner().of) >= 0 {
+			if f.winner().of.compareRule(other.winner().of) >= 0 {
 				hushed[other] = f
 			} else {
 				hushed[f] = other

@@ -31,6 +31,8 @@ type Options struct {
 	Label string
 }
 
+const defaultRetention = 24 * time.Hour
+
 // Store is the directory of a store, merged. It is a prometheus.Gatherer and safe for concurrent use.
 type Store struct {
 	dir     *shmstore.Dir
@@ -39,6 +41,12 @@ type Store struct {
 
 	begun atomic.Uint64 // passes that were begun
 
+	folding  sync.Mutex     // held by who folds
+	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil when the Store is closed
+	foldStep func(string)   // told of each step of a fold; of tests
+	folds    atomic.Uint64  // folds that were made
+	folded   atomic.Uint64  // files that were folded
+
 	mu     sync.RWMutex // held to write by a pass, to read by who makes an answer of it
 	closed bool
 	plan
@@ -46,6 +54,8 @@ type Store struct {
 
 // plan is what a Store keeps between passes.
 type plan struct {
+	view     *shmstore.View
+	archived archived
 	files    map[string]*file   // by name
 	families map[string]*family // by name
 	exposed  []*family          // that have something to show, sorted by name
@@ -68,12 +78,17 @@ func Open(dir string, o Options) (*Store, error) {
 	if !utf8.ValidString(o.Label) || strings.HasPrefix(o.Label, "__") {
 		return nil, fmt.Errorf("aggregate: open %s: %q is no label for the slot", dir, o.Label)
 	}
+	if o.Retention == 0 {
+		o.Retention = defaultRetention
+	}
 	d, err := shmstore.OpenDir(dir, shmstore.DirOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("aggregate: %w", err)
 	}
 	s := &Store{dir: d, options: o, log: o.Logger.With("store", d.Path())}
+	s.folder = d.View()
 	s.plan = plan{
+		view:     d.View(),
 		files:    map[string]*file{},
 		families: map[string]*family{},
 		stock:    stock{errors: map[string]int{}, conflicts: map[string]int{}},
@@ -89,20 +104,17 @@ var errClosed = errors.New("aggregate: the store is closed")
 
 // Close lets go of the store's files. Calls that come later return an error. A second Close does nothing.
 func (s *Store) Close() error {
+	s.folding.Lock()
+	defer s.folding.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
 	s.closed = true
-	var errs []error
-	for _, f := range s.files {
-		if f.reader != nil {
-			errs = append(errs, f.reader.Close())
-		}
-	}
-	s.plan = plan{}
-	return errors.Join(append(errs, s.dir.Close())...)
+	err := errors.Join(s.folder.Close(), s.view.Close(), s.dir.Close())
+	s.folder, s.plan = nil, plan{}
+	return err
 }
 
 // Gather returns the merged families, sorted as client_golang's registry sorts them, with the store's own. The error is

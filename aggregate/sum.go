@@ -46,6 +46,12 @@ func (s *sum) addWhole(hi, lo uint64) {
 }
 
 func (s *sum) addWide(x float64) {
+	s.widen()
+	s.wide.add(x)
+}
+
+// widen moves the sum to the wide one.
+func (s *sum) widen() {
 	if s.wide == nil {
 		s.wide = new(wideSum)
 	}
@@ -55,7 +61,6 @@ func (s *sum) addWide(x float64) {
 		s.wide.add(s.lo)
 		s.hi, s.lo = 0, 0
 	}
-	s.wide.add(x)
 }
 
 // value returns the sum, rounded. With a NaN among what was added, or infinities of both signs, it is NaN, with

@@ -82,8 +82,8 @@ func (v *View) try(n int) (ok bool, err error) {
 
 func (v *View) look() (ok bool, err error) {
 	broken := map[string]error{}
-	if moved := v.readArchive(); moved {
-		return false, nil
+	if ok, err := v.readArchive(); !ok {
+		return false, err
 	}
 	if v.damage != nil {
 		broken[archiveName] = v.damage
@@ -128,18 +128,22 @@ func (v *View) look() (ok bool, err error) {
 	return true, nil
 }
 
-// readArchive makes archive that which has the name now. A broken one is left out, and the one before it taken instead.
-func (v *View) readArchive() (moved bool) {
+// readArchive makes archive that which has the name now; ok is false when it was replaced meanwhile. A broken one is left
+// out, and the one before it taken instead. An error is the system's: then nobody knows what the archive holds.
+func (v *View) readArchive() (ok bool, err error) {
 	head, err := v.dir.archiveHead(archiveName)
 	if err == nil && v.damage == nil && head == v.head {
-		return false
+		return true, nil
 	}
 	var a *Archive
 	if err == nil {
 		a, head, err = v.dir.readArchive(archiveName)
 	}
-	if errors.Is(err, errMoved) {
-		return true
+	switch {
+	case errors.Is(err, errMoved):
+		return false, nil
+	case err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) && !errors.Is(err, ErrForeign):
+		return false, err
 	}
 	if errors.Is(err, ErrCorrupt) {
 		if old, _, e := v.dir.readArchive(reserveName); e == nil {
@@ -150,7 +154,7 @@ func (v *View) readArchive() (moved bool) {
 		a = v.archive
 	}
 	v.archive, v.head, v.damage = a, head, err
-	return false
+	return true, nil
 }
 
 // Current tells whether the archive is still the one of the last Update. Who has read cells of a file whose layout changed
@@ -158,6 +162,15 @@ func (v *View) readArchive() (moved bool) {
 func (v *View) Current() bool {
 	head, err := v.dir.archiveHead(archiveName)
 	return head == v.head && (err == nil || v.damage != nil)
+}
+
+// Forget closes a Reader of the view, whose file the next Update opens afresh.
+func (v *View) Forget(r *Reader) {
+	if v.readers[r.info.Name] == r {
+		r.Close()
+		delete(v.readers, r.info.Name)
+		v.shown = slices.DeleteFunc(v.shown, func(o *Reader) bool { return o == r })
+	}
 }
 
 // Close closes all files.

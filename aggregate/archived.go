@@ -1,0 +1,165 @@
+package aggregate
+
+import (
+	"slices"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// archived is the archive in the plan: the decls of what dead processes have left. Its values stay the same from scrape
+// to scrape, until a fold makes another archive.
+type archived struct {
+	archive *shmstore.Archive
+	decls   []*decl
+}
+
+// takeArchive makes the archive of the view part of the plan, in the place of the one before.
+func (s *Store) takeArchive() {
+	a := s.view.Archive()
+	if a == s.archived.archive {
+		return
+	}
+	for _, d := range s.archived.decls {
+		s.detach(d)
+	}
+	s.archived = archived{archive: a}
+	if a == nil {
+		return
+	}
+	for i := range a.Families {
+		f := &a.Families[i]
+		if !usable(&f.Family) {
+			continue
+		}
+		decls, err := archivedDecls(f, a.ThisBoot)
+		if err != nil {
+			s.count(reasonCorrupt)
+			s.log.Warn("a family of the store's archive cannot be read", "family", f.Name, "error", err)
+			continue
+		}
+		for _, d := range decls {
+			s.archived.decls = append(s.archived.decls, d)
+			s.introduce(d)
+		}
+	}
+}
+
+// archivedDecls returns what an archived family declares: all of its series, or, of gauges of mode all, those of each slot
+// by themselves, which rank as the process that had them.
+func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
+	info := shmstore.Info{Name: "archive", Slot: -1, ThisBoot: thisBoot}
+	whole := &decl{of: &member{info: info, ready: f.Ready, since: int64(f.ReadyAt)}, def: f.Family, lost: true}
+	slots := map[int]*decl{}
+	for i := range f.Series {
+		s := &f.Series[i]
+		p, err := partOf(&f.Family, s.Words, thisBoot)
+		if err != nil {
+			return nil, err
+		}
+		if f.Mode != shmstore.All {
+			whole.archived = append(whole.archived, archivedSeries{s, p})
+			continue
+		}
+		for n, value := range p.slots {
+			d := slots[n]
+			if d == nil {
+				rank := value.rank
+				rank.info.Name = info.Name
+				d = &decl{of: &rank, def: f.Family, lost: true}
+				slots[n] = d
+			}
+			d.archived = append(d.archived, archivedSeries{s, &part{gauge: gauge{value: value.value, n: 1}}})
+		}
+	}
+	decls := make([]*decl, 0, 1+len(slots))
+	if f.Mode != shmstore.All {
+		decls = append(decls, whole)
+	}
+	for _, d := range slots {
+		decls = append(decls, d)
+	}
+	return decls, nil
+}
+
+// archivedSeries is one series of an archived decl.
+type archivedSeries struct {
+	*shmstore.ArchivedSeries
+	part *part
+}
+
+// planArchived makes the entries of an archived decl anew, if it has to.
+func (d *decl) planArchived() {
+	if !d.stale || d.lost {
+		return
+	}
+	d.stale = false
+	d.clear()
+	for i, s := range d.archived {
+		d.add(i, &shmstore.SeriesInfo{Values: s.Values, Created: s.Created})
+	}
+}
+
+// mergeArchived adds what dead processes have left to the family's rows.
+func (d *decl) mergeArchived() {
+	f := d.family
+	for _, e := range d.shown {
+		p := d.archived[e.series].part
+		f.presence[e.row] |= archivedShown
+		switch d.def.Type {
+		case shmstore.CounterType:
+			f.counters[e.row].add(&p.counter)
+		case shmstore.HistogramType, shmstore.SummaryType:
+			f.sums[e.row].addSum(&p.sum)
+			width := len(f.rule.Bounds) + 1
+			buckets := f.buckets[int(e.row)*width:][:width]
+			for j, n := range p.counts {
+				if d.carry != nil {
+					j = int(d.carry[j])
+				}
+				buckets[j] = addSaturated(buckets[j], n)
+			}
+		default:
+			f.gauges[e.row].addPart(f.rule.Mode.Base(), d, &p.gauge)
+		}
+	}
+}
+
+// addPart adds the gauge of dead processes. Where the rule is another mode than theirs, what came out of theirs counts as
+// one value.
+func (g *gauge) addPart(mode shmstore.GaugeMode, d *decl, o *gauge) {
+	switch {
+	case mode == shmstore.All:
+		g.value = o.value
+	case mode == d.def.Mode:
+		g.merge(mode, o)
+	case o.n > 0:
+		at, thisBoot := o.at, o.thisBoot
+		if d.def.Mode != shmstore.MostRecent {
+			at, thisBoot = d.of.since, d.of.info.ThisBoot
+		}
+		g.add(mode, o.total(d.def.Mode), thisBoot, at)
+	}
+}
+
+// introduce adds a decl to the family that it is of.
+func (s *Store) introduce(d *decl) {
+	f := s.families[d.def.Name]
+	if f == nil {
+		f = newFamily(d.def.Name, s.options.Label)
+		s.families[d.def.Name] = f
+	}
+	d.family = f
+	f.decls = append(f.decls, d)
+	f.dirty = true
+	d.adapt(d.def.Type != f.rule.Type)
+}
+
+// detach takes a decl out of its family.
+func (s *Store) detach(d *decl) {
+	if d.family == nil {
+		return
+	}
+	d.clear()
+	d.family.decls = slices.DeleteFunc(d.family.decls, func(o *decl) bool { return o == d })
+	d.family.dirty = true
+}

@@ -1,0 +1,398 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// foldEvery is how long Run waits between two folds, so that a crowd of deaths is one.
+const foldEvery = time.Second
+
+// Fold takes the files of processes that have died into the store's archive, and removes them; folded is how many. What
+// is scraped stays the same. Any number of processes may fold the same store; they take turns. Errors: the Store is
+// ReadOnly or closed, there is no space for the archive (shmstore.ErrFull), a newer program wrote it
+// (shmstore.ErrVersion); then nothing was changed. ctx is looked at before the fold begins: one that has begun is brought
+// to its end.
+func (s *Store) Fold(ctx context.Context) (folded int, err error) {
+	if s.options.ReadOnly {
+		return 0, fmt.Errorf("aggregate: fold %s: the store was opened read-only", s.Dir())
+	}
+	s.folding.Lock()
+	defer s.folding.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("aggregate: fold %s: %w", s.Dir(), err)
+	}
+	if s.folder == nil {
+		return 0, errClosed
+	}
+	folded, err = s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Merge: func(last *shmstore.Archive, dead, live []*shmstore.Reader) (*shmstore.Archive, error) {
+		return foldInto(last, dead, live, s.options.Retention)
+	}})
+	s.folds.Add(1)
+	s.folded.Add(uint64(folded))
+	if err != nil {
+		return folded, fmt.Errorf("aggregate: %w", err)
+	}
+	return folded, nil
+}
+
+// Run folds once a second, if there is something to fold, until ctx ends; then it returns nil. It returns an error at
+// once when the Store can never fold. What goes wrong later is logged when it begins and when it is over.
+func (s *Store) Run(ctx context.Context) error {
+	if s.options.ReadOnly {
+		return fmt.Errorf("aggregate: fold %s: the store was opened read-only", s.Dir())
+	}
+	ticker := time.NewTicker(foldEvery)
+	defer ticker.Stop()
+	last := ""
+	for {
+		_, err := s.Fold(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errClosed):
+			return err
+		case err != nil && err.Error() != last:
+			s.log.Error("dead processes' files cannot be folded and stay where they are", "error", err)
+			last = err.Error()
+		case err == nil && last != "":
+			s.log.Info("dead processes' files are folded again")
+			last = ""
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// foldedFamily is a definition on its way into the next archive.
+type foldedFamily struct {
+	def     shmstore.Family
+	ready   bool
+	readyAt uint64
+	series  map[string]*foldedSeries // by label values
+
+	speakers map[int]member // of mode all: whose gauges each slot has
+}
+
+type foldedSeries struct {
+	values  []string
+	created time.Time
+	age     time.Duration
+	part    *part
+}
+
+// fold is one generation of the archive in the making. Definitions are kept apart by their full key and nothing is
+// converted: what rules is decided, and what differs is converted, at output only, so that a rollback finds its counts.
+type fold struct {
+	last     *shmstore.Archive
+	thisBoot bool
+	families map[string]*foldedFamily // by key
+	taken    map[uint64]uint64
+	present  map[string]presence // of series that somebody has deleted, by sample identity
+	changed  bool
+}
+
+// foldInto makes the archive that follows last, nil when it would be the same.
+func foldInto(last *shmstore.Archive, dead, live []*shmstore.Reader, retention time.Duration) (*shmstore.Archive, error) {
+	f := fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{}}
+	f.survey(dead, live)
+	if len(dead) == 0 && len(f.present) == 0 && !f.due(retention) {
+		return nil, nil
+	}
+	if err := f.begin(); err != nil {
+		return nil, err
+	}
+	for _, r := range dead {
+		if err := f.add(r, false); err != nil {
+			return nil, err
+		}
+		delete(f.taken, r.Info().Nonce)
+		f.changed = true
+	}
+	for _, r := range live {
+		if err := f.add(r, true); err != nil {
+			return nil, err
+		}
+	}
+	f.dropDeleted()
+	agedAt := f.age(live, retention)
+	if !f.changed {
+		return nil, nil
+	}
+	return f.archive(agedAt), nil
+}
+
+// begin takes over what the last archive holds.
+func (f *fold) begin() error {
+	if f.last == nil {
+		return nil
+	}
+	maps.Copy(f.taken, f.last.Taken)
+	for i := range f.last.Families {
+		a := &f.last.Families[i]
+		to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt,
+			series: make(map[string]*foldedSeries, len(a.Series)), speakers: map[int]member{}}
+		f.families[a.Key()] = to
+		for _, s := range a.Series {
+			p, err := partOf(&a.Family, s.Words, f.last.ThisBoot)
+			if err != nil {
+				return fmt.Errorf("the archive's %s: %w", a.Name, err)
+			}
+			for slot, value := range p.slots {
+				to.speakers[slot] = value.rank
+			}
+			to.series[valuesKey(s.Values)] = &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
+		}
+	}
+	return nil
+}
+
+// add takes a dead process's file into the archive, or, of a living one's, what it has deleted and will never touch again.
+func (f *fold) add(r *shmstore.Reader, alive bool) error {
+	m := member{info: r.Info()}
+	taken := f.taken[m.info.Nonce]
+	if alive {
+		if !slices.ContainsFunc(r.Series(), func(s shmstore.SeriesInfo) bool { return s.Release > taken }) {
+			return nil
+		}
+	}
+	state, err := r.State()
+	if err != nil {
+		return err
+	}
+	m.observe(state, alive)
+	defs := make([]*foldedFamily, len(r.Families()))
+	outranked := make([]bool, len(defs))
+	for i := range r.Families() {
+		if def := &r.Families()[i]; def.Mode == shmstore.All && usable(def) && !alive {
+			defs[i] = f.family(def, &m)
+			outranked[i] = !defs[i].speak(&m)
+		}
+	}
+	series := r.Series()
+	err = r.ReadStable(func(i int, cells []uint64) {
+		s := &series[i]
+		def := &r.Families()[s.Family]
+		if s.Release > 0 && s.Release <= taken || alive && s.Release == 0 || def.Mode != 0 && (s.Hidden || def.Mode.Live()) {
+			return
+		}
+		if s.Release > f.taken[m.info.Nonce] {
+			f.taken[m.info.Nonce] = s.Release
+		}
+		f.changed = true
+		if !usable(def) || outranked[s.Family] || s.Hidden && !f.present[sampleKey(def, s.Values)].visible() {
+			return
+		}
+		if defs[s.Family] == nil {
+			defs[s.Family] = f.family(def, &m)
+		}
+		defs[s.Family].add(s, &m, cells)
+	})
+	return err
+}
+
+// speak makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,
+// even if it has none of them. It is false when the archive has those of one that ranks higher.
+func (to *foldedFamily) speak(m *member) bool {
+	if best, ok := to.speakers[m.info.Slot]; ok && m.compare(&best) < 0 {
+		return false
+	}
+	to.speakers[m.info.Slot] = *m
+	for _, s := range to.series {
+		delete(s.part.slots, m.info.Slot)
+	}
+	return true
+}
+
+// family returns the definition in the next archive, and makes it rank as the process that has it.
+func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
+	key := def.Key()
+	to := f.families[key]
+	if to == nil {
+		to = &foldedFamily{def: *def, series: map[string]*foldedSeries{}, speakers: map[int]member{}}
+		f.families[key] = to
+	}
+	readyAt := uint64(0)
+	if m.ready && m.info.ThisBoot {
+		readyAt = uint64(m.since)
+	}
+	if m.ready && (!to.ready || readyAt >= to.readyAt) || !m.ready && !to.ready {
+		to.def.Help, to.def.Unit, to.ready, to.readyAt = def.Help, def.Unit, m.ready, readyAt
+	}
+	return to
+}
+
+func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) {
+	key := valuesKey(s.Values)
+	sum := to.series[key]
+	if sum == nil {
+		sum = &foldedSeries{values: s.Values, created: s.Created, part: newPart(&to.def)}
+		to.series[key] = sum
+	}
+	if s.Created.Before(sum.created) {
+		sum.created = s.Created
+	}
+	sum.age = 0
+	sum.part.addCells(&to.def, m, cells)
+}
+
+// survey finds the series that somebody has deleted and says who else has them.
+func (f *fold) survey(dead, live []*shmstore.Reader) {
+	each := func(readers []*shmstore.Reader, do func(key func() string, hidden bool)) {
+		for _, r := range readers {
+			for i := range r.Series() {
+				s := &r.Series()[i]
+				if s.Free || r.Families()[s.Family].Mode != 0 {
+					continue
+				}
+				do(func() string { return sampleKey(&r.Families()[s.Family], s.Values) }, s.Hidden)
+			}
+		}
+	}
+	mark := func(readers []*shmstore.Reader, hidden presence) {
+		each(readers, func(key func() string, isHidden bool) {
+			if isHidden {
+				f.present[key()] |= hidden
+			}
+		})
+	}
+	mark(live, liveHidden)
+	mark(dead, deadHidden)
+	if len(f.present) == 0 {
+		return
+	}
+	show := func(readers []*shmstore.Reader, shown presence) {
+		each(readers, func(key func() string, hidden bool) {
+			if hidden {
+				return
+			}
+			k := key()
+			if p, ok := f.present[k]; ok {
+				f.present[k] = p | shown
+			}
+		})
+	}
+	show(live, liveShown)
+	show(dead, deadShown)
+}
+
+// dropDeleted removes what every process that had it has deleted.
+func (f *fold) dropDeleted() {
+	if len(f.present) == 0 {
+		return
+	}
+	f.drop(func(to *foldedFamily, s *foldedSeries) bool {
+		p, ok := f.present[sampleKey(&to.def, s.values)]
+		return ok && to.def.Mode == 0 && !p.visible()
+	})
+}
+
+func (f *fold) drop(over func(*foldedFamily, *foldedSeries) bool) {
+	for key, to := range f.families {
+		for values, s := range to.series {
+			if over(to, s) {
+				delete(to.series, values)
+				f.changed = true
+			}
+		}
+		if len(to.series) == 0 {
+			delete(f.families, key)
+		}
+	}
+}
+
+// Ages are added to step by step, and no step counts for more than twice its length: a clock that jumps, or a machine
+// that slept, ages nothing.
+const (
+	agingSteps = 48 // in a retention
+	minStep    = time.Second
+)
+
+func step(retention time.Duration) time.Duration { return max(retention/agingSteps, minStep) }
+
+// due tells whether it is time to age what is archived.
+func (f *fold) due(retention time.Duration) bool {
+	if retention <= 0 || f.last == nil || len(f.last.Families) == 0 {
+		return false
+	}
+	return time.Duration(shmstore.Monotonic()-f.last.AgedAt) >= step(retention)
+}
+
+// age adds to the ages of series that no living process has, drops those that are older than the retention, and returns
+// when it did so last.
+func (f *fold) age(live []*shmstore.Reader, retention time.Duration) (agedAt uint64) {
+	now := shmstore.Monotonic()
+	if f.last == nil {
+		return now
+	}
+	if !f.due(retention) {
+		return f.last.AgedAt
+	}
+	passed := step(retention)
+	if f.last.AgedAt > 0 {
+		passed = min(time.Duration(now-f.last.AgedAt), 2*passed)
+	}
+	touched := map[string]bool{}
+	for _, r := range live {
+		for i := range r.Series() {
+			if s := &r.Series()[i]; !s.Free && !s.Hidden {
+				touched[sampleKey(&r.Families()[s.Family], s.Values)] = true
+			}
+		}
+	}
+	f.changed = true
+	f.drop(func(to *foldedFamily, s *foldedSeries) bool {
+		if touched[sampleKey(&to.def, s.values)] {
+			s.age = 0
+			return false
+		}
+		s.age += passed
+		return s.age >= retention
+	})
+	return now
+}
+
+// archive returns what the fold has made.
+func (f *fold) archive(agedAt uint64) *shmstore.Archive {
+	a := &shmstore.Archive{AgedAt: agedAt, Taken: f.taken}
+	for _, key := range slices.Sorted(maps.Keys(f.families)) {
+		from := f.families[key]
+		to := shmstore.ArchivedFamily{Family: from.def, Ready: from.ready, ReadyAt: from.readyAt}
+		for _, values := range slices.Sorted(maps.Keys(from.series)) {
+			s := from.series[values]
+			if from.def.Mode == shmstore.All && len(s.part.slots) == 0 {
+				continue
+			}
+			to.Series = append(to.Series, shmstore.ArchivedSeries{
+				Values: s.values, Created: s.created, Age: s.age, Words: s.part.words(&from.def),
+			})
+		}
+		if len(to.Series) > 0 {
+			a.Families = append(a.Families, to)
+		}
+	}
+	return a
+}
+
+// valuesKey is different for different lists of label values.
+func valuesKey(values []string) string {
+	var b []byte
+	for _, v := range values {
+		b = fmt.Appendf(b, "%d:%s", len(v), v)
+	}
+	return string(b)
+}
+
+// sampleKey is what two definitions of one type share of one series: the name and the labels that Prometheus sees.
+func sampleKey(def *shmstore.Family, values []string) string {
+	return string(identity(append([]byte(def.Name), 0, byte(def.Type)), def.Labels, values))
+}

@@ -1,0 +1,231 @@
+package aggregate
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// part is what dead processes have left of one series: the merge of their cells, before any rounding, so that it does not
+// matter when and by whom it was folded. An archive holds it as words:
+//
+//   - counter: the whole numbers' sum, low word first, in 128 bits; the fractions' sum
+//   - histogram: the buckets' counts, the one up to +Inf last; the sum
+//   - summary: the count; the sum
+//   - gauge and untyped of mode sum and avg: how many set it; the sum
+//   - of mode min and max: how many set it; the value
+//   - of mode mostrecent: how many set it; the value; its time, see member.when; 1 when that is of the archive's boot
+//   - of mode all: for each slot its number; the value; the rank of the process that had it, as the time since when it
+//     served and bits for "it said READY" and "of the archive's boot"
+//
+// A sum is the number of words that follow: none for zero; two when two float64s hold it; or those of a wideSum. Counts
+// and numbers of slots are two's complement, values the bits of a float64.
+type part struct {
+	counter counter
+	counts  []uint64
+	sum     sum
+	gauge   gauge
+	slots   map[int]slotPart
+}
+
+// slotPart is the value of an all gauge in one slot.
+type slotPart struct {
+	value float64
+	rank  member // of the process that had it
+}
+
+// newPart returns the part of a family's series that nobody has written to.
+func newPart(def *shmstore.Family) *part {
+	p := &part{}
+	switch {
+	case def.Type == shmstore.HistogramType:
+		p.counts = make([]uint64, len(def.Bounds)+1)
+	case def.Type == shmstore.SummaryType:
+		p.counts = make([]uint64, 1)
+	case def.Mode == shmstore.All:
+		p.slots = map[int]slotPart{}
+	}
+	return p
+}
+
+// addCells adds the cells of a series of a dead process, and returns how many were rejected.
+func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) (bad int) {
+	count := func(to *uint64, n uint64) {
+		if n < tooLarge {
+			*to = addSaturated(*to, n)
+		} else {
+			bad++
+		}
+	}
+	switch def.Type {
+	case shmstore.CounterType:
+		bad = p.counter.addCells(cells)
+	case shmstore.HistogramType:
+		p.sum.add(math.Float64frombits(cells[shmstore.HistogramSum]))
+		for i, n := range cells[shmstore.HistogramBuckets:] {
+			count(&p.counts[i], n)
+		}
+	case shmstore.SummaryType:
+		p.sum.add(math.Float64frombits(cells[shmstore.SummarySum]))
+		count(&p.counts[0], cells[shmstore.SummaryCount])
+	default:
+		v, at, set := gaugeCells(def, m, cells)
+		if def.Mode == shmstore.All {
+			p.addSlot(m.info.Slot, slotPart{value: v, rank: *m})
+		} else if set {
+			p.gauge.add(def.Mode, v, m.info.ThisBoot, at)
+		}
+	}
+	return bad
+}
+
+// gaugeCells reads the cells of a gauge of a process that writes no more, or a copy of them.
+func gaugeCells(def *shmstore.Family, m *member, cells []uint64) (v float64, at int64, set bool) {
+	if def.Words() == shmstore.TimedWords {
+		word, mono := loadTimed(cells)
+		v, set = shmstore.GaugeValue(word)
+		return v, m.when(mono), set
+	}
+	v, set = shmstore.GaugeValue(cells[0])
+	return v, m.since, set
+}
+
+// addSlot keeps, of two processes that had a slot, the value of the one that ranks higher.
+func (p *part) addSlot(slot int, s slotPart) {
+	if old, ok := p.slots[slot]; !ok || s.rank.compare(&old.rank) > 0 {
+		p.slots[slot] = s
+	}
+}
+
+// add adds the part of other processes.
+func (p *part) add(def *shmstore.Family, o *part) {
+	p.counter.add(&o.counter)
+	p.sum.addSum(&o.sum)
+	for i, n := range o.counts {
+		p.counts[i] = addSaturated(p.counts[i], n)
+	}
+	for slot, s := range o.slots {
+		p.addSlot(slot, s)
+	}
+	if def.Mode != 0 {
+		p.gauge.merge(def.Mode, &o.gauge)
+	}
+}
+
+// Bits of the rank of a slot's value.
+const (
+	rankReady    = 1 << 0
+	rankThisBoot = 1 << 1
+)
+
+// words returns what an archive holds of a part.
+func (p *part) words(def *shmstore.Family) []uint64 {
+	var w []uint64
+	switch {
+	case def.Type == shmstore.CounterType:
+		w = append(w, p.counter.low, p.counter.high)
+		w = p.counter.fraction.appendWords(w)
+	case def.Type == shmstore.HistogramType, def.Type == shmstore.SummaryType:
+		w = append(w, p.counts...)
+		w = p.sum.appendWords(w)
+	case def.Mode == shmstore.All:
+		for slot, s := range p.slots {
+			bits := uint64(0)
+			if s.rank.ready {
+				bits |= rankReady
+			}
+			if s.rank.info.ThisBoot {
+				bits |= rankThisBoot
+			}
+			w = append(w, uint64(slot), math.Float64bits(s.value), uint64(s.rank.since), bits)
+		}
+	default:
+		w = append(w, uint64(p.gauge.n))
+		switch def.Mode {
+		case shmstore.Sum, shmstore.Avg:
+			w = p.gauge.sum.appendWords(w)
+		case shmstore.MostRecent:
+			thisBoot := uint64(0)
+			if p.gauge.thisBoot {
+				thisBoot = 1
+			}
+			w = append(w, math.Float64bits(p.gauge.value), uint64(p.gauge.at), thisBoot)
+		default:
+			w = append(w, math.Float64bits(p.gauge.value))
+		}
+	}
+	return w
+}
+
+// partOf is the inverse of words. thisBoot tells whether the archive was written since the kernel started; times of an
+// earlier boot are older than any of this one.
+func partOf(def *shmstore.Family, w []uint64, thisBoot bool) (*part, error) {
+	p := newPart(def)
+	r := wordReader{w: w}
+	switch {
+	case def.Type == shmstore.CounterType:
+		p.counter.low, p.counter.high = r.next(), r.next()
+		p.counter.fraction = r.sum()
+	case def.Type == shmstore.HistogramType, def.Type == shmstore.SummaryType:
+		for i := range p.counts {
+			p.counts[i] = r.next()
+		}
+		p.sum = r.sum()
+	case def.Mode == shmstore.All:
+		for len(r.w) > 0 {
+			slot, value, since, bits := r.next(), r.next(), r.next(), r.next()
+			s := slotPart{value: math.Float64frombits(value)}
+			s.rank.info.Slot = int(int64(slot))
+			s.rank.since = int64(since)
+			s.rank.ready = bits&rankReady != 0
+			if s.rank.info.ThisBoot = bits&rankThisBoot != 0; s.rank.info.ThisBoot && !thisBoot {
+				s.rank.info.ThisBoot, s.rank.since = false, 0
+			}
+			p.addSlot(s.rank.info.Slot, s)
+		}
+	default:
+		p.gauge.n = int(r.next())
+		switch def.Mode {
+		case shmstore.Sum, shmstore.Avg:
+			p.gauge.sum = r.sum()
+		case shmstore.MostRecent:
+			p.gauge.value, p.gauge.at = math.Float64frombits(r.next()), int64(r.next())
+			if p.gauge.thisBoot = r.next() != 0; p.gauge.thisBoot && !thisBoot {
+				p.gauge.thisBoot, p.gauge.at = false, 0
+			}
+		default:
+			p.gauge.value = math.Float64frombits(r.next())
+		}
+	}
+	if r.bad || len(r.w) > 0 || p.gauge.n < 0 {
+		return nil, fmt.Errorf("%w: %d words of a %s %s", shmstore.ErrCorrupt, len(w), def.Mode, def.Type)
+	}
+	return p, nil
+}
+
+// wordReader takes words off a list; when they do not suffice it is bad and gives zeros.
+type wordReader struct {
+	w   []uint64
+	bad bool
+}
+
+func (r *wordReader) next() uint64 {
+	if len(r.w) == 0 {
+		r.bad = true
+		return 0
+	}
+	v := r.w[0]
+	r.w = r.w[1:]
+	return v
+}
+
+func (r *wordReader) sum() (s sum) {
+	n := r.next()
+	if n > uint64(len(r.w)) || !s.fromWords(r.w[:n]) {
+		r.bad = true
+		return sum{}
+	}
+	r.w = r.w[n:]
+	return s
+}
