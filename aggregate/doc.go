@@ -17,13 +17,18 @@
 // READY counts, the newest of all where none did. Where the metric has a label of that name itself, ours is
 // onescrape_worker.
 //
-// Where processes define one family differently, the definition of the one that said READY last rules: for help, unit,
-// type, mode and bucket bounds. A histogram with other bounds is carried over: each bucket's count goes to the smallest
+// Where processes define one family differently, the definition of the one that said READY last rules, of those that live
+// if there are any: for help, unit, type, mode and bucket bounds. A histogram with other bounds is carried over: each bucket's count goes to the smallest
 // bound that holds all of it. What has another type is left out. Label names may differ.
 //
 // A series that is deleted goes at once if it is a gauge. Anything else goes on counting as long as a living process
-// shows it, and goes as a whole when all living processes that had it have deleted it.
-// Made anew it goes on from where it was, which rate() takes for no increase, as long as files hold what was counted.
+// shows it, and goes as a whole when all living processes that had it have deleted it. Made anew while some process shows
+// it, it goes on; made anew after a fold has found that nobody does, it starts at zero.
+//
+// The dead leave their files. Fold takes these into the store's archive, one file, and removes them; no sample changes by
+// that. The archive keeps every definition by itself and every sum exact, so it matters neither when nor by whom it was
+// folded. A gauge whose mode the ruling definition changes counts as one value then, and no longer has a slot. A series
+// that no living process has leaves the archive after the retention.
 //
 // No file stops a scrape. What cannot be read is left out, counted in onescrape_store_errors_total by reason and logged
 // once:

@@ -140,7 +140,7 @@ func TestFloatSumsNeverFallWhileTheyAreFolded(t *testing.T) {
 		require.GreaterOrEqual(t, v, last)
 		last = v
 	}
-	for i := range 150 {
+	for i := range 60 {
 		c := startChild(t, dir, i%4)
 		v := math.Ldexp(r.Float64(), r.IntN(120)-60)
 		w := r.NormFloat64() * math.Ldexp(1, r.IntN(100)-50)
@@ -200,7 +200,7 @@ func TestScrapesBesideFoldersThatAreKilled(t *testing.T) {
 	}
 	folder := openStore(t, dir, Options{})
 	killed, ended := 0, 0
-	for i := range 40 {
+	for i := range 20 {
 		for range 3 {
 			high.Add(1)
 			leave(t, dir, 0, action{Do: "observe", Family: family, V: float64(i % 3)})
@@ -222,7 +222,7 @@ func TestScrapesBesideFoldersThatAreKilled(t *testing.T) {
 	assert.Empty(t, <-failures)
 	assert.Empty(t, <-failures)
 	assert.Positive(t, killed)
-	assert.Equal(t, uint64(121), gatherAll(t, folder)["h"].Metric[0].Histogram.GetSampleCount())
+	assert.Equal(t, uint64(61), gatherAll(t, folder)["h"].Metric[0].Histogram.GetSampleCount())
 	t.Logf("folders killed %d, ended %d", killed, ended)
 }
 

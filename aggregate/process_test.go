@@ -248,10 +248,15 @@ func (c *child) killSeen(dir string) {
 	}, 10*time.Second, time.Millisecond)
 }
 
-// newDir makes an empty store.
+// newDir makes an empty store, in memory where there is some.
 func newDir(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "store")
+	base, err := os.MkdirTemp("/dev/shm", "onescrape-test-")
+	if err != nil {
+		base = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	dir := filepath.Join(base, "store")
 	d, err := shmstore.OpenDir(dir, shmstore.DirOptions{Create: true})
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
