@@ -16,7 +16,7 @@ var ours = map[string]bool{
 	"WATCHDOG_USEC": true, "WATCHDOG_PID": true, "MAINPID": true,
 	"ONESCRAPE_DIR": true, "ONESCRAPE_SLOT": true, "ONESCRAPE_LIFELINE": true, "ONESCRAPE_GRACEFUL_TIMEOUT": true,
 	"ONESCRAPE_LINGER": true, "ONESCRAPE_MAX_REQUESTS": true, "ONESCRAPE_STOP_SIGNAL": true,
-	execEnv: true, checkEnv: true, handoverEnv: true,
+	execEnv: true, checkEnv: true, handoverEnv: true, embedEnv: true,
 }
 
 // foreignEnv returns the environment without our variables.

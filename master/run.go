@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -154,20 +155,23 @@ func (s *supervisor) addressTexts() []string {
 }
 
 // startFold has the store folded in the background until stopFold.
-func (s *supervisor) startFold() {
-	folder, ok := any(s.merged).(interface{ Run(context.Context) error })
+func (s *supervisor) startFold() { s.folding = runFolding(s.merged, s.log) }
+
+// runFolding folds a store in the background until the function that it returns is called.
+func runFolding(store *aggregate.Store, log *slog.Logger) (stop func()) {
+	folder, ok := any(store).(interface{ Run(context.Context) error })
 	if !ok {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		if err := folder.Run(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("the files of dead workers are no longer folded", "err", err)
+			log.Error("the files of dead workers are no longer folded", "err", err)
 		}
 	}()
-	s.folding = func() {
+	return func() {
 		cancel()
 		<-ended
 	}
