@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/worker"
 )
 
@@ -36,13 +39,23 @@ const (
 var answered = worker.NewCounterVec(prometheus.CounterOpts{Name: "test_requests_total", Help: "Requests."}, []string{"path"})
 
 func TestMain(m *testing.M) {
-	if os.Getenv(programEnv) != "" {
+	switch os.Getenv(programEnv) {
+	case "":
+	case "embed":
+		os.Exit(exitStatus(testEmbed()))
+	default:
 		os.Exit(testProgram())
 	}
 	os.Exit(m.Run())
 }
 
 func testProgram() int {
+	if os.Getenv("ONESCRAPE_TEST_ACTIVATE") != "" {
+		// What systemd does between fork and exec.
+		os.Unsetenv("ONESCRAPE_TEST_ACTIVATE")
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		syscall.Exec(os.Args[0], os.Args, os.Environ())
+	}
 	var c struct {
 		Workers, MaxRequests                                                                int
 		Listen, Command                                                                     []string
@@ -90,6 +103,32 @@ func testProgram() int {
 	return exitStatus(Run(cfg, function))
 }
 
+// testEmbed is a prefork server of another kind: it starts its own workers.
+func testEmbed() error {
+	dir := os.Getenv("ONESCRAPE_TEST_STORE")
+	store, err := Embed(dir, aggregate.Options{})
+	if err != nil {
+		return err
+	}
+	if store == nil {
+		answered.WithLabelValues("child").Inc()
+		return nil
+	}
+	defer store.Close()
+	answered.WithLabelValues("master").Inc()
+	for range 3 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+	}
+	os.Unsetenv(embedEnv)
+	_, err = Embed(dir, aggregate.Options{})
+	fmt.Println("second:", err)
+	return store.WriteText(os.Stdout)
+}
+
 func exitStatus(err error) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -127,6 +166,16 @@ func testWorker(ctx context.Context, w *worker.Worker) error {
 		case <-r.Context().Done():
 			http.Error(rw, "given up", http.StatusServiceUnavailable)
 		}
+	})
+	mux.HandleFunc("/shutdown", func(rw http.ResponseWriter, r *http.Request) {
+		if r.FormValue("slot") == strconv.Itoa(w.Slot()) {
+			raw, _ := w.Listeners()[0].(*net.TCPListener).SyscallConn()
+			raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RD) })
+		}
+		fmt.Fprint(rw, os.Getpid())
+	})
+	mux.HandleFunc("/orphan", func(http.ResponseWriter, *http.Request) {
+		exec.Command("sh", "-c", "sleep 0.01 & exit").Run()
 	})
 	mux.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) { os.Exit(9) })
 	mux.HandleFunc("/env", func(rw http.ResponseWriter, r *http.Request) {
@@ -192,9 +241,9 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patient}}
 	config := options{"Workers": 2, "Listen": []string{"127.0.0.1:0"}, "MetricsListen": "127.0.0.1:0",
 		"GracefulTimeout": patient, "Linger": 5 * time.Second}
-	for k, v := range o {
-		config[k] = v
-	}
+	maps.Copy(config, o)
+	files, _ := config["files"].([]*os.File)
+	delete(config, "files")
 	if config["Store"] == nil {
 		config["Store"] = newStore(t)
 	}
@@ -208,9 +257,12 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 	m.program = filepath.Join(dir, "program")
 	require.NoError(t, os.Symlink(self, m.program))
 	m.cmd = exec.Command(m.program)
+	if slices.Contains(env, "ONESCRAPE_TEST_PID_ONE=1") {
+		m.cmd = exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", m.program)
+	}
 	m.cmd.Env = append(os.Environ(), programEnv+"="+string(text), programEnv+"_FILE="+m.config, behaviorEnv+"="+m.behavior)
 	m.cmd.Env = append(m.cmd.Env, env...)
-	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	m.cmd.Stdout, m.cmd.Stderr, m.cmd.ExtraFiles = m.log, m.log, files
 	require.NoError(t, m.cmd.Start())
 	go func() { m.exit <- m.cmd.Wait() }()
 	t.Cleanup(func() {
@@ -242,19 +294,24 @@ func (m *testMaster) signal(sig syscall.Signal) {
 	require.NoError(m.t, m.cmd.Process.Signal(sig))
 }
 
-// status is what the store says; the zero Status when it says nothing.
-func (m *testMaster) status() (s Status) {
+// status is what the store says of this master; the zero Status when it says nothing.
+func (m *testMaster) status() Status {
+	if s, pid := m.storeStatus(); pid == m.cmd.Process.Pid {
+		return s
+	}
+	return Status{}
+}
+
+// storeStatus is what the store says, and of which master.
+func (m *testMaster) storeStatus() (s Status, pid int) {
 	d, err := openStore(m.store)
 	if err != nil {
-		return s
+		return s, 0
 	}
 	defer d.Close()
 	pid, text, _ := d.Master()
-	if pid != m.cmd.Process.Pid {
-		return s
-	}
 	json.Unmarshal(text, &s)
-	return s
+	return s, pid
 }
 
 // until waits until the status is such.
