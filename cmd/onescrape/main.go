@@ -18,8 +18,9 @@ func main() {
 	app := kingpin.New("onescrape", "One scrape for a whole prefork server.").UsageWriter(os.Stdout)
 	app.HelpFlag.Short('h')
 	app.Version(versionText())
-	// What follows the name of a worker's command belongs to it, with or without a -- before.
-	app.Interspersed(false)
+	// What follows the name of a worker's command belongs to it, with or without a -- before. Other commands take their
+	// flags behind arguments too.
+	app.Interspersed(len(os.Args) < 2 || os.Args[1] != "run")
 
 	commands := map[string]command{}
 	for _, add := range []func(*kingpin.Application) (string, command){
