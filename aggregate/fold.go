@@ -160,10 +160,8 @@ func (f *fold) begin() error {
 func (f *fold) add(r *shmstore.Reader, alive bool) error {
 	m := member{info: r.Info()}
 	taken := f.taken[m.info.Nonce]
-	if alive {
-		if !slices.ContainsFunc(r.Series(), func(s shmstore.SeriesInfo) bool { return s.Release > taken }) {
-			return nil
-		}
+	if alive && !hasReleased(r, taken) {
+		return nil
 	}
 	state, err := r.State()
 	if err != nil {
@@ -182,7 +180,7 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 	err = r.ReadStable(func(i int, cells []uint64) {
 		s := &series[i]
 		def := &r.Families()[s.Family]
-		if s.Release > 0 && s.Release <= taken || alive && s.Release == 0 || def.Mode != 0 && (s.Hidden || def.Mode.Live()) {
+		if s.Release > 0 && s.Release <= taken || alive && !final(r, s) || def.Mode != 0 && (s.Hidden || def.Mode.Live()) {
 			return
 		}
 		if s.Release > f.taken[m.info.Nonce] {
@@ -198,6 +196,26 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 		defs[s.Family].add(s, &m, cells)
 	})
 	return err
+}
+
+// final tells whether a living process has released the series, and all that it released before are known too: the archive
+// names the last one that it took, and the process then uses all up to that for others.
+func final(r *shmstore.Reader, s *shmstore.SeriesInfo) bool {
+	return s.Release > 0 && s.Release <= r.Releases()
+}
+
+// hasReleased tells whether there is something of a living process to take.
+func hasReleased(r *shmstore.Reader, taken uint64) bool {
+	if r.Releases() <= taken {
+		return false
+	}
+	series := r.Series()
+	for i := range series {
+		if s := &series[i]; s.Release > taken && final(r, s) {
+			return true
+		}
+	}
+	return false
 }
 
 // speak makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,

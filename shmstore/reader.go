@@ -22,6 +22,7 @@ type Reader struct {
 	used     int64  // records before it are parsed
 	next     int64  // where the next record is, when no jump leads away
 	layout   uint64 // the writer's layout epoch when series was checked last
+	releases uint64 // how many the writer had made when series began to be checked last
 	changes  uint64
 	unknown  bool
 	size     int64 // of the file, the last time that we asked
@@ -235,6 +236,11 @@ func (r *Reader) Series() []SeriesInfo { return r.series }
 // Layout returns a number that Refresh changes whenever an entry of Series is not what it was.
 func (r *Reader) Layout() uint64 { return r.changes }
 
+// Releases returns up to which number of release every series that the process has released by then is in Series as such,
+// unless its record waits for another or has become another. Series may hold later releases too, but not all of those that
+// went before them: Refresh looks at one series after the other while the process goes on.
+func (r *Reader) Releases() uint64 { return r.releases }
+
 // Refresh parses what the process has announced since the last call, and looks again at all series when one was deleted
 // or replaced. After ErrCorrupt the file is to be left out.
 func (r *Reader) Refresh() error {
@@ -279,6 +285,8 @@ var (
 
 func (r *Reader) refresh() error {
 	m := &r.memory
+	// Before the layout: the writer raises that before it counts the release.
+	releases := m.load(hdrReleases)
 	layout := m.load(hdrLayout)
 	used := int64(m.load(hdrUsed))
 	switch {
@@ -310,7 +318,7 @@ func (r *Reader) refresh() error {
 			r.changes++
 		}
 	}
-	r.layout, r.announced, r.checked = layout, len(r.families), len(r.series)
+	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
 	return nil
 }
 
