@@ -16,6 +16,7 @@ const (
 	deadShown
 	deadHidden
 	archivedShown
+	liveHeld // deleted, but somebody may still add to it; of a fold only
 )
 
 // visible tells whether a series is exposed, with everything that all members, those that have deleted it too, have
@@ -31,6 +32,10 @@ func (p presence) visible() bool {
 		return p&archivedShown != 0
 	}
 }
+
+// over tells whether a fold may forget a series: nobody shows it, and no living process holds a part of it that would be
+// there again alone, as a value that has fallen part of the way, when some process makes the series anew.
+func (p presence) over() bool { return !p.visible() && p&liveHeld == 0 }
 
 // counter adds up the counters of one row: whole numbers in 128 bits, fractions without error.
 type counter struct {

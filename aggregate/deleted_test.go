@@ -60,3 +60,49 @@ func TestFoldTakesNoReleaseBeforeAllThatWentBeforeIt(t *testing.T) {
 		assert.Equal(t, want, text(t, s))
 	}
 }
+
+// What is deleted is not forgotten in part: as long as a handle can add to the part of one process, the others' parts wait
+// for it, because a series that is made again shows all that is left.
+func TestFoldForgetsNothingOfASeriesThatIsStillHeld(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	family := counterFamily("c_total", "l")
+	add := func(v float64) action { return action{Do: "add", Family: family, Values: []string{"x"}, V: v} }
+	remove := action{Do: "delete", Family: family, Values: []string{"x"}}
+	leave(t, dir, 0, add(100))
+	mustFold(t, s)
+	held, released, next := startLocal(t, dir, 0), startLocal(t, dir, 1), startLocal(t, dir, 2)
+	held.do(add(50), remove)
+	released.do(add(7), remove, action{Do: "release"})
+	leave(t, dir, 3, add(1000), remove)
+	assert.Empty(t, text(t, s))
+	mustFold(t, s)
+	assert.Empty(t, text(t, s))
+	next.do(add(5))
+	assert.Equal(t, "c_total{l=\"x\"} 1162\n", text(t, s))
+	next.do(remove, action{Do: "release"})
+	mustFold(t, s)
+	held.do(action{Do: "release"})
+	mustFold(t, s)
+	assert.Empty(t, text(t, s))
+	next.do(add(5))
+	assert.Equal(t, "c_total{l=\"x\"} 5\n", text(t, s))
+}
+
+// What the archive has taken of a process counts as the archive's, whether or not the process has used its cells again.
+func TestFoldChangesNothingWhenTheLastThatShowsASeriesDies(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	family := counterFamily("c_total", "l")
+	add := func(v float64) action { return action{Do: "add", Family: family, Values: []string{"x"}, V: v} }
+	shows, deletes := startChild(t, dir, 0), startChild(t, dir, 1)
+	shows.do(add(7))
+	deletes.do(add(100), action{Do: "delete", Family: family, Values: []string{"x"}}, action{Do: "release"})
+	const want = "c_total{l=\"x\"} 107\n"
+	for _, die := range []func(){func() {}, func() { shows.killSeen(dir) }, func() { deletes.killSeen(dir) }} {
+		die()
+		assert.Equal(t, want, text(t, s))
+		mustFold(t, s)
+		assert.Equal(t, want, text(t, s))
+	}
+}

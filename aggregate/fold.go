@@ -104,13 +104,13 @@ type fold struct {
 // foldInto makes the archive that follows last, nil when it would be the same.
 func foldInto(last *shmstore.Archive, dead, live []*shmstore.Reader, retention time.Duration) (*shmstore.Archive, error) {
 	f := fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{}}
-	f.survey(dead, live)
-	if len(dead) == 0 && len(f.present) == 0 && !f.due(retention) {
+	if len(dead) == 0 && !f.due(retention) && !slices.ContainsFunc(live, f.released) {
 		return nil, nil
 	}
 	if err := f.begin(); err != nil {
 		return nil, err
 	}
+	f.survey(dead, live)
 	for _, r := range dead {
 		if err := f.add(r, false); err != nil {
 			return nil, err
@@ -160,7 +160,7 @@ func (f *fold) begin() error {
 func (f *fold) add(r *shmstore.Reader, alive bool) error {
 	m := member{info: r.Info()}
 	taken := f.taken[m.info.Nonce]
-	if alive && !hasReleased(r, taken) {
+	if alive && !f.released(r) {
 		return nil
 	}
 	state, err := r.State()
@@ -187,7 +187,7 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 			f.taken[m.info.Nonce] = s.Release
 		}
 		f.changed = true
-		if !usable(def) || outranked[s.Family] || s.Hidden && !f.present[sampleKey(def, s.Values)].visible() {
+		if !usable(def) || outranked[s.Family] || s.Hidden && f.present[sampleKey(def, s.Values)].over() {
 			return
 		}
 		if defs[s.Family] == nil {
@@ -204,8 +204,10 @@ func final(r *shmstore.Reader, s *shmstore.SeriesInfo) bool {
 	return s.Release > 0 && s.Release <= r.Releases()
 }
 
-// hasReleased tells whether there is something of a living process to take.
-func hasReleased(r *shmstore.Reader, taken uint64) bool {
+// released tells whether a living process has released what the archive does not have yet. Only then, or when a process
+// dies, can a series have come to its end.
+func (f *fold) released(r *shmstore.Reader) bool {
+	taken := f.lastTaken(r)
 	if r.Releases() <= taken {
 		return false
 	}
@@ -216,6 +218,14 @@ func hasReleased(r *shmstore.Reader, taken uint64) bool {
 		}
 	}
 	return false
+}
+
+// lastTaken returns up to which release the last archive has what the process has deleted.
+func (f *fold) lastTaken(r *shmstore.Reader) uint64 {
+	if f.last == nil {
+		return 0
+	}
+	return f.last.Taken[r.Info().Nonce]
 }
 
 // speak makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,
@@ -263,44 +273,50 @@ func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) {
 	sum.part.addCells(&to.def, m, cells)
 }
 
-// survey finds the series that somebody has deleted and says who else has them.
+// survey finds the series that somebody has deleted and says who else has them. What the last archive has taken of a
+// process is the archive's.
 func (f *fold) survey(dead, live []*shmstore.Reader) {
-	each := func(readers []*shmstore.Reader, do func(key func() string, hidden bool)) {
+	each := func(readers []*shmstore.Reader, do func(r *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo)) {
 		for _, r := range readers {
-			for i := range r.Series() {
-				s := &r.Series()[i]
-				if s.Free || r.Families()[s.Family].Mode != 0 {
+			taken, series, families := f.lastTaken(r), r.Series(), r.Families()
+			for i := range series {
+				s := &series[i]
+				if s.Free || families[s.Family].Mode != 0 || s.Release > 0 && s.Release <= taken {
 					continue
 				}
-				do(func() string { return sampleKey(&r.Families()[s.Family], s.Values) }, s.Hidden)
+				do(r, &families[s.Family], s)
 			}
 		}
 	}
-	mark := func(readers []*shmstore.Reader, hidden presence) {
-		each(readers, func(key func() string, isHidden bool) {
-			if isHidden {
-				f.present[key()] |= hidden
-			}
-		})
-	}
-	mark(live, liveHidden)
-	mark(dead, deadHidden)
+	each(live, func(r *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
+		switch {
+		case s.Hidden && final(r, s):
+			f.present[sampleKey(def, s.Values)] |= liveHidden
+		case s.Hidden:
+			f.present[sampleKey(def, s.Values)] |= liveHidden | liveHeld
+		}
+	})
+	each(dead, func(_ *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
+		if s.Hidden {
+			f.present[sampleKey(def, s.Values)] |= deadHidden
+		}
+	})
 	if len(f.present) == 0 {
 		return
 	}
-	show := func(readers []*shmstore.Reader, shown presence) {
-		each(readers, func(key func() string, hidden bool) {
-			if hidden {
+	show := func(shown presence) func(*shmstore.Reader, *shmstore.Family, *shmstore.SeriesInfo) {
+		return func(_ *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
+			if s.Hidden {
 				return
 			}
-			k := key()
-			if p, ok := f.present[k]; ok {
-				f.present[k] = p | shown
+			key := sampleKey(def, s.Values)
+			if p, ok := f.present[key]; ok {
+				f.present[key] = p | shown
 			}
-		})
+		}
 	}
-	show(live, liveShown)
-	show(dead, deadShown)
+	each(live, show(liveShown))
+	each(dead, show(deadShown))
 }
 
 // dropDeleted removes what every process that had it has deleted.
@@ -310,7 +326,7 @@ func (f *fold) dropDeleted() {
 	}
 	f.drop(func(to *foldedFamily, s *foldedSeries) bool {
 		p, ok := f.present[sampleKey(&to.def, s.values)]
-		return ok && to.def.Mode == 0 && !p.visible()
+		return ok && to.def.Mode == 0 && p.over()
 	})
 }
 
@@ -361,8 +377,9 @@ func (f *fold) age(live []*shmstore.Reader, retention time.Duration) (agedAt uin
 	}
 	touched := map[string]bool{}
 	for _, r := range live {
+		taken := f.lastTaken(r)
 		for i := range r.Series() {
-			if s := &r.Series()[i]; !s.Free && !s.Hidden {
+			if s := &r.Series()[i]; !s.Free && (s.Release == 0 || s.Release > taken) {
 				touched[sampleKey(&r.Families()[s.Family], s.Values)] = true
 			}
 		}

@@ -140,19 +140,20 @@ func (m modelStore) visible(name string, typ shmstore.Type, values string) bool 
 	}
 }
 
-// fold does to the model what a fold is to do to the store: what nobody shows any more is forgotten, what is final is
-// one with the dead.
+// fold does to the model what a fold is to do to the store: what nobody shows any more nor can add to is forgotten, what is
+// final is one with the dead.
 func (m *modelStore) fold() {
 	type key struct {
 		name   string
 		typ    shmstore.Type
 		values string
 	}
-	visible := map[key]bool{}
+	stays := map[key]bool{}
 	for _, p := range *m {
 		for _, s := range p.series {
 			k := key{s.family.Name, s.family.Type, s.values}
-			visible[k] = m.visible(k.name, k.typ, k.values)
+			held := p.alive && s.hidden && !s.released
+			stays[k] = stays[k] || held || m.visible(k.name, k.typ, k.values)
 		}
 	}
 	for _, p := range slices.Clone(*m) {
@@ -167,7 +168,7 @@ func (m *modelStore) fold() {
 			case gauge:
 				return s.hidden || s.family.Mode.Live()
 			}
-			if !visible[key{s.family.Name, s.family.Type, s.values}] {
+			if !stays[key{s.family.Name, s.family.Type, s.values}] {
 				return true
 			}
 			s.hidden = false
