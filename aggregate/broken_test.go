@@ -272,3 +272,17 @@ func TestBitFlips(t *testing.T) {
 	}
 	assert.Equal(t, want, users(t, kept))
 }
+
+// A file that breaks in the middle of a pass leaves families that nobody has, until the next pass.
+func TestFileThatBreaksWhileAnotherIsPlannedAnew(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	breaks, changes := startLocal(t, dir, 0), startLocal(t, dir, 1)
+	breaks.do(action{Do: "observe", Family: summaryFamily("x"), V: 1})
+	changes.do(action{Do: "add", Family: counterFamily("x_count"), V: 1})
+	text(t, s)
+	s.leaveOut(s.files[breaks.w.Name()], shmstore.ErrCorrupt)
+	changes.do(action{Do: "add", Family: counterFamily("fresh_total"), V: 2})
+	require.NoError(t, s.replan(s.files[changes.w.Name()]))
+	assert.Contains(t, text(t, s), "fresh_total 2\n")
+}

@@ -242,6 +242,10 @@ func (s *Store) separate() {
 			if other == nil || hushed[f] != nil || hushed[other] != nil {
 				continue
 			}
+			if len(f.decls) == 0 || len(other.decls) == 0 {
+				// In the middle of a pass a file was left out that alone had it.
+				continue
+			}
 			if f.winner().of.compareRule(other.winner().of) >= 0 {
 				hushed[other] = f
 			} else {
