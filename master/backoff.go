@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	backoffFirst = 100 * time.Millisecond
+	backoffFirst = 25 * time.Millisecond
 	backoffMost  = 30 * time.Second
 	// settled is how long a worker must have been ready to count as one that worked: its successor starts at once.
 	settled = time.Second
 	// patience is how many failures in a row make a slot failed: it is still tried again, at the longest interval.
-	patience = 5
+	patience = 7
 )
 
 // backoff returns how long to wait after so many failures in a row, half of it by chance, so that slots that failed for
@@ -21,7 +21,7 @@ func backoff(failures int) time.Duration {
 		return 0
 	}
 	d := backoffMost
-	if shift := failures - 1; shift < 9 {
+	if shift := failures - 1; shift < 11 {
 		d = min(d, backoffFirst<<shift)
 	}
 	return d/2 + rand.N(d/2+1)

@@ -97,8 +97,8 @@ func TestLimits(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	assert.Zero(t, backoff(0))
-	for failures, most := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond,
-		5: 1600 * time.Millisecond, 100: 30 * time.Second} {
+	for failures, most := range map[int]time.Duration{1: 25 * time.Millisecond, 2: 50 * time.Millisecond,
+		5: 400 * time.Millisecond, 11: 25600 * time.Millisecond, 12: 30 * time.Second, 100: 30 * time.Second} {
 		for range 100 {
 			assert.LessOrEqual(t, backoff(failures), most)
 			assert.GreaterOrEqual(t, backoff(failures), most/2)

@@ -2,6 +2,7 @@ package master
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -28,6 +29,9 @@ const embedEnv = "ONESCRAPE_EMBED"
 func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 	if master := os.Getenv(embedEnv); worked || master != "" && master != strconv.Itoa(os.Getpid()) {
 		return nil, nil
+	}
+	if embedded != nil {
+		return nil, errors.New("master: Embed was called before in this process")
 	}
 	if dir == "" {
 		dir, _ = Config{Store: os.Getenv("ONESCRAPE_DIR"), Service: filepath.Base(program.path)}.storePath()

@@ -1,7 +1,6 @@
 package master
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -125,8 +124,12 @@ func (e *endpoint) closing() http.Handler {
 	})
 }
 
-// pauseTime is how long connections to the endpoint are waited for.
-const pauseTime = 5 * time.Second
+const (
+	// pauseTime is how long scrapes that are being answered are waited for, which is as long as they may take.
+	pauseTime = scrapeTime
+	// silentTime is how long connections are waited for on which nothing has come yet.
+	silentTime = time.Second
+)
 
 // pause ends the server when it has answered what it accepted. The socket stays open, and what arrives waits in it.
 func (e *endpoint) pause() {
@@ -137,11 +140,9 @@ func (e *endpoint) pause() {
 	e.accept.Close()
 	select {
 	case <-e.ended:
-	case <-time.After(pauseTime):
+	case <-time.After(silentTime):
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), pauseTime)
-	defer cancel()
-	e.conns.wait(ctx)
+	e.conns.wait()
 	e.server.Close()
 	e.server = nil
 	e.conns.pause(false)
@@ -155,26 +156,27 @@ func (e *endpoint) close() {
 	}
 }
 
-// openConns counts the open connections of a server.
+// openConns knows the open connections of a server, each of which carries one request.
 type openConns struct {
-	mu     sync.Mutex
-	n      int
-	paused bool
-	none   chan struct{} // closed when there is none, while somebody waits
+	mu      sync.Mutex
+	open    map[net.Conn]http.ConnState
+	paused  bool
+	changed chan struct{} // closed at the next change, while somebody waits
 }
 
-func (o *openConns) note(_ net.Conn, s http.ConnState) {
+func (o *openConns) note(c net.Conn, s http.ConnState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch s {
-	case http.StateNew:
-		o.n++
-	case http.StateClosed, http.StateHijacked:
-		o.n--
-		if o.n == 0 && o.none != nil {
-			close(o.none)
-			o.none = nil
-		}
+	if o.open == nil {
+		o.open = make(map[net.Conn]http.ConnState)
+	}
+	o.open[c] = s
+	if s == http.StateClosed || s == http.StateHijacked {
+		delete(o.open, c)
+	}
+	if o.changed != nil {
+		close(o.changed)
+		o.changed = nil
 	}
 }
 
@@ -190,20 +192,34 @@ func (o *openConns) isPaused() bool {
 	return o.paused
 }
 
-func (o *openConns) wait(ctx context.Context) {
-	o.mu.Lock()
-	if o.n == 0 {
+// wait returns when every request was answered, or it is too late for that.
+func (o *openConns) wait() {
+	silent, late := time.After(silentTime), time.After(pauseTime)
+	patient := true
+	for {
+		o.mu.Lock()
+		busy := false
+		for _, s := range o.open {
+			busy = busy || s == http.StateActive || patient && s == http.StateNew
+		}
+		changed := make(chan struct{})
+		o.changed = changed
 		o.mu.Unlock()
-		return
-	}
-	none := make(chan struct{})
-	o.none = none
-	o.mu.Unlock()
-	select {
-	case <-none:
-	case <-ctx.Done():
+		if !busy {
+			return
+		}
+		select {
+		case <-changed:
+		case <-silent:
+			patient = false
+		case <-late:
+			return
+		}
 	}
 }
+
+// scrapeTime is how long a scrape may take.
+const scrapeTime = 10 * time.Second
 
 // endpointHandler answers on the metrics port: the metrics of gatherer, health, status, and a page for people.
 func endpointHandler(cfg Config, gatherer prometheus.Gatherer, c *counters, status func() Status) http.Handler {
@@ -211,7 +227,7 @@ func endpointHandler(cfg Config, gatherer prometheus.Gatherer, c *counters, stat
 	metrics := promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: 8,
-		Timeout:             10 * time.Second,
+		Timeout:             scrapeTime,
 		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelError),
 		ErrorHandling:       promhttp.ContinueOnError,
 	})

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // execEnv is set only in the small step between the start of a worker's process and its command: LISTEN_PID must be the
@@ -17,6 +18,9 @@ const execEnv = "ONESCRAPE_EXEC"
 // early has the signals of a master that took over, from its first moment; nil in any other process.
 var early chan os.Signal
 
+// earlyAt is since when signals are not lost any more.
+var earlyAt time.Time
+
 const signalRoom = 64
 
 func init() {
@@ -24,6 +28,7 @@ func init() {
 		// The sooner after an upgrade's exec, the fewer signals are lost.
 		early = make(chan os.Signal, signalRoom)
 		signal.Notify(early, watched...)
+		earlyAt = time.Now()
 	}
 	path, ok := os.LookupEnv(execEnv)
 	if !ok {

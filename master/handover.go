@@ -46,7 +46,8 @@ type handover struct {
 	Epoch      int            `json:"epoch"`
 	Rollout    *Rollout       `json:"rollout"`
 	Began      time.Time      `json:"began"`
-	Upgrade    bool           `json:"upgrade"` // a USR2 came meanwhile
+	Upgrade    bool           `json:"upgrade"`  // a USR2 came meanwhile
+	Executed   time.Time      `json:"executed"` // when the old program ended
 }
 
 type groupState struct {
@@ -134,7 +135,8 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath, StoreEnv: os.Getenv("ONESCRAPE_DIR"),
 		Lock: h.copy(int(s.lock.File().Fd())), Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
 		Parked: s.parked, Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
-		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade}
+		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade,
+		Executed: time.Now()}
 	if s.endpoint != nil {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
 	}

@@ -129,7 +129,8 @@ func TestBrokenReleases(t *testing.T) {
 				o["ReadyTimeout"] = 5 * time.Second
 			}
 			m := startMaster(t, o)
-			stop := m.load(4, false, "/")
+			const clients = 4
+			stop := m.load(clients, false, "/")
 			before := m.status()
 			require.NoError(t, os.WriteFile(m.behavior, []byte(release), 0o600))
 			r := m.roll(syscall.SIGHUP)
@@ -144,7 +145,12 @@ func TestBrokenReleases(t *testing.T) {
 			}
 			assert.True(t, s.Ready)
 			_, failures := stop()
-			assert.Empty(t, failures)
+			if release == "die" {
+				// It served while it settled, and what it was answering when it died is lost.
+				assert.LessOrEqual(t, len(failures), clients)
+			} else {
+				assert.Empty(t, failures)
+			}
 			assert.Contains(t, m.log.String(), "rolling restart abandoned")
 
 			// The next release is a good one.

@@ -159,15 +159,11 @@ func (s *supervisor) startFold() { s.folding = runFolding(s.merged, s.log) }
 
 // runFolding folds a store in the background until the function that it returns is called.
 func runFolding(store *aggregate.Store, log *slog.Logger) (stop func()) {
-	folder, ok := any(store).(interface{ Run(context.Context) error })
-	if !ok {
-		return nil
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := folder.Run(ctx); err != nil && ctx.Err() == nil {
+		if err := store.Run(ctx); err != nil && ctx.Err() == nil {
 			log.Error("the files of dead workers are no longer folded", "err", err)
 		}
 	}()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -93,6 +94,9 @@ func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
 	return s.failed(sl)
 }
 
+// maxText is how much of a worker's STATUS= is kept.
+const maxText = 200
+
 // heard acts on what a worker said.
 func (s *supervisor) heard(n notice) {
 	p := n.from
@@ -118,7 +122,7 @@ func (s *supervisor) heard(n notice) {
 	}
 	now := time.Now()
 	if text, ok := n.fields["STATUS"]; ok {
-		p.text = text
+		p.text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 	}
 	if n.fields["WATCHDOG"] == "1" {
 		p.beat = now

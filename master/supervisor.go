@@ -281,22 +281,27 @@ func (s *supervisor) steer() {
 		return
 	}
 	s.steered = want
-	s.steering = "on"
-	if len(s.groups) == 0 {
-		s.steering = "off: no addresses"
-	}
+	steered, why := 0, "no addresses"
 	for _, g := range s.groups {
 		err := g.steer(func(n int) bool { sl := s.slotNumber(n); return sl != nil && sl.accepts() })
 		switch {
 		case g.shared:
-			s.steering = "off: " + g.why
+			why = g.why
+			if g.network == "tcp" {
+				steered = -len(s.groups) // it should be
+			}
 		case err != nil:
 			s.log.Error("steering failed: connections go to all sockets, those of slots without a worker included", "address", g.text,
 				"err", err)
-			s.steering = "off: " + err.Error()
-			s.steered = nil
+			why, steered, s.steered = err.Error(), -len(s.groups), nil
 			s.wake(time.Now().Add(time.Second))
+		default:
+			steered++
 		}
+	}
+	s.steering = "on"
+	if steered <= 0 {
+		s.steering = "off: " + why
 	}
 }
 

@@ -177,8 +177,8 @@ func TestEmbed(t *testing.T) {
 		return string(out)
 	}
 	out := run()
-	assert.Contains(t, out, "second: ")
-	assert.Contains(t, out, "in use")
+	assert.Contains(t, out, "twice: master: Embed was called before")
+	assert.Contains(t, out, "in use: process ", "another master is refused")
 	assert.Contains(t, out, `test_requests_total{path="child"} 3`)
 	assert.NotContains(t, out, `path="master"`, "the master is no writer")
 }

@@ -284,7 +284,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		return err
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
-		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond))
+		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond), "deaf", earlyAt.Sub(h.Executed))
 	return nil
 }
 

@@ -280,3 +280,29 @@ func TestSignalStorm(t *testing.T) {
 	assert.Empty(t, failures)
 	t.Logf("%d upgrades, %d scrapes, %d workers in the end", upgrades(), scrapes(), s.Workers)
 }
+
+// What a worker starts with after an upgrade: no signal blocked, none ignored.
+func TestSignalsOfWorkersAfterAnUpgrade(t *testing.T) {
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Skip("this system does not show it")
+	}
+	m := startMaster(t, options{"Workers": 1, "Command": []string{"sleep", "3600"}, "ReadyTimeout": 200 * time.Millisecond,
+		"ReadySettle": time.Millisecond})
+	sets := func() map[string]string {
+		out := make(map[string]string)
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(m.status().Slots[0].PID) + "/status")
+		require.NoError(t, err)
+		for line := range strings.Lines(string(text)) {
+			if key, value, _ := strings.Cut(line, ":"); key == "SigBlk" || key == "SigIgn" {
+				out[key] = strings.TrimSpace(value)
+			}
+		}
+		return out
+	}
+	before := sets()
+	assert.Equal(t, "0000000000000000", before["SigBlk"])
+	for range 2 {
+		require.Equal(t, done, m.roll(syscall.SIGUSR2).State)
+		assert.Equal(t, before, sets())
+	}
+}

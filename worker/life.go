@@ -221,6 +221,15 @@ func (w *Worker) orphaned() {
 		slog.Warn("the master has gone: this worker drains and stops", "slot", w.slot, "pid", os.Getpid())
 	}
 	w.drain()
+	// Nobody is left who would kill a worker that does not come to an end, and the next master waits for its sockets.
+	time.AfterFunc(w.graceful, func() {
+		select {
+		case <-w.closed:
+		default:
+			slog.Error("this worker did not stop in time, and no master is there to kill it", "slot", w.slot, "pid", os.Getpid())
+			os.Exit(1)
+		}
+	})
 }
 
 func isPipe(fd int) bool {
