@@ -60,6 +60,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"demo", "--web.listen-address", "nowhere"}, []string{"nowhere"}},
 		{[]string{"demo", "--web.telemetry-path", "metrics"}, []string{"metrics", "/"}},
 		{[]string{"demo", "--web.config.file", "/nonexistent/web.yml"}, []string{"/nonexistent/web.yml"}},
+		{[]string{"serve", "--store.path", "/nonexistent/store"}, []string{"/nonexistent/store"}},
 		{[]string{"inspect", "--store.path", "/nonexistent/store"}, []string{"/nonexistent/store"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {

@@ -65,8 +65,9 @@ server.serve_forever()
 	assert.Equal(t, http.StatusOK, code)
 	assert.Equal(t, "hello", string(body))
 	// What a worker writes comes through as it is.
-	assert.Equal(t, "to stdout\n", s.stdout.String())
-	assert.Contains(t, "\n"+s.stderr.String(), "\nto stderr\n")
+	eventually(t, "what it writes", func() bool {
+		return s.stdout.String() == "to stdout\n" && strings.Contains("\n"+s.stderr.String(), "\nto stderr\n")
+	})
 	s.signal(os.Interrupt)
 	assert.Equal(t, 0, s.wait())
 }
@@ -204,7 +205,7 @@ func TestVersion(t *testing.T) {
 func TestHelp(t *testing.T) {
 	out, err := exec.Command(onescrape, "--help").CombinedOutput()
 	require.NoError(t, err)
-	for _, word := range []string{"demo", "run", "inspect", "version", "reload", "upgrade", "scale", "stop", "status"} {
+	for _, word := range []string{"demo", "run", "inspect", "version", "reload", "upgrade", "scale", "stop", "status", "serve"} {
 		assert.Regexp(t, "(?m)^"+word+"( |$)", string(out))
 	}
 }

@@ -103,6 +103,8 @@ func (c *control) signal(sig syscall.Signal) error {
 
 const (
 	pollEvery = 50 * time.Millisecond
+	// beginsWithin is how long an idle master takes at most, in all likelihood, to begin what it is going to do.
+	beginsWithin = 2 * time.Second
 	// patience is how long a master may take to begin with what it was told while it has nothing else to do.
 	patience = 15 * time.Second
 )
@@ -135,11 +137,13 @@ func (c *control) follow(done func(master.Status) (bool, error)) error {
 }
 
 // roll starts a rollout and waits for its end. One that runs already is not the one that was asked for: the master makes
-// one more after it.
+// one more after it. A reload may be part of an upgrade that was asked for meanwhile.
 func (c *control) roll(kind string, sig syscall.Signal) error {
-	before := 0
-	if c.status.Rollout != nil {
-		before = c.status.Rollout.ID
+	before, checking := 0, false
+	if r := c.status.Rollout; r != nil {
+		before = r.ID
+		// What a reload asks of a master that is about to replace itself, the upgrade does.
+		checking = kind == "reload" && r.Kind == "upgrade" && r.State == "running" && r.Done == 0
 	}
 	if err := c.signal(sig); err != nil {
 		return err
@@ -150,13 +154,12 @@ func (c *control) roll(kind string, sig syscall.Signal) error {
 		switch {
 		case r != nil && r.State == "running":
 			idle = time.Now()
-			return false, nil
-		case r != nil && r.ID > before && r.Kind == kind:
-			if r.State == "abandoned" {
-				return true, fmt.Errorf("%s abandoned after %d of %d workers, the old ones go on: %s", kind, r.Done, r.Total,
-					r.Error)
-			}
+		case r != nil && r.ID > before && r.State == "done" && (r.Kind == kind || r.Kind == "upgrade"):
 			return true, nil
+		case checking && r.ID == before && r.State == "done" && time.Since(idle) > beginsWithin:
+			return true, nil
+		case r != nil && r.ID > before && r.State == "abandoned" && r.Kind == kind:
+			return true, fmt.Errorf("%s abandoned after %d of %d workers, the old ones go on: %s", kind, r.Done, r.Total, r.Error)
 		case time.Since(idle) > patience:
 			return true, fmt.Errorf("master %d did not begin the %s within %v; its log says why", s.PID, kind, patience)
 		}
@@ -165,7 +168,7 @@ func (c *control) roll(kind string, sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s done: %d workers replaced\n", kind, c.status.Rollout.Done)
+	fmt.Printf("%s done: %d workers replaced\n", c.status.Rollout.Kind, c.status.Rollout.Done)
 	return nil
 }
 

@@ -24,7 +24,7 @@ func main() {
 
 	commands := map[string]command{}
 	for _, add := range []func(*kingpin.Application) (string, command){
-		addDemo, addRun, addInspect, addStatus, addReload, addUpgrade, addScale, addStop, addVersion,
+		addDemo, addRun, addServe, addInspect, addStatus, addReload, addUpgrade, addScale, addStop, addVersion,
 	} {
 		name, run := add(app)
 		commands[name] = run
