@@ -3,6 +3,7 @@ package shmstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sort"
@@ -91,7 +92,10 @@ func (d *Dir) readArchiveHead(f *os.File) (h archiveHead, err error) {
 		return h, fmt.Errorf("%w: no regular file of uid %d", ErrForeign, os.Geteuid())
 	}
 	b := make([]byte, arcHead)
-	if n, _ := f.ReadAt(b, 0); n < arcHead {
+	if n, err := f.ReadAt(b, 0); n < arcHead {
+		if err != io.EOF {
+			return h, err
+		}
 		return h, corrupt("%d bytes long, which is less than a header", n)
 	}
 	if string(b[:8]) != archiveMagic {
@@ -126,9 +130,19 @@ func (d *Dir) readArchiveHead(f *os.File) (h archiveHead, err error) {
 	return h, nil
 }
 
+// openArchive opens what has the name of an archive. What cannot be one is ErrForeign; other errors but fs.ErrNotExist are
+// the system's.
+func (d *Dir) openArchive(name string) (*os.File, error) {
+	f, err := d.openAt(name, unix.O_RDONLY)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+		return nil, fmt.Errorf("%w: it is no regular file", ErrForeign)
+	}
+	return f, err
+}
+
 // archiveHead returns the head of the archive that has the name now, the zero head when there is none.
 func (d *Dir) archiveHead(name string) (archiveHead, error) {
-	f, err := d.openAt(name, unix.O_RDONLY)
+	f, err := d.openArchive(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return archiveHead{}, nil
@@ -164,7 +178,7 @@ func (d *Dir) readArchive(name string) (*Archive, archiveHead, error) {
 }
 
 func (d *Dir) tryArchive(name string) (*Archive, archiveHead, error) {
-	f, err := d.openAt(name, unix.O_RDONLY)
+	f, err := d.openArchive(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, archiveHead{}, nil
@@ -177,7 +191,10 @@ func (d *Dir) tryArchive(name string) (*Archive, archiveHead, error) {
 		return nil, h, err
 	}
 	b := make([]byte, h.length)
-	if n, _ := f.ReadAt(b, arcBody); int64(n) < h.length {
+	if n, err := f.ReadAt(b, arcBody); int64(n) < h.length {
+		if err != io.EOF {
+			return nil, h, err
+		}
 		return nil, h, corrupt("it ends early")
 	}
 	if checksum(b) != h.checksum {

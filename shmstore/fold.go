@@ -245,7 +245,7 @@ func reserveFor(archive int64, live []*Reader) int64 {
 func (f *folder) keepReserve(n int64) error {
 	n = align(max(n, minReserve), pageSize)
 	for {
-		fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if errors.Is(err, unix.ENOENT) {
 			f.o.Step("make a reserve")
 			file, err := f.dir.unnamed(0o600)
@@ -259,19 +259,25 @@ func (f *folder) keepReserve(n int64) error {
 			file.discard()
 			return errFull(err)
 		}
-		if errors.Is(err, unix.ELOOP) {
-			if err := unix.Unlinkat(f.dir.fd(), reserveName, 0); err != nil {
-				return fmt.Errorf("remove a link named %s: %w", reserveName, err)
+		var st unix.Stat_t
+		if err == nil {
+			defer unix.Close(fd)
+			if err := unix.Fstat(fd, &st); err != nil {
+				return fmt.Errorf("stat %s: %w", reserveName, err)
+			}
+		}
+		switch {
+		case err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1:
+		case err == nil, errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EISDIR),
+			errors.Is(err, unix.EACCES):
+			// Something else has the name, or another name has the file, as a copy that was made by linking: neither is to
+			// be written to.
+			if err := f.aside(reserveName, reserveName); err != nil {
+				return err
 			}
 			continue
-		}
-		if err != nil {
+		default:
 			return fmt.Errorf("open %s: %w", reserveName, err)
-		}
-		defer unix.Close(fd)
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return fmt.Errorf("stat %s: %w", reserveName, err)
 		}
 		if st.Size < n {
 			f.o.Step("enlarge the reserve")

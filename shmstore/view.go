@@ -145,7 +145,7 @@ func (v *View) readArchive() (ok bool, err error) {
 	case err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) && !errors.Is(err, ErrForeign):
 		return false, err
 	}
-	if errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrForeign) {
 		if old, _, e := v.dir.readArchive(reserveName); e == nil {
 			a = old
 		}
