@@ -217,18 +217,19 @@ func watch(d *Dir, low uint64) *watcher {
 		}()
 		v := d.View()
 		defer v.Close()
-		for last := uint64(0); ; w.reads++ {
-			select {
-			case <-w.stop:
-				return
-			default:
-			}
+		for last := uint64(0); ; {
 			low := w.low.Load()
 			sum := total(&failure, v)
 			require.GreaterOrEqual(&failure, sum, low)
 			require.GreaterOrEqual(&failure, sum, last)
 			require.LessOrEqual(&failure, sum, w.high.Load())
 			last = sum
+			w.reads++
+			select {
+			case <-w.stop:
+				return
+			default:
+			}
 		}
 	}()
 	return w
