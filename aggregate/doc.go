@@ -23,7 +23,7 @@
 //
 // A series that is deleted goes at once if it is a gauge. Anything else goes on counting as long as a living process
 // shows it, and goes as a whole when all living processes that had it have deleted it. Made anew while some process shows
-// it, it goes on; made anew after a fold has found that nobody does, it starts at zero.
+// it, or still holds a handle to it, it goes on; made anew after a fold has found that nobody does, it starts at zero.
 //
 // The dead leave their files. Fold takes these into the store's archive, one file, and removes them; no sample changes by
 // that. The archive keeps every definition by itself and every sum exact, so it matters neither when nor by whom it was
