@@ -105,6 +105,7 @@ func TestHealthAndReadiness(t *testing.T) {
 func TestStop(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
 			s := startDemo(t, 2)
 			pids := s.workers()
 			s.signal(sig)

@@ -30,7 +30,7 @@ func TestExactUnderSIGKILL(t *testing.T) {
 	closing := startLoad(s.app, 4, false)
 	kept := startLoad(s.app, 4, true)
 	rng := rand.New(rand.NewPCG(2, 1))
-	for range 30 {
+	for range times(30) {
 		var pids []int
 		eventually(t, "a worker to kill", func() bool { pids = s.workers(); return len(pids) > 0 })
 		pid := pids[rng.IntN(len(pids))]
@@ -51,6 +51,6 @@ func TestExactUnderSIGKILL(t *testing.T) {
 	agree(t, s, closing, kept)
 	assert.Positive(t, closing.answered.Load())
 	assert.Positive(t, kept.answered.Load())
-	t.Logf("30 kills: %d of %d requests failed on new connections, %d of %d on kept ones", closing.failed.Load(),
+	t.Logf("%d kills: %d of %d requests failed on new connections, %d of %d on kept ones", times(30), closing.failed.Load(),
 		closing.sent.Load(), kept.failed.Load(), kept.sent.Load())
 }

@@ -63,3 +63,12 @@ func build(to, pkg string) error {
 	}
 	return nil
 }
+
+// times is how often a test repeats what it is about: n times, and less often where the race detector makes everything
+// slow and looks for something else.
+func times(n int) int {
+	if race {
+		return max(1, n/5)
+	}
+	return n
+}

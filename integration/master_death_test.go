@@ -27,7 +27,7 @@ func TestMasterKilled(t *testing.T) {
 	endpoint := startMonitor(s.metrics, monitorOptions{Ignore: own, Errors: true})
 	load := startLoad(s.app, 8, false)
 	rng := rand.New(rand.NewPCG(3, 3))
-	for range 20 {
+	for range times(20) {
 		// What the master is doing when it is killed: a roll, an upgrade, a change of scale, or nothing.
 		old := s.workers()
 		if sig := []syscall.Signal{0, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTTIN}[rng.IntN(4)]; sig != 0 {
@@ -70,7 +70,7 @@ func TestSignalStorm(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	upgrades := 0
 	signals := []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN, syscall.SIGTTOU}
-	for upgrades < 100 {
+	for upgrades < times(100) {
 		sig := signals[rng.IntN(len(signals))]
 		require.NoError(t, s.cmd.Process.Signal(sig), "the master died")
 		if sig == syscall.SIGUSR2 {

@@ -95,6 +95,7 @@ func TestBadRelease(t *testing.T) {
 	} {
 		for _, verb := range []string{"reload", "upgrade"} {
 			t.Run(c.name+", "+verb, func(t *testing.T) {
+				t.Parallel() // most of it is waiting
 				r := newReleases(t)
 				r.addWeb("good")
 				c.add(r)
@@ -157,6 +158,7 @@ func TestBadMaster(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			link := filepath.Join(dir, "onescrape")
 			require.NoError(t, os.Symlink(onescrape, link))

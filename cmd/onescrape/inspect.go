@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -45,6 +43,14 @@ type storeView struct {
 	Store  string     `json:"store"`
 	Master int        `json:"master"` // pid of the process that supervises the store, 0 for none
 	Files  []fileView `json:"files"`
+	// Archive is what the fold took over from dead processes; nil before the first fold.
+	Archive *archiveView `json:"archive,omitempty"`
+}
+
+type archiveView struct {
+	Generation uint64       `json:"generation"` // how often it was written
+	Series     int          `json:"series"`
+	Families   []familyView `json:"families"`
 }
 
 type fileView struct {
@@ -86,14 +92,18 @@ func inspect(path string) (*storeView, error) {
 	if v.Master, _, err = dir.Master(); err != nil {
 		return nil, err
 	}
-	names, err := dir.Names()
-	if err != nil {
+	view := dir.View()
+	if err := view.Update(); err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if f, ok := inspectFile(dir, name); ok {
-			v.Files = append(v.Files, f)
-		}
+	for _, r := range view.Readers() {
+		v.Files = append(v.Files, inspectFile(r))
+	}
+	for name, err := range view.Broken() {
+		v.Files = append(v.Files, fileView{Name: name, Slot: -1, Families: []familyView{}, Error: err.Error()})
+	}
+	if a := view.Archive(); a != nil {
+		v.Archive = inspectArchive(a)
 	}
 	slices.SortFunc(v.Files, func(a, b fileView) int {
 		return cmp.Or(cmp.Compare(a.Slot, b.Slot), a.Started.Compare(b.Started), cmp.Compare(a.Name, b.Name))
@@ -101,17 +111,11 @@ func inspect(path string) (*storeView, error) {
 	return v, nil
 }
 
-// inspectFile reads one file as far as it can be read. It returns false for one that has gone meanwhile.
-func inspectFile(dir *shmstore.Dir, name string) (fileView, bool) {
-	f := fileView{Name: name, Slot: -1, Families: []familyView{}}
-	r, err := dir.Open(name)
-	if err != nil {
-		f.Error = err.Error()
-		return f, !errors.Is(err, fs.ErrNotExist)
-	}
-	defer r.Close()
+// inspectFile reads one file as far as it can be read.
+func inspectFile(r *shmstore.Reader) fileView {
 	info := r.Info()
-	f.PID, f.Slot, f.Started = info.PID, info.Slot, info.Started
+	f := fileView{Name: info.Name, PID: info.PID, Slot: info.Slot, Started: info.Started, Families: []familyView{}}
+	var err error
 	f.Live, err = r.Alive()
 	f.note(err)
 	state, err := r.State()
@@ -120,9 +124,7 @@ func inspectFile(dir *shmstore.Dir, name string) (fileView, bool) {
 	f.Used, f.Reserved = state.Used, state.Reserved
 	f.note(r.Refresh())
 	for _, family := range r.Families() {
-		f.Families = append(f.Families, familyView{
-			Name: family.Name, Type: family.Type.String(), Mode: family.Mode.String(), Labels: family.Labels,
-		})
+		f.Families = append(f.Families, newFamilyView(family))
 	}
 	for _, s := range r.Series() {
 		if !s.Hidden && !s.Free {
@@ -130,7 +132,22 @@ func inspectFile(dir *shmstore.Dir, name string) (fileView, bool) {
 			f.Series++
 		}
 	}
-	return f, true
+	return f
+}
+
+func newFamilyView(f shmstore.Family) familyView {
+	return familyView{Name: f.Name, Type: f.Type.String(), Mode: f.Mode.String(), Labels: f.Labels}
+}
+
+func inspectArchive(a *shmstore.Archive) *archiveView {
+	v := &archiveView{Generation: a.Generation, Families: []familyView{}}
+	for _, f := range a.Families {
+		family := newFamilyView(f.Family)
+		family.Series = len(f.Series)
+		v.Families = append(v.Families, family)
+		v.Series += family.Series
+	}
+	return v
 }
 
 // note keeps the first thing that was wrong.
@@ -199,15 +216,23 @@ func (v *storeView) writeText(out io.Writer) error {
 		if f.Overflow > 0 {
 			fmt.Fprintf(w, "  %d more series found no space and live in the process's memory\n", f.Overflow)
 		}
-		for _, m := range f.Families {
-			labels := ""
-			if len(m.Labels) > 0 {
-				labels = "{" + strings.Join(m.Labels, ",") + "}"
-			}
-			fmt.Fprintf(w, "  %s%s\t%s\t%d series\n", m.Name, labels, strings.TrimSpace(m.Type+" "+m.Mode), m.Series)
-		}
+		writeFamilies(w, f.Families)
+	}
+	if v.Archive != nil {
+		fmt.Fprintf(w, "\narchive of the dead, generation %d, %d series\n", v.Archive.Generation, v.Archive.Series)
+		writeFamilies(w, v.Archive.Families)
 	}
 	return w.Flush()
+}
+
+func writeFamilies(w io.Writer, families []familyView) {
+	for _, f := range families {
+		labels := ""
+		if len(f.Labels) > 0 {
+			labels = "{" + strings.Join(f.Labels, ",") + "}"
+		}
+		fmt.Fprintf(w, "  %s%s\t%s\t%d series\n", f.Name, labels, strings.TrimSpace(f.Type+" "+f.Mode), f.Series)
+	}
 }
 
 // size is a number of bytes as people read it.
