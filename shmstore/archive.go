@@ -23,6 +23,9 @@ type Archive struct {
 	// Taken says for living files, by nonce, up to which number of release their released series are in the archive.
 	Taken    map[uint64]uint64
 	Families []ArchivedFamily
+
+	checksum uint32 // of the file that it was read from
+	unknown  bool   // there is something in it that this program has passed over
 }
 
 // ArchivedFamily is a definition with the series that dead processes had of it. There is one for each Key.
@@ -204,7 +207,7 @@ func (d *Dir) tryArchive(name string) (*Archive, archiveHead, error) {
 	if err != nil {
 		return nil, h, err
 	}
-	a.Generation, a.ThisBoot = h.generation, h.thisBoot
+	a.Generation, a.ThisBoot, a.checksum = h.generation, h.thisBoot, h.checksum
 	if !a.ThisBoot {
 		a.forgetTimes()
 	}
@@ -292,11 +295,12 @@ func decodeArchive(b []byte) (*Archive, error) {
 			nonce := d.uint64()
 			a.Taken[nonce] = d.uint64()
 		case arcTagFamily:
-			f, err := decodeArchivedFamily(&d)
+			f, known, err := decodeArchivedFamily(&d)
 			if err != nil {
 				return nil, err
 			}
 			a.Families = append(a.Families, f)
+			a.unknown = a.unknown || !known
 		default:
 			return nil, fmt.Errorf("%w: it has a part of kind %d, which this program does not know", ErrVersion, tag)
 		}
@@ -304,9 +308,9 @@ func decodeArchive(b []byte) (*Archive, error) {
 	return nil, corrupt("it ends early")
 }
 
-func decodeArchivedFamily(d *decoder) (f ArchivedFamily, err error) {
-	if f.Family, _, err = decodeFamily(d.take(uint64(d.uint32()))); err != nil {
-		return f, err
+func decodeArchivedFamily(d *decoder) (f ArchivedFamily, known bool, err error) {
+	if f.Family, known, err = decodeFamily(d.take(uint64(d.uint32()))); err != nil {
+		return f, known, err
 	}
 	f.Ready = d.uint8() != 0
 	f.ReadyAt = d.uint64()
@@ -323,7 +327,7 @@ func decodeArchivedFamily(d *decoder) (f ArchivedFamily, err error) {
 		s.Age = time.Duration(d.uint64())
 		words := d.take(wordSize * uint64(d.uint32()))
 		if d.bad {
-			return f, corrupt("family %s ends early", f.Name)
+			return f, known, corrupt("family %s ends early", f.Name)
 		}
 		s.Words = make([]uint64, len(words)/wordSize)
 		for i := range s.Words {
@@ -331,5 +335,5 @@ func decodeArchivedFamily(d *decoder) (f ArchivedFamily, err error) {
 		}
 		f.Series = append(f.Series, s)
 	}
-	return f, nil
+	return f, known, nil
 }

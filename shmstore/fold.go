@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -68,6 +69,9 @@ func (f *folder) fold() (int, error) {
 	if err := f.view.updateLocked(); err != nil {
 		return 0, err
 	}
+	if err := f.complete(); err != nil {
+		return 0, err
+	}
 	dead, live, err := f.sort()
 	defer closeAll(dead)
 	if err != nil {
@@ -76,9 +80,10 @@ func (f *folder) fold() (int, error) {
 	f.setAside()
 	n, err := f.write(last, dead, live)
 	if errors.Is(err, ErrFull) && len(dead) > 1 {
-		// One small file may still find its place, and what it frees makes place for the next.
+		// One small file may still find its place, and what it frees makes place for the next. The others stay, and what they
+		// have is not to be forgotten before they are folded: they are as good as living.
 		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.used - b.used) })
-		n, err = f.write(last, dead[:1], live)
+		n, err = f.write(last, dead[:1], slices.Concat(live, dead[1:]))
 	}
 	if e := f.view.updateLocked(); err == nil {
 		err = e
@@ -89,6 +94,9 @@ func (f *folder) fold() (int, error) {
 // last returns the archive to go on from. A broken one is set aside first, and the one before it taken.
 func (f *folder) last() (*Archive, error) {
 	a, _, err := f.dir.readArchive(archiveName)
+	if a != nil && a.unknown {
+		return nil, fmt.Errorf("%w: %s has a part that this program does not know", ErrVersion, archiveName)
+	}
 	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrForeign) {
 		return a, err
 	}
@@ -124,6 +132,22 @@ func (f *folder) unlink(a *Archive) error {
 	return nil
 }
 
+// complete is an error when a file cannot be read only because the system lacks something. A series that is deleted
+// elsewhere may be shown there, so nothing can be forgotten now.
+func (f *folder) complete() error {
+	for name, err := range f.view.Broken() {
+		if shortage(err) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// shortage tells whether it is the system that lacks something, no fault of the file, and likely to pass.
+func shortage(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 // sort tells the dead from the living and reads the former afresh: whatever was read while they lived may be old.
 func (f *folder) sort() (dead, live []*Reader, err error) {
 	for _, r := range f.view.Readers() {
@@ -132,12 +156,17 @@ func (f *folder) sort() (dead, live []*Reader, err error) {
 			return dead, nil, err
 		}
 		if alive {
-			if r.Refresh() == nil {
+			if err := r.Refresh(); shortage(err) {
+				return dead, nil, err
+			} else if err == nil {
 				live = append(live, r)
 			}
 			continue
 		}
 		fresh, err := f.dir.Open(r.info.Name)
+		if shortage(err) {
+			return dead, nil, err
+		}
 		if err != nil {
 			continue
 		}
@@ -147,6 +176,9 @@ func (f *folder) sort() (dead, live []*Reader, err error) {
 		}
 		if err != nil || !fresh.Known() {
 			fresh.Close()
+			if shortage(err) {
+				return dead, nil, err
+			}
 			continue
 		}
 		dead = append(dead, fresh)
@@ -172,10 +204,29 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 	for _, r := range dead {
 		next.Folded = append(next.Folded, r.info.Name)
 	}
+	f.forgetGone(next)
 	if err := f.replace(next, live); err != nil {
 		return 0, err
 	}
 	return len(dead), f.unlink(next)
+}
+
+// forgetGone removes from an archive what it says of files that have gone without being folded, as one that was abandoned.
+func (f *folder) forgetGone(a *Archive) {
+	if len(a.Taken) == 0 {
+		return
+	}
+	names, err := f.dir.Names()
+	if err != nil {
+		return
+	}
+	there := map[uint64]bool{}
+	for _, name := range names {
+		if _, nonce, ok := parseFileName(name); ok {
+			there[nonce] = true
+		}
+	}
+	maps.DeleteFunc(a.Taken, func(nonce, _ uint64) bool { return !there[nonce] })
 }
 
 // minReserve is the space that is always kept for the next archive.

@@ -136,6 +136,9 @@ func (r *Reader) remap(opening bool) error {
 		return fmt.Errorf("%w: it has %d links", ErrForeign, st.Nlink)
 	case st.Size < headerSize:
 		return corrupt("it is %d bytes long, which is less than a header", st.Size)
+	case st.Size > maxLimit:
+		// No writer makes one, and the address space is not for it.
+		return corrupt("it is %d bytes long", st.Size)
 	case st.Size < int64(len(r.memory.bytes)):
 		// What was parsed may lie behind the new end.
 		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), st.Size)

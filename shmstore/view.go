@@ -26,7 +26,7 @@ type View struct {
 func (d *Dir) View() *View { return &View{dir: d, readers: map[string]*Reader{}} }
 
 // Archive returns the archive as of the last Update, nil when there is none. It is another pointer exactly when it is
-// another generation.
+// another archive, which a new generation is, and so is one that took the place of a broken one of the same number.
 func (v *View) Archive() *Archive { return v.archive }
 
 // Readers returns the files that count beside the archive as of the last Update, by name. A Reader stays the same as long
@@ -150,7 +150,7 @@ func (v *View) readArchive() (ok bool, err error) {
 			a = old
 		}
 	}
-	if a != nil && v.archive != nil && a.Generation == v.archive.Generation {
+	if a != nil && v.archive != nil && a.Generation == v.archive.Generation && a.checksum == v.archive.checksum {
 		a = v.archive
 	}
 	v.archive, v.head, v.damage = a, head, err

@@ -1,0 +1,159 @@
+package shmstore
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// A file that cannot be read for the moment may show what others have deleted.
+func TestFoldWaitsForFilesThatTheSystemCannotOpenNow(t *testing.T) {
+	v := storeDir(t).View()
+	f := folder{view: v, dir: v.dir}
+	for _, err := range []error{nil, unix.EACCES, ErrCorrupt, ErrVersion} {
+		v.broken = map[string]error{"1-0000000000000001.shm": fmt.Errorf("shmstore: read: %w", err)}
+		assert.NoError(t, f.complete(), err)
+	}
+	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		v.broken = map[string]error{"1-0000000000000001.shm": fmt.Errorf("shmstore: read: %w", err)}
+		assert.ErrorIs(t, f.complete(), err)
+	}
+}
+
+// No size that a file claims for itself makes the system lack something.
+func TestFileThatIsLargerThanAnyAddressIsCorrupt(t *testing.T) {
+	d := storeDir(t)
+	w := count(t, d, 1)
+	path := filepath.Join(d.path, w.Name())
+	require.NoError(t, os.Chmod(path, 0o600))
+	if err := os.Truncate(path, 1<<60); err != nil {
+		t.Skipf("the file system has no file of this size: %v", err)
+	}
+	_, err := d.Open(w.Name())
+	require.ErrorIs(t, err, ErrCorrupt)
+	die(t, count(t, d, 2))
+	n, err := d.View().Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+}
+
+// What remains of a fold that found no space for all is neither dead, as it is not folded, nor gone.
+func TestFoldThatHasNoSpaceForAllSeesTheRestAsLiving(t *testing.T) {
+	d := storeDir(t)
+	small, large := count(t, d, 1), count(t, d, 2)
+	for i := range 10 {
+		_, err := large.AddFamily(Family{Name: fmt.Sprint("f", i), Type: CounterType})
+		require.NoError(t, err)
+	}
+	die(t, small)
+	die(t, large)
+	living := count(t, d, 4)
+	calls := 0
+	names := func(readers []*Reader) (names []string) {
+		for _, r := range readers {
+			names = append(names, r.info.Name)
+		}
+		return names
+	}
+	n, err := d.View().Fold(FoldOptions{Merge: func(last *Archive, dead, live []*Reader) (*Archive, error) {
+		if calls++; calls == 1 {
+			return nil, ErrFull
+		}
+		assert.Equal(t, []string{small.Name()}, names(dead))
+		assert.Equal(t, []string{living.Name(), large.Name()}, names(live))
+		return foldCounters(last, dead, nil)
+	}})
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Equal(t, uint64(7), total(t, d.View()))
+}
+
+// The number of the generation that was broken is given again.
+func TestViewTakesAnArchiveForNoOtherOfTheSameGeneration(t *testing.T) {
+	d := storeDir(t)
+	v := d.View()
+	for range 2 {
+		die(t, count(t, d, 5))
+		_, err := d.View().Fold(FoldOptions{Merge: foldCounters})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, uint64(10), total(t, v))
+	path := filepath.Join(d.path, archiveName)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[arcBody] ^= 0xff
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	die(t, count(t, d, 100))
+	_, err = d.View().Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err)
+	require.NoError(t, v.Update())
+	assert.Equal(t, uint64(2), v.Archive().Generation)
+	assert.Equal(t, uint64(105), total(t, v), "the generation before, and what was folded since")
+}
+
+func TestArchiveForgetsProcessesWhoseFilesHaveGone(t *testing.T) {
+	d := storeDir(t)
+	v := d.View()
+	release := func() *Writer {
+		w := count(t, d, 1)
+		s, err := w.AddSeries(0, nil)
+		require.NoError(t, err)
+		w.Delete(s)
+		w.Released(s)
+		return w
+	}
+	stays, goes := release(), release()
+	_, err := v.Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err)
+	assert.Equal(t, map[uint64]uint64{stays.nonce: 1, goes.nonce: 1}, v.Archive().Taken)
+	require.NoError(t, goes.Abandon())
+	die(t, count(t, d, 1))
+	_, err = v.Fold(FoldOptions{Merge: func(last *Archive, dead, live []*Reader) (*Archive, error) {
+		a, err := foldCounters(last, dead, live)
+		if a != nil {
+			a.Taken[goes.nonce] = 1
+		}
+		return a, err
+	}})
+	require.NoError(t, err)
+	assert.Equal(t, map[uint64]uint64{stays.nonce: 1}, v.Archive().Taken)
+}
+
+// A newer program may give a family an option that this one passes over: it can be read, but would be lost in a fold.
+func TestFoldLeavesAnArchiveThatItDoesNotKnowWhole(t *testing.T) {
+	d := storeDir(t)
+	v := d.View()
+	die(t, count(t, d, 5))
+	_, err := v.Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err)
+	path := filepath.Join(d.path, archiveName)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b = b[:arcBody+native.Uint64(b[arcLength:])]
+	body := appendFamily(nil, &v.Archive().Families[0].Family)
+	option := native.AppendUint16(nil, 99)
+	option = append(appendUint32(option, 3), "new"...)
+	at := bytes.Index(b, body)
+	require.Positive(t, at)
+	native.PutUint32(b[at-4:], uint32(len(body)+len(option)))
+	b = slices.Insert(b, at+len(body)-2, option...)
+	native.PutUint64(b[arcLength:], uint64(len(b)-arcBody))
+	native.PutUint32(b[arcPayload:], checksum(b[arcBody:]))
+	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	die(t, count(t, d, 2))
+	assert.Equal(t, uint64(7), total(t, v))
+	_, err = v.Fold(FoldOptions{Merge: foldCounters})
+	require.ErrorIs(t, err, ErrVersion)
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, b, after)
+	assert.Equal(t, uint64(7), total(t, v))
+}
