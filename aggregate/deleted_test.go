@@ -106,3 +106,26 @@ func TestFoldChangesNothingWhenTheLastThatShowsASeriesDies(t *testing.T) {
 		assert.Equal(t, want, text(t, s))
 	}
 }
+
+func TestSeriesThatStartsAnewHasANewCreatedTimeWhoeverLooked(t *testing.T) {
+	dir := newDir(t)
+	s, folder := openStore(t, dir, Options{}), openStore(t, dir, Options{})
+	family := counterFamily("c_total", "l")
+	add := action{Do: "add", Family: family, Values: []string{"x"}, V: 10}
+	remove := action{Do: "delete", Family: family, Values: []string{"x"}}
+	all := []*local{startLocal(t, dir, 0), startLocal(t, dir, 1)}
+	for _, p := range all {
+		p.do(add)
+	}
+	first := created(gatherAll(t, s))["c_total"]
+	for _, p := range all {
+		p.do(remove, action{Do: "release"})
+	}
+	mustFold(t, folder)
+	for _, p := range all {
+		p.do(add)
+	}
+	second := created(gatherAll(t, s))["c_total"]
+	assert.Greater(t, second, first)
+	assert.Equal(t, created(gatherAll(t, openStore(t, dir, Options{})))["c_total"], second)
+}

@@ -85,18 +85,23 @@ func (f *file) compare() {
 	}
 }
 
-// plan brings the declarations up to what the reader knows.
-func (f *file) plan() {
+// unplan takes out of the plan what is to be planned anew. All files do so before any plans: a series that every member has
+// deleted and made again is then a new row, with a created time of its own.
+func (f *file) unplan() (stale bool) {
 	f.compare()
-	series := f.reader.Series()
-	stale := false
 	for _, d := range f.decls {
 		if d.stale && !d.lost {
 			d.clear()
 			stale = true
 		}
 	}
-	if stale {
+	return stale
+}
+
+// plan brings the declarations up to what the reader knows.
+func (f *file) plan() {
+	series := f.reader.Series()
+	if f.unplan() {
 		for i := range series[:f.planned] {
 			if d := f.declOf(&series[i]); d != nil && d.stale {
 				d.add(i, &series[i])

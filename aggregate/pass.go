@@ -44,9 +44,12 @@ func (s *Store) read() {
 	members := make([]*file, 0, len(s.files))
 	for _, f := range s.files {
 		if f.decls != nil {
-			f.plan()
+			f.unplan()
 			members = append(members, f)
 		}
+	}
+	for _, f := range members {
+		f.plan()
 	}
 	// In the order of rank, because of several gauges that were set at one time the last counts.
 	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
