@@ -104,7 +104,7 @@ func TestUpgradeDropsNothing(t *testing.T) {
 			r := m.roll(syscall.SIGUSR2)
 			assert.Equal(t, Rollout{ID: i + 1, Kind: "upgrade", State: done, Done: 2, Total: 2}, *r)
 		}
-				t.Logf("%d scrapes", scrapes())
+		t.Logf("%d scrapes", scrapes())
 		lock()
 		after := m.status()
 		assert.Equal(t, before.PID, after.PID)
