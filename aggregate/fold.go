@@ -288,30 +288,36 @@ func (f *fold) survey(dead, live []*shmstore.Reader) {
 			}
 		}
 	}
+	names := map[string]bool{}
+	hide := func(def *shmstore.Family, s *shmstore.SeriesInfo, hidden presence) {
+		f.present[sampleKey(def, s.Values)] |= hidden
+		names[def.Name] = true
+	}
 	each(live, func(r *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
 		switch {
 		case s.Hidden && final(r, s):
-			f.present[sampleKey(def, s.Values)] |= liveHidden
+			hide(def, s, liveHidden)
 		case s.Hidden:
-			f.present[sampleKey(def, s.Values)] |= liveHidden | liveHeld
+			hide(def, s, liveHidden|liveHeld)
 		}
 	})
 	each(dead, func(_ *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
 		if s.Hidden {
-			f.present[sampleKey(def, s.Values)] |= deadHidden
+			hide(def, s, deadHidden)
 		}
 	})
 	if len(f.present) == 0 {
 		return
 	}
+	var buf []byte // there may be very many series, of which no key is kept
 	show := func(shown presence) func(*shmstore.Reader, *shmstore.Family, *shmstore.SeriesInfo) {
 		return func(_ *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
-			if s.Hidden {
+			if s.Hidden || !names[def.Name] {
 				return
 			}
-			key := sampleKey(def, s.Values)
-			if p, ok := f.present[key]; ok {
-				f.present[key] = p | shown
+			buf = appendSampleKey(buf[:0], def, s.Values)
+			if p, ok := f.present[string(buf)]; ok && p&shown == 0 {
+				f.present[string(buf)] = p | shown
 			}
 		}
 	}
@@ -429,5 +435,9 @@ func valuesKey(values []string) string {
 
 // sampleKey is what two definitions of one type share of one series: the name and the labels that Prometheus sees.
 func sampleKey(def *shmstore.Family, values []string) string {
-	return string(identity(append([]byte(def.Name), 0, byte(def.Type)), def.Labels, values))
+	return string(appendSampleKey(nil, def, values))
+}
+
+func appendSampleKey(b []byte, def *shmstore.Family, values []string) []byte {
+	return identity(append(append(b, def.Name...), 0, byte(def.Type)), def.Labels, values)
 }
