@@ -143,10 +143,11 @@ func (g *gauge) addPart(mode shmstore.GaugeMode, d *decl, o *gauge) {
 
 // introduce adds a decl to the family that it is of.
 func (s *Store) introduce(d *decl) {
-	f := s.families[d.def.Name]
+	name := planName(&d.def)
+	f := s.families[name]
 	if f == nil {
-		f = newFamily(d.def.Name, s.options.Label)
-		s.families[d.def.Name] = f
+		f = newFamily(name, s.options.Label)
+		s.families[name] = f
 	}
 	d.family = f
 	f.decls = append(f.decls, d)

@@ -5,7 +5,7 @@
 //
 //   - counter: the sum over all processes, living and dead
 //   - histogram: the sum of each bucket, with _count from the buckets, and of _sum
-//   - summary: the sums of _sum and _count
+//   - summary: the sums of _sum and _count; of each quantile line that an exported summary has, the largest
 //   - gauge and untyped: by the mode, see shmstore.GaugeMode
 //
 // Whole numbers are added in 128 bits and fractions without error, rounded once, so that a sum depends neither on the

@@ -42,6 +42,8 @@ type family struct {
 	sums     []sum
 	buckets  []uint64 // of a histogram len(rule.Bounds)+1 a row, of a summary one
 	values   []float64
+
+	quantiles map[string][]*dto.Quantile // by the keys of rows: what a summary's sources have computed
 }
 
 // row is what stays of a series that is exposed.

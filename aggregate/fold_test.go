@@ -80,6 +80,7 @@ func TestFoldChangesNoSample(t *testing.T) {
 			action{Do: "observe", Family: histogramFamily("h", bounds), V: math.NaN()},
 			action{Do: "observe", Family: histogramFamily("inf", bounds), V: math.Inf(-1)},
 			action{Do: "observe", Family: summaryFamily("s"), V: -v},
+			action{Do: "set", Family: linesFamily("s"), Values: []string{"0.5"}, V: v},
 		)
 		if slot%2 == 0 {
 			p.do(ready)

@@ -27,7 +27,8 @@ func (s *Store) pass() {
 	}
 	s.exposed = s.exposed[:0]
 	for _, f := range s.families {
-		if !f.hushed && slices.ContainsFunc(f.order, f.visible) {
+		if !f.hushed && !f.rule.QuantileLines && slices.ContainsFunc(f.order, f.visible) {
+			f.quantiles = s.quantileLines(f)
 			s.exposed = append(s.exposed, f)
 		}
 	}

@@ -386,6 +386,9 @@ func plain(mf *dto.MetricFamily) any {
 			o.Value = float(m.Untyped.GetValue())
 		case m.Summary != nil:
 			o.Value, o.Count = float(m.Summary.GetSampleSum()), m.Summary.GetSampleCount()
+			for _, q := range m.Summary.Quantile {
+				o.Buckets = append(o.Buckets, [2]string{float(q.GetQuantile()), float(q.GetValue())})
+			}
 		case m.Histogram != nil:
 			o.Value, o.Count = float(m.Histogram.GetSampleSum()), m.Histogram.GetSampleCount()
 			for _, b := range m.Histogram.Bucket {

@@ -96,7 +96,13 @@ type Family struct {
 	// Bounds are the upper bounds of a classic histogram's buckets, strictly ascending, without +Inf; nil for every other
 	// type.
 	Bounds []float64
+	// QuantileLines says that the series are the quantile lines of the summary of the same name, as somebody else has
+	// computed them: gauges of mode LiveMax, one of whose labels is QuantileLabel.
+	QuantileLines bool
 }
+
+// QuantileLabel tells the quantile lines of a summary apart, in a family as in every exposition format.
+const QuantileLabel = "quantile"
 
 // Key returns a string that is equal for two families exactly when name, type, mode, label names and bounds are.
 func (f *Family) Key() string {
@@ -109,6 +115,9 @@ func (f *Family) Key() string {
 	}
 	for _, v := range f.Bounds {
 		b = appendUint64(b, math.Float64bits(v))
+	}
+	if f.QuantileLines {
+		b = append(b, tagQuantileLines)
 	}
 	return string(b)
 }
@@ -154,6 +163,9 @@ func (f *Family) check() error {
 		return errFamily
 	}
 	if len(f.Labels) > maxLabels || len(f.Bounds) > maxBounds || len(f.Bounds) > 0 && f.Type != HistogramType {
+		return errFamily
+	}
+	if f.QuantileLines && (f.Type != GaugeType || f.Mode != LiveMax || !slices.Contains(f.Labels, QuantileLabel)) {
 		return errFamily
 	}
 	for _, s := range [...]string{f.Name, f.Help, f.Unit} {

@@ -27,6 +27,7 @@ func FuzzReader(f *testing.F) {
 		f.Add(append([]byte{mode}, seedRecords(everyType[:1])...))
 		f.Add(append([]byte{mode}, seedRecords(everyType[2:4])...))
 		f.Add(append([]byte{mode}, seedRecords(everyType)...))
+		f.Add(append([]byte{mode}, seedRecords(quantileLines)...))
 	}
 	d := newStore(f)
 	name := fileName(4711, 1)

@@ -82,7 +82,8 @@ const familyBody = recHead
 // Tags of a family's options, each followed by a 4 byte length and that many bytes. A reader passes over a tag that it
 // does not know.
 const (
-	tagBounds = 1
+	tagBounds        = 1
+	tagQuantileLines = 8
 )
 
 // A series. Words up to seriesCells change, the rest is under the checksum.
@@ -158,6 +159,10 @@ func appendFamily(b []byte, f *Family) []byte {
 			b = appendFloat(b, v)
 		}
 	}
+	if f.QuantileLines {
+		b = native.AppendUint16(b, tagQuantileLines)
+		b = appendUint32(b, 0)
+	}
 	return native.AppendUint16(b, 0)
 }
 
@@ -186,6 +191,8 @@ func decodeFamily(b []byte) (f Family, known bool, err error) {
 			for len(option.b) >= wordSize && len(f.Bounds) <= maxBounds {
 				f.Bounds = append(f.Bounds, option.float())
 			}
+		case tagQuantileLines:
+			f.QuantileLines = true
 		default:
 			known = false
 		}
