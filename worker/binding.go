@@ -170,6 +170,7 @@ func (r *registry) bind(path string, slot int) (err error) {
 	if r.ready {
 		w.SetReady()
 	}
+	r.wakePublishers()
 	return nil
 }
 
@@ -232,6 +233,7 @@ func (r *registry) storeReady() {
 	if r.writer != nil {
 		r.writer.SetReady()
 	}
+	r.wakePublishers()
 }
 
 // storeDrained says in the file that this process will add no more. Metrics work on.

@@ -24,7 +24,8 @@ type definition struct {
 	constant  []string // values in the order of family.Labels, "" for the variable ones
 	newSeries func(*definition) *series
 
-	table atomic.Pointer[table] // stored with the registry's lock held
+	table       atomic.Pointer[table]       // stored with the registry's lock held
+	constraints atomic.Pointer[constraints] // nil: none
 
 	// Protected by the registry's lock.
 	client *prometheus.MetricVec // made by the first call of metricVec
@@ -122,8 +123,11 @@ func (d *definition) metricVec() *prometheus.MetricVec {
 	defer d.registry.mu.Unlock()
 	if d.client == nil {
 		all := vec{def: d}
-		d.client = prometheus.NewMetricVec(d.desc, func(lvs ...string) prometheus.Metric {
-			return must(all.get(lvs)).metric
+		d.client = prometheus.NewMetricVec(d.clientDesc(), func(lvs ...string) prometheus.Metric {
+			if s := all.lookUp(lvs); s != nil {
+				return s.metric
+			}
+			return d.create(cloneStrings(lvs)).metric
 		})
 	}
 	return d.client

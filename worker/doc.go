@@ -13,6 +13,9 @@
 // whatever kills the process. Without it they are in process memory, and Gatherer and Handler show this process alone:
 // the same code runs in a unit test or under go run. Open and Detach move them, and nothing is lost on the way.
 //
+// What is instrumented already comes along unchanged: Export publishes any prometheus.Gatherer, such as the default
+// registry with the Go and process collectors, into the same store.
+//
 // The process never fails for its metrics. A store that cannot be used, or that has no space for a series, is one line
 // on standard error; the values are in process memory then, and the scrape shows how many such series there are.
 //

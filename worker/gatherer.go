@@ -25,7 +25,7 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 		return nil, err
 	}
 	if store == nil {
-		return g.r.local.Gather()
+		return g.r.gatherLocal()
 	}
 	return store.Gather()
 }
@@ -56,7 +56,7 @@ func (r *registry) handler(o aggregate.HandlerOptions) http.Handler {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	return &handler{registry: r, options: o, local: promhttp.HandlerFor(r.local, promhttp.HandlerOpts{
+	return &handler{registry: r, options: o, local: promhttp.HandlerFor(prometheus.GathererFunc(r.gatherLocal), promhttp.HandlerOpts{
 		MaxRequestsInFlight:                 limit,
 		Timeout:                             timeout,
 		DisableCompression:                  o.DisableCompression,

@@ -134,14 +134,18 @@ func (g *Gauge) changeTimed(v float64, add bool) {
 	runtime.KeepAlive(g)
 }
 
-// moveTimed is move for a gauge whose writers hold a lock.
-func (g *Gauge) moveTimed(to []uint64) {
+// moveTimed is move for a gauge whose writers hold a lock; false for any other.
+func (g *Gauge) moveTimed(to []uint64) bool {
+	if !g.timed {
+		return false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if v, at, set, _ := shmstore.LoadTimed(words(g.cells.Load(), shmstore.TimedWords)); set {
 		shmstore.StoreTimed(to, v, at)
 	}
 	g.cells.Store(&to[0])
+	return true
 }
 
 // Write writes this process's value. It implements prometheus.Metric.

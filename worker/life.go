@@ -353,6 +353,9 @@ func (w *Worker) Close() error {
 			errs = append(errs, hooks[i](ctx))
 		}
 		w.closeErr = errors.Join(errs...)
+		last, cancelLast := context.WithTimeout(context.Background(), max(w.margin()/3, time.Second))
+		defer cancelLast()
+		publishLast(last)
 		storeDrained()
 		close(w.closed)
 		w.giveUp(context.Canceled)

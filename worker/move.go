@@ -28,8 +28,7 @@ var gaugeMark = shmstore.GaugeWord(math.Float64frombits(floatMark))
 // holds the registry's lock.
 func (s *series) move(to []uint64) {
 	from := s.cells.Load()
-	if g, ok := s.metric.(*Gauge); ok && g.timed {
-		g.moveTimed(to)
+	if g, ok := s.metric.(interface{ moveTimed(to []uint64) bool }); ok && g.moveTimed(to) {
 		return
 	}
 	for i := range to {

@@ -25,6 +25,7 @@ type registry struct {
 	lines    map[string]bool // what was logged
 	log      *slog.Logger
 	binding
+	publishing
 }
 
 // newRegistry returns a registry without metrics that looks for a store, when first needed, by look.
@@ -35,6 +36,8 @@ func newRegistry(look func() (dir string, slot int, err error)) *registry {
 		lines:    make(map[string]bool),
 		log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		binding:  binding{look: look},
+
+		publishing: publishing{claims: make(map[string]*exporter)},
 	}
 }
 
@@ -77,6 +80,8 @@ func (d *definition) conflict(e *definition) error {
 		return fmt.Errorf(had+"the gauge mode %s, not %s", e.desc, a.Mode, b.Mode)
 	case !slices.Equal(a.Bounds, b.Bounds):
 		return fmt.Errorf(had+"the buckets %v, not %v", e.desc, a.Bounds, b.Bounds)
+	case d.desc.String() == e.desc.String() && d.isFunction():
+		return prometheus.AlreadyRegisteredError{ExistingCollector: d, NewCollector: e}
 	case d.desc.String() == e.desc.String():
 		return nil
 	case !slices.Equal(d.names, e.names):

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"sync"
@@ -76,4 +77,11 @@ func (r *registry) logTo() *logBuffer {
 	b := new(logBuffer)
 	r.log = slog.New(slog.NewTextHandler(b, nil))
 	return b
+}
+
+// contextOf returns a context that ends by itself.
+func contextOf(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
 }

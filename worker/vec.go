@@ -48,6 +48,14 @@ func handle[T any](s *series, err error) (T, error) {
 // find returns the series of these values, or nil where there is none or their number is wrong. It is the hot path: it
 // keeps neither lvs nor anything in it.
 func (v *vec) find(lvs []string) *series {
+	if c := v.def.constraints.Load(); c != nil {
+		lvs = v.constrain(c, lvs)
+	}
+	return v.lookUp(lvs)
+}
+
+// lookUp is find for values that are as they come out.
+func (v *vec) lookUp(lvs []string) *series {
 	if len(lvs) != len(v.def.names)-len(v.curry) {
 		return nil
 	}
@@ -110,7 +118,7 @@ func (v *vec) get(lvs []string) (*series, error) {
 
 // create is get after find found nothing.
 func (v *vec) create(lvs []string) (*series, error) {
-	own := cloneStrings(lvs)
+	own := v.constrain(v.def.constraints.Load(), lvs)
 	if want := len(v.def.names) - len(v.curry); len(own) != want {
 		return nil, fmt.Errorf("%w: expected %d label values but got %d in %#v", errCardinality, want, len(own), own)
 	}
@@ -124,6 +132,9 @@ func (v *vec) create(lvs []string) (*series, error) {
 
 // getWith is get by label names.
 func (v *vec) getWith(labels prometheus.Labels) (*series, error) {
+	if c := v.def.constraints.Load(); c != nil {
+		labels = v.constrainLabels(c, labels)
+	}
 	if s := v.findWith(labels); s != nil {
 		return s, nil
 	}
@@ -139,7 +150,7 @@ func (v *vec) getWith(labels prometheus.Labels) (*series, error) {
 	return v.def.create(inline(v.curry, lvs)), nil
 }
 
-// findWith is find by label names. It is nil, too, when labels are not just the uncurried ones.
+// findWith is lookUp by label names. It is nil, too, when labels are not just the uncurried ones.
 func (v *vec) findWith(labels prometheus.Labels) *series {
 	var buf [inlineValues]string
 	lvs := buf[:0]
@@ -155,7 +166,7 @@ func (v *vec) findWith(labels prometheus.Labels) *series {
 	if len(lvs) != len(labels) {
 		return nil
 	}
-	return v.find(lvs)
+	return v.lookUp(lvs)
 }
 
 // checkLabels tells what is wrong with labels, in client_golang's order and words.
@@ -198,10 +209,11 @@ func (v *vec) curryWith(labels prometheus.Labels) (vec, error) {
 			}
 			curry, old = append(curry, old[0]), old[1:]
 		case ok:
+			value = v.def.constraints.Load().value(i, strings.Clone(value))
 			if !utf8.ValidString(value) {
 				return vec{}, fmt.Errorf("label %s: value %q is not valid UTF-8", name, value)
 			}
-			curry = append(curry, curriedValue{i, strings.Clone(value)})
+			curry = append(curry, curriedValue{i, value})
 		}
 	}
 	if n := len(v.curry) + len(labels) - len(curry); n > 0 {
@@ -217,6 +229,9 @@ func (v *vec) curryWith(labels prometheus.Labels) (vec, error) {
 // hidden, and leaves when every live worker that had it has deleted it; until then what this worker counted stays in
 // the sum, because a sum that falls part of the way looks like a restart to Prometheus.
 func (v *vec) Delete(labels prometheus.Labels) bool {
+	if c := v.def.constraints.Load(); c != nil {
+		labels = v.constrainLabels(c, labels)
+	}
 	return v.def.remove(v.findWith(labels))
 }
 
@@ -232,6 +247,9 @@ func (v *vec) DeletePartialMatch(labels prometheus.Labels) int {
 	type match struct {
 		index int
 		value string
+	}
+	if c := v.def.constraints.Load(); c != nil {
+		labels = v.constrainLabels(c, labels)
 	}
 	var matches []match
 	for name, value := range labels {

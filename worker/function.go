@@ -1,0 +1,206 @@
+package worker
+
+import (
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// valueFunction is a metric whose value is what a function returns.
+type valueFunction interface {
+	prometheus.Metric
+	prometheus.Collector
+	read() // calls the function and keeps what it returned
+}
+
+var (
+	_ prometheus.GaugeFunc   = (*gaugeFunc)(nil)
+	_ prometheus.UntypedFunc = (*gaugeFunc)(nil)
+	_ prometheus.CounterFunc = (*counterFunc)(nil)
+)
+
+// NewGaugeFunc returns a gauge whose value is what f returns. mode says how the values of several workers become one, as
+// for NewGauge.
+//
+// With a store, a goroutine of this package calls f once a second, when the worker says Ready and before it ends, and
+// publishes what it returns: no scrape waits for f, and those that other processes answer cannot call it. Without a
+// store, and by Write and Collect, f is called when the metric is read. There is one call at a time. When f panics, one
+// log line says so and the last value stays.
+//
+// It panics as NewGauge does. The same definition again panics with a prometheus.AlreadyRegisteredError, because a
+// metric cannot have two functions.
+func NewGaugeFunc(opts prometheus.GaugeOpts, mode GaugeMode, f func() float64) prometheus.GaugeFunc {
+	return process.newGaugeFunc(opts, mode, f)
+}
+
+func (r *registry) newGaugeFunc(opts prometheus.GaugeOpts, mode GaugeMode, f func() float64) *gaugeFunc {
+	return r.newValueFunc(shmstore.GaugeType, prometheus.Opts(opts), mode, f)
+}
+
+// NewUntypedFunc is NewGaugeFunc for a value of which nobody knows whether it is a gauge or a counter.
+func NewUntypedFunc(opts prometheus.UntypedOpts, mode GaugeMode, f func() float64) prometheus.UntypedFunc {
+	return process.newUntypedFunc(opts, mode, f)
+}
+
+func (r *registry) newUntypedFunc(opts prometheus.UntypedOpts, mode GaugeMode, f func() float64) *gaugeFunc {
+	return r.newValueFunc(shmstore.UntypedType, prometheus.Opts(opts), mode, f)
+}
+
+func (r *registry) newValueFunc(
+	typ shmstore.Type, opts prometheus.Opts, mode GaugeMode, f func() float64,
+) *gaugeFunc {
+	name := prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name)
+	if mode.String() == "" {
+		panic(fmt.Errorf("%s %q has no mode that worker knows, but %d", typ, name, mode))
+	}
+	g := &gaugeFunc{call: f}
+	g.timed = mode.Base() == MostRecent
+	v := r.define(shmstore.Family{Name: name, Help: opts.Help, Unit: opts.Unit, Type: typ, Mode: mode}, nil,
+		opts.ConstLabels, func(*definition) *series {
+			g.metric = g
+			return &g.series
+		})
+	r.addFunction(v, g)
+	return g
+}
+
+// NewCounterFunc returns a counter whose value is what f returns, under the rules of NewGaugeFunc. f should not go back:
+// where it does the counter stands still, and rises again when f does.
+func NewCounterFunc(opts prometheus.CounterOpts, f func() float64) prometheus.CounterFunc {
+	return process.newCounterFunc(opts, f)
+}
+
+func (r *registry) newCounterFunc(opts prometheus.CounterOpts, f func() float64) *counterFunc {
+	c := &counterFunc{call: f}
+	v := r.define(shmstore.Family{
+		Name: prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name),
+		Help: opts.Help,
+		Unit: opts.Unit,
+		Type: shmstore.CounterType,
+	}, nil, opts.ConstLabels, func(*definition) *series {
+		c.metric = c
+		return &c.series
+	})
+	r.addFunction(v, c)
+	return c
+}
+
+// addFunction makes f the one metric of v, unless that has one already, and has it published.
+func (r *registry) addFunction(v *vec, f valueFunction) {
+	if have := v.scalar().metric; have != prometheus.Metric(f) {
+		panic(prometheus.AlreadyRegisteredError{ExistingCollector: have.(prometheus.Collector), NewCollector: f})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.functions = append(r.functions, f)
+	if len(r.functions) == 1 {
+		r.addPublisher(publishEvery, r.publishFunctions)
+	}
+}
+
+// publishFunctions calls every function, when there is a store for what they return.
+func (r *registry) publishFunctions() {
+	r.mu.RLock()
+	all := r.functions
+	if r.writer == nil {
+		all = nil
+	}
+	r.mu.RUnlock()
+	for _, f := range all {
+		f.read()
+	}
+}
+
+// isFunction tells whether the definition is that of a function.
+func (d *definition) isFunction() bool {
+	for s := range d.table.Load().all() {
+		_, ok := s.metric.(valueFunction)
+		return ok
+	}
+	return false
+}
+
+// call returns what f returns; false when it panicked, which is logged once.
+func (r *registry) call(d *definition, f func() float64) (v float64, ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.once("panic "+d.desc.String(), func() {
+				r.log.Error("the function of a metric panicked, its last value stays", "metric", d.family.Name, "panic", p)
+			})
+		}
+	}()
+	return f(), true
+}
+
+// gaugeFunc is a gauge, or an untyped metric, that nobody but its function sets.
+type gaugeFunc struct {
+	Gauge
+	call func() float64
+
+	reading sync.Mutex // one call at a time; protects what follows
+	last    float64
+	known   bool // last was returned
+}
+
+func (g *gaugeFunc) read() {
+	g.reading.Lock()
+	defer g.reading.Unlock()
+	v, ok := g.def.registry.call(g.def, g.call)
+	// The time of a timed gauge is when its value changed, not when it was read.
+	if !ok || g.timed && g.known && math.Float64bits(v) == math.Float64bits(g.last) {
+		return
+	}
+	g.last, g.known = v, true
+	g.Set(v)
+}
+
+// Write calls the function and writes what it returned. It implements prometheus.Metric.
+func (g *gaugeFunc) Write(m *dto.Metric) error {
+	g.read()
+	m.Label = g.labels()
+	if g.def.family.Type == shmstore.UntypedType {
+		m.Untyped = &dto.Untyped{Value: new(g.value())}
+	} else {
+		m.Gauge = &dto.Gauge{Value: new(g.value())}
+	}
+	return nil
+}
+
+// counterFunc is a counter that nobody but its function raises.
+type counterFunc struct {
+	Counter
+	call func() float64
+
+	reading sync.Mutex // one call at a time; protects rise
+	rise    riseValue
+}
+
+func (c *counterFunc) read() {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	v, ok := c.def.registry.call(c.def, c.call)
+	switch {
+	case !ok:
+	case !countable(v):
+		c.def.registry.refuse(c.def, v)
+	default:
+		c.rise.follow(v)
+		// The lock keeps the cells from moving.
+		c.def.registry.mu.RLock()
+		defer c.def.registry.mu.RUnlock()
+		storeCounter(words(c.cells.Load(), shmstore.CounterWords), c.rise.total)
+	}
+}
+
+// Write calls the function and writes the counter. It implements prometheus.Metric.
+func (c *counterFunc) Write(m *dto.Metric) error {
+	c.read()
+	return c.Counter.Write(m)
+}

@@ -1,0 +1,109 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Some numbers are not counted in the store but live elsewhere: in a registry of client_golang, or in what a function
+// returns. A publisher takes them over: at an interval, when the process gets a store, when it is ready, and once more at
+// the end. It does nothing while there is no store, because then they are read when somebody gathers.
+type publisher struct {
+	publish func() // may be called at any time from any goroutine
+
+	wake chan struct{} // has room for one
+	stop chan struct{} // closed by whoever ends it
+}
+
+// publishing is what a registry has to publish. The registry's lock protects it.
+type publishing struct {
+	publishers []*publisher
+	exporters  []*exporter          // in the order of Export
+	claims     map[string]*exporter // of each family that an exporter has, the first that had it
+	functions  []valueFunction
+}
+
+const (
+	// publishEvery is how often numbers are published unless somebody says otherwise.
+	publishEvery = time.Second
+	// publishShare is how many times its own cost a publisher waits, so that it takes 1 % of a core at the most.
+	publishShare = 100
+)
+
+// addPublisher starts a publisher. The caller holds the lock.
+func (r *registry) addPublisher(interval time.Duration, publish func()) *publisher {
+	p := &publisher{publish: publish, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	r.publishers = append(r.publishers, p)
+	go p.run(interval)
+	return p
+}
+
+// removePublisher ends a publisher. The caller holds the lock.
+func (r *registry) removePublisher(p *publisher) {
+	r.publishers = slices.DeleteFunc(r.publishers, func(o *publisher) bool { return o == p })
+	close(p.stop)
+}
+
+func (p *publisher) run(interval time.Duration) {
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-p.wake:
+		case <-timer.C:
+		}
+		timer.Reset(max(interval, publishShare*cost(p.publish)))
+	}
+}
+
+// cost calls f and returns what that has cost of a core at the most: the time that it took, or, if f has waited, the
+// processor time that the whole process has used meanwhile.
+func cost(f func()) time.Duration {
+	began, used := time.Now(), processorTime()
+	f()
+	return min(time.Since(began), processorTime()-used)
+}
+
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// wakePublishers has everything published soon. The caller holds the lock.
+func (r *registry) wakePublishers() {
+	for _, p := range r.publishers {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// publishLast publishes everything once more before the process ends.
+func publishLast(ctx context.Context) { process.publishLast(ctx) }
+
+// publishLast waits no longer than ctx: a collector that hangs must not keep the process from its end.
+func (r *registry) publishLast(ctx context.Context) {
+	r.mu.RLock()
+	all := slices.Clone(r.publishers)
+	r.mu.RUnlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, p := range all {
+			p.publish()
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		r.log.Warn("the last numbers of what is exported are not published: reading them took too long")
+	}
+}
