@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/aggregate"
@@ -277,6 +278,7 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 			m.cmd.Process.Kill()
 			t.Error("the master did not stop")
 		}
+		assert.NotContains(t, m.log.String(), "DATA RACE")
 		if t.Failed() {
 			t.Log(m.log.String())
 		}
