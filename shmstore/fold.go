@@ -23,8 +23,12 @@ type FoldOptions struct {
 	Step func(step string)
 }
 
-// Fold takes the files of processes that have died into the archive and removes them; folded is how many. It works on the
-// view, which is afterwards as after Update. Several processes may fold one store: one waits for the other.
+// foldAtOnce is how many files one fold takes. Each is open meanwhile, and more may have been left than a process can open.
+const foldAtOnce = 256
+
+// Fold takes the files of processes that have died into the archive and removes them, up to 256 at once; folded is how many.
+// It works on the view, which is afterwards as after Update, but for dead files beyond those 256. Several processes may fold
+// one store: one waits for the other.
 //
 // A process may be killed at any step. What has happened by then is either all that went before the rename, which nobody
 // sees, or the rename: after that the archive names the files that it holds, so that they count once until they are
@@ -40,6 +44,8 @@ func (v *View) Fold(o FoldOptions) (folded int, err error) {
 		return 0, fmt.Errorf("shmstore: fold: %w", err)
 	}
 	defer lock.Close()
+	v.most = foldAtOnce
+	defer func() { v.most = 0 }()
 	f := folder{view: v, dir: v.dir, o: o}
 	folded, err = f.fold()
 	if err != nil {
@@ -73,8 +79,8 @@ func (f *folder) fold() (int, error) {
 		return 0, err
 	}
 	dead, live, err := f.sort()
-	defer closeAll(dead)
 	if err != nil {
+		closeAll(dead)
 		return 0, err
 	}
 	f.setAside()
@@ -85,6 +91,8 @@ func (f *folder) fold() (int, error) {
 		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.used - b.used) })
 		n, err = f.write(last, dead[:1], slices.Concat(live, dead[1:]))
 	}
+	// Before the view opens what is left.
+	closeAll(dead)
 	if e := f.view.updateLocked(); err == nil {
 		err = e
 	}
@@ -150,7 +158,7 @@ func shortage(err error) bool {
 
 // sort tells the dead from the living and reads the former afresh: whatever was read while they lived may be old.
 func (f *folder) sort() (dead, live []*Reader, err error) {
-	for _, r := range f.view.Readers() {
+	for _, r := range slices.Clone(f.view.Readers()) {
 		alive, err := r.Alive()
 		if err != nil {
 			return dead, nil, err
@@ -163,6 +171,7 @@ func (f *folder) sort() (dead, live []*Reader, err error) {
 			}
 			continue
 		}
+		f.view.Forget(r)
 		fresh, err := f.dir.Open(r.info.Name)
 		if shortage(err) {
 			return dead, nil, err

@@ -157,3 +157,35 @@ func TestFoldLeavesAnArchiveThatItDoesNotKnowWhole(t *testing.T) {
 	assert.Equal(t, b, after)
 	assert.Equal(t, uint64(7), total(t, v))
 }
+
+// More files than a process can open are folded nevertheless, and a view that cannot open all leaves room for that.
+func TestFoldOfMoreFilesThanCanBeOpened(t *testing.T) {
+	d := storeDir(t)
+	const files = foldAtOnce + 100
+	want := uint64(0)
+	for i := range uint64(files) {
+		die(t, count(t, d, i))
+		want += i
+	}
+	var limit, low unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	low = limit
+	open, err := os.ReadDir("/dev/fd")
+	require.NoError(t, err)
+	low.Cur = uint64(len(open)) + foldAtOnce + 30
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	v, folder := d.View(), d.View()
+	defer v.Close()
+	defer folder.Close()
+	require.ErrorIs(t, v.Update(), unix.EMFILE)
+	for _, most := range []int{foldAtOnce, files - foldAtOnce, 0} {
+		n, err := folder.Fold(FoldOptions{Merge: foldCounters})
+		require.NoError(t, err)
+		assert.Equal(t, most, n)
+		assert.Equal(t, want, total(t, v))
+	}
+	names, err := d.Names()
+	require.NoError(t, err)
+	assert.Empty(t, names, "all are folded")
+}

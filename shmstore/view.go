@@ -20,6 +20,7 @@ type View struct {
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
 	broken  map[string]error
+	most    int // dead files that are opened at most; 0: all
 }
 
 // View returns a view that holds nothing yet.
@@ -94,6 +95,7 @@ func (v *View) look() (ok bool, err error) {
 	}
 	folded := v.archive.names()
 	shown := make([]*Reader, 0, len(names))
+	dead := 0
 	for _, name := range names {
 		if folded[name] {
 			continue
@@ -104,11 +106,28 @@ func (v *View) look() (ok bool, err error) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return false, nil
 			}
+			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+				// Whoever can fold, and anything else in this process, needs descriptors too.
+				v.closeBut(v.shown)
+				return false, err
+			}
 			if err != nil {
 				broken[name] = err
 				continue
 			}
 			v.readers[name] = r
+		}
+		if v.most > 0 {
+			if alive, err := r.Alive(); err == nil && !alive {
+				if dead++; dead > v.most {
+					// It must not be open together with all the others. What is shown stays open until the look is over.
+					if !slices.Contains(v.shown, r) {
+						r.Close()
+						delete(v.readers, name)
+					}
+					continue
+				}
+			}
 		}
 		shown = append(shown, r)
 	}
@@ -117,15 +136,20 @@ func (v *View) look() (ok bool, err error) {
 	}
 	slices.SortFunc(shown, func(a, b *Reader) int { return strings.Compare(a.info.Name, b.info.Name) })
 	v.shown, v.broken = shown, broken
+	v.closeBut(shown)
+	return true, nil
+}
+
+// closeBut closes the files that are not among these, which are sorted by name.
+func (v *View) closeBut(readers []*Reader) {
 	for name, r := range v.readers {
-		if _, found := slices.BinarySearchFunc(shown, name, func(r *Reader, name string) int {
+		if _, found := slices.BinarySearchFunc(readers, name, func(r *Reader, name string) int {
 			return strings.Compare(r.info.Name, name)
 		}); !found {
 			r.Close()
 			delete(v.readers, name)
 		}
 	}
-	return true, nil
 }
 
 // readArchive makes archive that which has the name now; ok is false when it was replaced meanwhile. A broken one is left
