@@ -161,7 +161,7 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 func TestCommandThatExitsAtOnce(t *testing.T) {
 	m := launchMaster(t, options{"Command": []string{"false"}})
 	assert.Equal(t, 1, m.finished())
-	assert.Contains(t, m.log.String(), "exited before it was ready")
+	assert.Equal(t, 1, strings.Count(m.log.String(), `level=ERROR msg="worker exited before it was ready`), "one line")
 	assert.Contains(t, m.log.String(), "no worker became ready")
 	assert.Contains(t, m.log.String(), "exit status 1")
 }

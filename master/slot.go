@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -150,6 +151,7 @@ func (s *supervisor) markReady(p *process) {
 	}
 	now := time.Now()
 	p.state, p.readyAt, p.beat = ready, now, now
+	s.complaint = ""
 	s.log.Info("worker ready", p.id(), "after", now.Sub(p.started).Round(time.Millisecond))
 }
 
@@ -236,8 +238,14 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 	case !p.readyAt.IsZero():
 		s.log.Warn("worker exited", attrs...)
 	case p.execErr == nil || s.served: // else what Run returns says it
-		s.log.Error("worker exited before it was ready", append(attrs,
-			"help", "its own output says why; it must take its sockets from LISTEN_FDS and go on running")...)
+		// One line for one trouble: the same end of the next try, or in another slot, is not news.
+		level := slog.LevelError
+		if s.complaint == p.exit() {
+			level = slog.LevelDebug
+		}
+		s.complaint = p.exit()
+		s.log.Log(context.Background(), level, "worker exited before it was ready; it is tried again, more and more slowly",
+			append(attrs, "help", "its own output says why; it must take its sockets from LISTEN_FDS and go on running")...)
 	}
 }
 

@@ -51,10 +51,11 @@ type supervisor struct {
 	checked chan struct{} // has room for one: the check of an upgrade is over
 	rollout *Rollout
 
-	speaks  bool  // a worker of this command has said READY=1
-	ever    bool  // all slots have been ready once
-	served  bool  // some worker has been ready once
-	refused error // the last start that could not be
+	speaks    bool   // a worker of this command has said READY=1
+	ever      bool   // all slots have been ready once
+	served    bool   // some worker has been ready once
+	complaint string // how workers ended before they were ready, when that was logged last
+	refused   error  // the last start that could not be
 
 	phase   phase
 	delayed time.Time // when the delay before the stop is over
