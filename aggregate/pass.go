@@ -41,6 +41,11 @@ func (s *Store) read() {
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		s.follow(s.files[name])
 	}
+	if s.unlisted && s.moved() {
+		// A process may have used again what an archive has taken that cannot be read now, so the files alone say less
+		// than the last pass did, which stays.
+		return
+	}
 	s.resolve()
 	members := make([]*file, 0, len(s.files))
 	for _, f := range s.files {
@@ -74,8 +79,18 @@ func (s *Store) read() {
 	}
 }
 
+// moved tells whether a process has deleted or replaced series since the last pass.
+func (s *Store) moved() bool {
+	for _, f := range s.files {
+		if f.decls != nil && f.reader.Layout() != f.layout {
+			return true
+		}
+	}
+	return false
+}
+
 // list takes over which files there are, and the archive. If the directory cannot be listed, what was known stays: the
-// files are mapped and count on.
+// files are mapped and count on, as long as nothing in them is deleted.
 func (s *Store) list() {
 	if err := s.view.Update(); err != nil {
 		if !s.unlisted {
