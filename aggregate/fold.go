@@ -97,7 +97,8 @@ type fold struct {
 	thisBoot bool
 	families map[string]*foldedFamily // by key
 	taken    map[uint64]uint64
-	present  map[string]presence // of series that somebody has deleted, by sample identity
+	present  map[string]presence       // of series that somebody has deleted, by sample identity
+	unread   []shmstore.ArchivedFamily // that make no sense and stay as they are
 	changed  bool
 }
 
@@ -107,9 +108,7 @@ func foldInto(last *shmstore.Archive, dead, live []*shmstore.Reader, retention t
 	if len(dead) == 0 && !f.due(retention) && !slices.ContainsFunc(live, f.released) {
 		return nil, nil
 	}
-	if err := f.begin(); err != nil {
-		return nil, err
-	}
+	f.begin()
 	f.survey(dead, live)
 	for _, r := range dead {
 		if err := f.add(r, false); err != nil {
@@ -132,28 +131,36 @@ func foldInto(last *shmstore.Archive, dead, live []*shmstore.Reader, retention t
 }
 
 // begin takes over what the last archive holds.
-func (f *fold) begin() error {
+func (f *fold) begin() {
 	if f.last == nil {
-		return nil
+		return
 	}
 	maps.Copy(f.taken, f.last.Taken)
 	for i := range f.last.Families {
 		a := &f.last.Families[i]
-		to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt,
-			series: make(map[string]*foldedSeries, len(a.Series)), speakers: map[int]member{}}
-		f.families[a.Key()] = to
-		for _, s := range a.Series {
-			p, err := partOf(&a.Family, s.Words, f.last.ThisBoot)
-			if err != nil {
-				return fmt.Errorf("the archive's %s: %w", a.Name, err)
-			}
-			for slot, value := range p.slots {
-				to.speakers[slot] = value.rank
-			}
-			to.series[valuesKey(s.Values)] = &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
+		if to, err := unfold(a, f.last.ThisBoot); err == nil {
+			f.families[a.Key()] = to
+		} else {
+			f.unread = append(f.unread, *a)
 		}
 	}
-	return nil
+}
+
+// unfold is the way back from the archive.
+func unfold(a *shmstore.ArchivedFamily, thisBoot bool) (*foldedFamily, error) {
+	to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt,
+		series: make(map[string]*foldedSeries, len(a.Series)), speakers: map[int]member{}}
+	for _, s := range a.Series {
+		p, err := partOf(&a.Family, s.Words, thisBoot)
+		if err != nil {
+			return nil, err
+		}
+		for slot, value := range p.slots {
+			to.speakers[slot] = value.rank
+		}
+		to.series[valuesKey(s.Values)] = &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
+	}
+	return to, nil
 }
 
 // add takes a dead process's file into the archive, or, of a living one's, what it has deleted and will never touch again.
@@ -421,6 +428,7 @@ func (f *fold) archive(agedAt uint64) *shmstore.Archive {
 			a.Families = append(a.Families, to)
 		}
 	}
+	a.Families = append(a.Families, f.unread...)
 	return a
 }
 
