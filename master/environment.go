@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/early"
 )
 
 // ours are the variables that the master sets or that are not for its workers; every other one is passed on.
@@ -16,7 +18,7 @@ var ours = map[string]bool{
 	"WATCHDOG_USEC": true, "WATCHDOG_PID": true, "MAINPID": true,
 	"ONESCRAPE_DIR": true, "ONESCRAPE_SLOT": true, "ONESCRAPE_LIFELINE": true, "ONESCRAPE_GRACEFUL_TIMEOUT": true,
 	"ONESCRAPE_LINGER": true, "ONESCRAPE_MAX_REQUESTS": true, "ONESCRAPE_STOP_SIGNAL": true,
-	execEnv: true, checkEnv: true, handoverEnv: true, embedEnv: true,
+	early.ExecEnv: true, checkEnv: true, early.HandoverEnv: true, embedEnv: true,
 }
 
 // foreignEnv returns the environment without our variables.
@@ -42,7 +44,7 @@ type workerEnv struct {
 func (c Config) environ(base []string, w workerEnv, limits []string) []string {
 	env := foreignEnv(base)
 	set := func(key, value string) { env = append(env, key+"="+value) }
-	set(execEnv, w.exec)
+	set(early.ExecEnv, w.exec)
 	set("ONESCRAPE_DIR", w.store)
 	set("ONESCRAPE_SLOT", strconv.Itoa(w.slot))
 	set("ONESCRAPE_LIFELINE", strconv.Itoa(w.lifeline))

@@ -10,14 +10,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/master/internal/early"
 )
 
-// handoverEnv names the descriptor of the handover to a program that the master executes in its own place, checkEnv the
-// one on which a program that is only checked says that it would run.
-const (
-	handoverEnv = "ONESCRAPE_HANDOVER"
-	checkEnv    = "ONESCRAPE_CHECK"
-)
+// checkEnv names the descriptor on which a program that is only checked says that it would run.
+const checkEnv = "ONESCRAPE_CHECK"
 
 // handoverVersion changes when a master could not go on from what another version hands over. A program of another version
 // fails the check.
@@ -193,11 +191,11 @@ func writeAll(fd int, text []byte) error {
 
 // readHandover reads what the master before this one in the same process left; nil when there was none.
 func readHandover() (*handover, error) {
-	value, ok := os.LookupEnv(handoverEnv)
+	value, ok := os.LookupEnv(early.HandoverEnv)
 	if !ok {
 		return nil, nil
 	}
-	os.Unsetenv(handoverEnv)
+	os.Unsetenv(early.HandoverEnv)
 	f := os.NewFile(uintptr(number(value)), "handover")
 	defer f.Close()
 	text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30))

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/early"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
 )
@@ -56,11 +57,11 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 		return err
 	}
 	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process),
-		notices: make(chan notice, 64), signals: early, checked: make(chan struct{}, 1), target: cfg.Workers,
+		notices: make(chan notice, 64), signals: early.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
 		started: time.Now(), orphans: newOrphans(), manager: newManager()}
 	if s.signals == nil {
-		s.signals = make(chan os.Signal, signalRoom)
-		signal.Notify(s.signals, watched...)
+		s.signals = make(chan os.Signal, early.Room)
+		signal.Notify(s.signals, early.Watched...)
 	}
 	defer signal.Stop(s.signals)
 	defer s.close()

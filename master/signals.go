@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// watched are the signals that a master acts on.
-var watched = []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN, syscall.SIGTTOU,
-	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
-
 func notifyChildren(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 
 // signaled acts on a signal.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/early"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -163,7 +164,7 @@ func (s *supervisor) handOver(began time.Time) error {
 	s.endpoint.pause()
 	s.pauseListening()
 	resume := func() {
-		signal.Notify(s.signals, watched...)
+		signal.Notify(s.signals, early.Watched...)
 		for _, p := range s.processes {
 			if !p.gone {
 				p.notify.conn.SetReadDeadline(time.Time{})
@@ -205,7 +206,7 @@ func (s *supervisor) handOver(began time.Time) error {
 	fd, err := stateFile(marshal(state))
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
-		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", handoverEnv, fd)))
+		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", early.HandoverEnv, fd)))
 	}
 	kept.undo()
 	syscall.ForkLock.Unlock()
@@ -284,7 +285,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		return err
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
-		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond), "deaf", earlyAt.Sub(h.Executed))
+		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond), "deaf", early.Since.Sub(h.Executed))
 	return nil
 }
 

@@ -1,0 +1,4 @@
+package early
+
+// clearSignalMask does nothing: the master blocks no signals here.
+func clearSignalMask() {}
