@@ -105,6 +105,9 @@ func (d *decl) mergeArchived() {
 	for _, e := range d.shown {
 		p := d.archived[e.series].part
 		f.presence[e.row] |= archivedShown
+		for i := range d.archived[e.series].Exemplars {
+			f.offerExemplar(e.row, &d.archived[e.series].Exemplars[i])
+		}
 		switch d.def.Type {
 		case shmstore.CounterType:
 			f.counters[e.row].add(&p.counter)

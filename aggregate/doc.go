@@ -12,6 +12,9 @@
 // order nor on who adds it up. A gauge that a process never set takes no part in min, max, avg and mostrecent, and is 0
 // where nobody set it. NaN takes no part in min and max either, as in PromQL, unless there is nothing else.
 //
+// Of the exemplars of one counter or one bucket the newest is shown, by the clocks of the processes that kept them. The
+// created time is the oldest of all whose counts are in the value.
+//
 // Gauges of the modes all and liveall have one series for each slot, with the slot's number in the label worker
 // ("none" for processes without a slot); of several processes of one slot that have the metric, the newest that said
 // READY counts, the newest of all where none did. Where the metric has a label of that name itself, ours is

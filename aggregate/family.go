@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -33,7 +32,8 @@ type family struct {
 	order []int32 // rows as they are exposed
 	fresh []int32 // rows that order lacks
 
-	unsorted bool // labels of rows in order changed
+	unsorted   bool // labels of rows in order changed
+	lostSource bool // a row has fewer sources than its created time was made of
 
 	// By row, and anew for each scrape; which of them there are depends on the type.
 	presence []presence
@@ -44,6 +44,7 @@ type family struct {
 	values   []float64
 
 	quantiles map[string][]*dto.Quantile // by the keys of rows: what a summary's sources have computed
+	exemplars [][]held                   // by row, then by bucket; shorter than rows or nil where there are none
 }
 
 // row is what stays of a series that is exposed.
@@ -147,9 +148,7 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
 			f.fresh = append(f.fresh, n)
 		}
 	}
-	if ns := s.Created.UnixNano(); f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
-		r.oldest, r.created = ns, timestamppb.New(time.Unix(0, ns))
-	}
+	f.age(r, s.Created)
 	return n
 }
 
@@ -157,11 +156,13 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
 func (f *family) drop(n int32) {
 	r := &f.rows[n]
 	if r.refs--; r.refs > 0 {
+		f.lostSource = true
 		return
 	}
 	delete(f.index, r.key)
 	*r = row{}
 	f.presence[n] = 0
+	f.dropExemplars(n)
 	f.gone = append(f.gone, n)
 }
 
@@ -197,6 +198,7 @@ func (f *family) newRow(key string) int32 {
 func (f *family) begin() {
 	clear(f.presence)
 	clear(f.buckets)
+	f.beginExemplars()
 	for i := range f.counters {
 		f.counters[i].reset()
 	}
@@ -211,6 +213,8 @@ func (f *family) begin() {
 // finish computes the merged values, after which the family is only read until the next scrape.
 func (f *family) finish() {
 	f.arrange()
+	f.rejuvenate()
+	f.finishExemplars()
 	for i := range f.counters {
 		f.values[i] = f.counters[i].total()
 	}

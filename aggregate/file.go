@@ -18,6 +18,9 @@ type file struct {
 	layout  uint64  // of the reader, when decls were compared with it
 
 	oddDefinitions, oddValues bool // some were left out
+
+	asked    []int32 // series that may have exemplars
+	askedFor []exemplarRow
 }
 
 // reasons why something is left out; onescrape_store_errors_total has no others.
@@ -128,6 +131,9 @@ func (f *file) declOf(s *shmstore.SeriesInfo) *decl {
 // load appends the cells of all that counts to buf.
 func (f *file) load(buf []uint64) ([]uint64, error) {
 	n := len(buf)
+	if err := f.readExemplars(); err != nil {
+		return buf, err
+	}
 	err := f.reader.Read(func(words []uint64) {
 		buf = buf[:n]
 		for _, d := range f.decls {
@@ -143,6 +149,9 @@ func (f *file) load(buf []uint64) ([]uint64, error) {
 // itself, and those that were replaced meanwhile leave the plan until the next scrape.
 func (f *file) loadStable(buf []uint64) ([]uint64, error) {
 	n := len(buf)
+	if err := f.readExemplars(); err != nil {
+		return buf, err
+	}
 	var copies []uint64
 	at := make([]int, len(f.reader.Series())+1) // place in copies, plus one
 	err := f.reader.ReadStable(func(i int, cells []uint64) {

@@ -88,6 +88,8 @@ type foldedSeries struct {
 	created time.Time
 	age     time.Duration
 	part    *part
+
+	exemplars foldedExemplars
 }
 
 // fold is one generation of the archive in the making. Definitions are kept apart by their full key and nothing is
@@ -158,7 +160,11 @@ func unfold(a *shmstore.ArchivedFamily, thisBoot bool) (*foldedFamily, error) {
 		for slot, value := range p.slots {
 			to.speakers[slot] = value.rank
 		}
-		to.series[valuesKey(s.Values)] = &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
+		sum := &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
+		for i := range s.Exemplars {
+			sum.exemplars.offer(&a.Family, &s.Exemplars[i])
+		}
+		to.series[valuesKey(s.Values)] = sum
 	}
 	return to, nil
 }
@@ -184,6 +190,10 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 		}
 	}
 	series := r.Series()
+	var (
+		asked    []int32
+		askedFor []*foldedSeries
+	)
 	err = r.ReadStable(func(i int, cells []uint64) {
 		s := &series[i]
 		def := &r.Families()[s.Family]
@@ -200,9 +210,17 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 		if defs[s.Family] == nil {
 			defs[s.Family] = f.family(def, &m)
 		}
-		defs[s.Family].add(s, &m, cells)
+		sum := defs[s.Family].add(s, &m, cells)
+		if s.Exemplars {
+			asked, askedFor = append(asked, int32(i)), append(askedFor, sum)
+		}
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return r.ReadExemplars(asked, func(k, _ int, e *shmstore.Exemplar) {
+		askedFor[k].exemplars.offer(&r.Families()[series[asked[k]].Family], e)
+	})
 }
 
 // final tells whether a living process has released the series, and all that it released before are known too: the archive
@@ -266,7 +284,7 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 	return to
 }
 
-func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) {
+func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
 	key := valuesKey(s.Values)
 	sum := to.series[key]
 	if sum == nil {
@@ -278,6 +296,7 @@ func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) {
 	}
 	sum.age = 0
 	sum.part.addCells(&to.def, m, cells)
+	return sum
 }
 
 // survey finds the series that somebody has deleted and says who else has them. What the last archive has taken of a
@@ -422,6 +441,7 @@ func (f *fold) archive(agedAt uint64) *shmstore.Archive {
 			}
 			to.Series = append(to.Series, shmstore.ArchivedSeries{
 				Values: s.values, Created: s.created, Age: s.age, Words: s.part.words(&from.def),
+				Exemplars: s.exemplars.list(),
 			})
 		}
 		if len(to.Series) > 0 {

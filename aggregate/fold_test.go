@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -81,6 +82,9 @@ func TestFoldChangesNoSample(t *testing.T) {
 			action{Do: "observe", Family: histogramFamily("inf", bounds), V: math.Inf(-1)},
 			action{Do: "observe", Family: summaryFamily("s"), V: -v},
 			action{Do: "set", Family: linesFamily("s"), Values: []string{"0.5"}, V: v},
+			action{Do: "exemplar", Family: counterFamily("c_total", "l"), Values: []string{""}, V: v, At: uint64(100 - slot), Trace: "t"},
+			action{Do: "exemplar", Family: histogramFamily("h", bounds), V: v - 3, At: uint64(slot%2 + 1), Trace: "é"},
+			action{Do: "exemplar", Family: histogramFamily("h", bounds), V: 9, At: 7, Trace: strings.Repeat("x", 100+slot)},
 		)
 		if slot%2 == 0 {
 			p.do(ready)

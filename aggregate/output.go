@@ -1,6 +1,8 @@
 package aggregate
 
 import (
+	"math"
+
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/onescrape/onescrape/shmstore"
@@ -57,6 +59,9 @@ func (f *family) outputCounters(rows []int32, metrics []dto.Metric) {
 		values[i] = f.values[n]
 		counters[i].Value = &values[i]
 		counters[i].CreatedTimestamp = f.rows[n].created
+		if x := f.exemplarsOf(n); x != nil {
+			counters[i].Exemplar = x[0].out
+		}
 		metrics[i].Counter = &counters[i]
 	}
 }
@@ -93,7 +98,7 @@ func (f *family) outputSummaries(rows []int32, metrics []dto.Metric) {
 	}
 }
 
-// outputHistograms leaves out the bucket up to +Inf, as client_golang does: it is the count.
+// outputHistograms leaves out the bucket up to +Inf, as client_golang does: it is the count. Only an exemplar brings it in.
 func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 	bounds := f.rule.Bounds
 	width := len(bounds) + 1
@@ -116,6 +121,14 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 		h := &histograms[i]
 		h.Bucket, h.SampleSum, h.SampleCount = to, &sums[i], &counts[i*width+width-1]
 		h.CreatedTimestamp = f.rows[n].created
+		if x := f.exemplarsOf(n); x != nil {
+			for j := range own {
+				own[j].Exemplar = x[j].out
+			}
+			if last := x[len(bounds)].out; last != nil {
+				h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: new(math.Inf(1)), CumulativeCount: h.SampleCount, Exemplar: last})
+			}
+		}
 		metrics[i].Histogram = h
 	}
 }

@@ -203,7 +203,7 @@ func (s *Store) attach(f *file) {
 		f.decls = make([]*decl, 0, len(families))
 	}
 	for i := len(f.decls); i < len(families); i++ {
-		d := &decl{of: &f.member, number: i, def: families[i], lost: true}
+		d := &decl{of: &f.member, reader: f.reader, number: i, def: families[i], lost: true}
 		f.decls = append(f.decls, d)
 		if !usable(&d.def) {
 			continue

@@ -42,12 +42,13 @@ func TestMain(m *testing.M) {
 
 // action is one thing that a process does with its file.
 type action struct {
-	Do     string // add, set, observe, make, delete, release, word, ready, spin
+	Do     string // add, set, observe, exemplar, make, delete, release, word, ready, spin
 	Family shmstore.Family
 	Values []string
 	V      float64
 	Word   int
 	At     uint64
+	Trace  string
 }
 
 // process applies actions to a file.
@@ -137,6 +138,10 @@ func (p *process) apply(s action) error {
 		}
 		addFloat(&c[shmstore.HistogramSum], s.V)
 		atomic.AddUint64(&c[shmstore.HistogramBuckets+i], 1)
+	case "exemplar": // of the value V in its bucket, at the time At
+		e := shmstore.Exemplar{Value: s.V, At: int64(s.At), Labels: shmstore.AppendExemplarLabel(nil, "trace_id", s.Trace)}
+		_, err := p.w.StoreExemplar(series, exemplarBucket(&s.Family, &e), &e)
+		return err
 	case "word":
 		atomic.StoreUint64(&c[s.Word], math.Float64bits(s.V))
 	case "delete":
@@ -369,9 +374,16 @@ func plain(mf *dto.MetricFamily) any {
 		Value   string
 		Count   uint64
 		Buckets [][2]string
+		Traces  []string
 	}
 	metrics := make([]metric, len(mf.Metric))
 	float := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	trace := func(le string, e *dto.Exemplar) []string {
+		if e == nil {
+			return nil
+		}
+		return []string{fmt.Sprint(le, e.Label, float(e.GetValue()), e.Timestamp.AsTime())}
+	}
 	for i, m := range mf.Metric {
 		o := &metrics[i]
 		for _, l := range m.Label {
@@ -379,7 +391,7 @@ func plain(mf *dto.MetricFamily) any {
 		}
 		switch {
 		case m.Counter != nil:
-			o.Value = float(m.Counter.GetValue())
+			o.Value, o.Traces = float(m.Counter.GetValue()), trace("", m.Counter.Exemplar)
 		case m.Gauge != nil:
 			o.Value = float(m.Gauge.GetValue())
 		case m.Untyped != nil:
@@ -393,6 +405,7 @@ func plain(mf *dto.MetricFamily) any {
 			o.Value, o.Count = float(m.Histogram.GetSampleSum()), m.Histogram.GetSampleCount()
 			for _, b := range m.Histogram.Bucket {
 				o.Buckets = append(o.Buckets, [2]string{float(b.GetUpperBound()), fmt.Sprint(b.GetCumulativeCount())})
+				o.Traces = append(o.Traces, trace(float(b.GetUpperBound()), b.Exemplar)...)
 			}
 		}
 	}

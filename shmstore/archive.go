@@ -42,6 +42,8 @@ type ArchivedSeries struct {
 	Created time.Time     // the oldest
 	Age     time.Duration // for how long no process was seen with the series
 	Words   []uint64      // what package aggregate makes of the cells; FORMAT.md has it
+
+	Exemplars []Exemplar // the newest of each counter or bucket
 }
 
 // names returns the folded files as a set.
@@ -228,6 +230,8 @@ const (
 	arcTagFolded = 1
 	arcTagTaken  = 2
 	arcTagFamily = 3
+	// arcTagExemplar is an exemplar of a series of the family before it.
+	arcTagExemplar = 4
 )
 
 func appendArchive(b []byte, a *Archive) []byte {
@@ -249,6 +253,7 @@ func appendArchive(b []byte, a *Archive) []byte {
 	for i := range a.Families {
 		b = native.AppendUint16(b, arcTagFamily)
 		b = appendArchivedFamily(b, &a.Families[i])
+		b = appendArchivedExemplars(b, &a.Families[i])
 	}
 	return native.AppendUint16(b, arcTagEnd)
 }
@@ -301,6 +306,10 @@ func decodeArchive(b []byte) (*Archive, error) {
 			}
 			a.Families = append(a.Families, f)
 			a.unknown = a.unknown || !known
+		case arcTagExemplar:
+			if err := decodeArchivedExemplar(&d, a); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, fmt.Errorf("%w: it has a part of kind %d, which this program does not know", ErrVersion, tag)
 		}

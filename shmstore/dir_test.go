@@ -139,7 +139,7 @@ func TestBrokenIdentityIsAnError(t *testing.T) {
 		"magic":      {append([]byte("x"), good[1:]...), ErrCorrupt, "does not begin with"},
 		"version":    {set(idVersion, 9), ErrVersion, "version 9, this program knows 1"},
 		"byte order": {set(idOrder, 0x04030201), ErrVersion, "byte order"},
-		"checksum":   {append(append(bytes.Clone(good[:idStore]), 'x'), good[idStore+1:]...), ErrCorrupt, "checksum"},
+		"checksum":   {append(append(bytes.Clone(good[:idStore]), ^good[idStore]), good[idStore+1:]...), ErrCorrupt, "checksum"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(tempDir(t), "store")

@@ -529,7 +529,9 @@ func FuzzArchive(f *testing.F) {
 		Families: []ArchivedFamily{{
 			Family: Family{Name: "h", Help: "H.", Type: HistogramType, Labels: []string{"a"}, Bounds: []float64{1, 2}},
 			Ready:  true,
-			Series: []ArchivedSeries{{Values: []string{"x"}, Created: time.Unix(1, 2), Words: []uint64{1, 2, 3}}},
+			Series: []ArchivedSeries{{Values: []string{"x"}, Created: time.Unix(1, 2), Words: []uint64{1, 2, 3}, Exemplars: []Exemplar{
+				{Value: 0.5, At: 3, Labels: AppendExemplarLabel(nil, "trace_id", "4")}, {Value: 3, At: 4},
+			}}},
 		}},
 	})
 	f.Add(whole)
@@ -545,6 +547,11 @@ func FuzzArchive(f *testing.F) {
 		again, err := decodeArchive(appendArchive(nil, a))
 		require.NoError(t, err)
 		assert.Equal(t, len(a.Families), len(again.Families))
+		for i, family := range a.Families {
+			for j, s := range family.Series {
+				assert.Len(t, again.Families[i].Series[j].Exemplars, len(s.Exemplars))
+			}
+		}
 		assert.Equal(t, a.Taken, again.Taken)
 	})
 }

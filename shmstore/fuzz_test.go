@@ -29,6 +29,9 @@ func FuzzReader(f *testing.F) {
 		f.Add(append([]byte{mode}, seedRecords(everyType)...))
 		f.Add(append([]byte{mode}, seedRecords(quantileLines)...))
 	}
+	for mode := range byte(4) {
+		f.Add(append([]byte{mode<<1 | fuzzHeader}, exemplarRecords(f)...))
+	}
 	d := newStore(f)
 	name := fileName(4711, 1)
 	file, err := os.OpenFile(filepath.Join(d.Path(), name), os.O_RDWR|os.O_CREATE, 0o600)
@@ -49,6 +52,7 @@ func FuzzReader(f *testing.F) {
 			native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
 			native.PutUint64(content[hdrUsed:], uint64(len(content)/wordSize*wordSize))
 			native.PutUint64(content[hdrLayout:], layout)
+			native.PutUint64(content[hdrBeside:], layout+1)
 			layout++
 		}
 		if mode&fuzzRecords != 0 && len(content) >= headerSize {
@@ -132,6 +136,14 @@ func readAnything(t *testing.T, r *Reader) {
 	if refreshed == nil {
 		require.NoError(t, read, "nobody writes")
 	}
+	asked := make([]int32, 0, len(r.Series()))
+	for i := range r.Series() {
+		asked = append(asked, int32(i))
+	}
+	r.ReadExemplars(asked, func(_, _ int, e *Exemplar) {
+		require.LessOrEqual(t, len(e.Labels), MaxExemplarLabels)
+		e.Pairs()
+	})
 	r.ReadStable(func(i int, cells []uint64) { require.Len(t, cells, r.Series()[i].Words) })
 }
 
@@ -171,6 +183,19 @@ func smallContent(t testing.TB) []byte {
 	content, err := os.ReadFile(filepath.Join(d.Path(), w.Name()))
 	require.NoError(t, err)
 	return content[:headerSize+firstSegment+pageSize]
+}
+
+// exemplarRecords returns what follows the header of a file with an exemplar.
+func exemplarRecords(t testing.TB) []byte {
+	t.Helper()
+	d := newStore(t)
+	w := newWriter(t, d, WriterOptions{})
+	s := addSeries(t, w, addFamily(t, w, Family{Name: "c", Type: CounterType}))
+	_, err := w.StoreExemplar(s, 0, &Exemplar{Value: 1, At: 2, Labels: AppendExemplarLabel(nil, "a", "b")})
+	require.NoError(t, err)
+	content, err := os.ReadFile(filepath.Join(d.Path(), w.Name()))
+	require.NoError(t, err)
+	return content[headerSize:w.space.next]
 }
 
 // seedRecords returns the records of families and of a series of each, whose cells are anywhere.

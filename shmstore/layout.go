@@ -43,6 +43,7 @@ const (
 	hdrLayout   = 208 // raised whenever what a reader has parsed is no longer so
 	hdrReleases = 216 // number of series released so far
 	hdrOverflow = 224 // series that found no space and live in process memory
+	hdrBeside   = 232 // raised whenever a series gets something beside its cells
 )
 
 const (
@@ -86,7 +87,7 @@ const (
 	tagQuantileLines = 8
 )
 
-// A series. Words up to seriesCells change, the rest is under the checksum.
+// A series. Words up to seriesCells and seriesAux change, the rest is under the checksum.
 const (
 	seriesState     = 16 // a generation above, one of the states below in the low byte
 	seriesNumber    = 24 // the number of its release, from 1; valid when released
@@ -96,7 +97,7 @@ const (
 	seriesBody      = 52 // bytes of label values
 	seriesCreated   = 56 // ns since 1970
 	seriesBorn      = 64 // ns of Monotonic
-	seriesAux       = 72 // offset of what belongs to a series beside its cells; 0: nothing
+	seriesAux       = 72 // offset of what belongs to a series beside its cells, stored when it comes; 0: nothing
 	seriesValues    = 80
 )
 

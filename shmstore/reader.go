@@ -27,6 +27,8 @@ type Reader struct {
 	unknown  bool
 	size     int64 // of the file, the last time that we asked
 	scratch  []byte
+	labels   []byte // of an exemplar
+	beside   uint64 // what hdrBeside was when series were last asked for what they have beside their cells
 	families []Family
 	series   []SeriesInfo
 	records  []record // of series
@@ -75,10 +77,11 @@ type SeriesInfo struct {
 	Words  int
 
 	Created   time.Time
-	Born      uint64 // Created on Monotonic's clock
+	Born      uint64 // when it was added to the file, on Monotonic's clock
 	DeletedAt uint64 // when hidden: on Monotonic's clock
 	Release   uint64 // when hidden and the cells are final: the number of the release in this file, from 1
 	Values    []string
+	Exemplars bool // it may have some; Refresh changes that without another Layout
 }
 
 // Open opens the file of that name. Errors: fs.ErrNotExist when it has gone, ErrForeign, ErrVersion and ErrCorrupt for
@@ -322,7 +325,7 @@ func (r *Reader) refresh() error {
 		}
 	}
 	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
-	return nil
+	return r.lookBeside()
 }
 
 // parse reads the record at next, which ends at used or before.
@@ -438,6 +441,8 @@ func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 		Words:   int(native.Uint32(b[seriesWords:])),
 		Created: time.Unix(0, int64(native.Uint64(b[seriesCreated:]))),
 		Born:    native.Uint64(b[seriesBorn:]),
+
+		Exemplars: native.Uint64(b[seriesAux:]) != 0,
 	}
 	if int(s.Family) >= len(r.families) {
 		return SeriesInfo{}, errMore

@@ -35,6 +35,7 @@ type Writer struct {
 type familyKind struct {
 	words, labels int
 	gauge         bool
+	exemplars     int
 }
 
 // WriterOptions say how Create makes a file.
@@ -59,7 +60,7 @@ type Series struct {
 	// Cells are the series' own, as long as Family.Words says, outside Go's heap. They are valid until the process ends,
 	// and the series' own until Released.
 	Cells []uint64
-	// Created is when AddSeries made it.
+	// Created is when its value began.
 	Created time.Time
 
 	offset int64 // of its record
@@ -67,6 +68,10 @@ type Series struct {
 	gauge  bool
 	state  uint64 // seriesShown, seriesHidden, seriesReleased or seriesFree
 	number uint64 // of its release
+
+	exemplars int    // that it may have
+	key       uint64 // of its exemplars
+	beside    beside
 }
 
 // Create makes the file of this process. Others see it complete and locked, or not at all. ErrFull when there is no
@@ -184,7 +189,7 @@ func (w *Writer) AddFamily(f Family) (uint32, error) {
 	w.publish()
 	id := uint32(len(w.kinds))
 	w.families[key] = id
-	w.kinds = append(w.kinds, familyKind{words: f.Words(), labels: len(f.Labels), gauge: f.Mode != 0})
+	w.kinds = append(w.kinds, familyKind{words: f.Words(), labels: len(f.Labels), gauge: f.Mode != 0, exemplars: f.ExemplarSlots()})
 	return id, nil
 }
 
@@ -192,6 +197,11 @@ func (w *Writer) AddFamily(f Family) (uint32, error) {
 // with cells that are zero. It does not look for one that is there already: a caller makes each label set once, and once
 // more after Delete. ErrFull when there is no space for it.
 func (w *Writer) AddSeries(family uint32, values []string) (*Series, error) {
+	return w.AddSeriesSince(family, values, time.Now())
+}
+
+// AddSeriesSince is AddSeries for a series whose value began at another time than now, because it was kept elsewhere.
+func (w *Writer) AddSeriesSince(family uint32, values []string, created time.Time) (*Series, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if int(family) >= len(w.kinds) {
@@ -223,12 +233,13 @@ func (w *Writer) AddSeries(family uint32, values []string) (*Series, error) {
 		}
 	}
 	s := &Series{
-		Cells:   w.memory.words[cells/wordSize:][:kind.words:kind.words],
-		Created: time.Now(),
-		offset:  offset,
-		cells:   cells,
-		gauge:   kind.gauge,
-		state:   seriesShown,
+		Cells:     w.memory.words[cells/wordSize:][:kind.words:kind.words],
+		Created:   created,
+		offset:    offset,
+		cells:     cells,
+		gauge:     kind.gauge,
+		state:     seriesShown,
+		exemplars: kind.exemplars,
 	}
 	w.describe(s, family, body)
 	if reused {
@@ -251,7 +262,9 @@ func (w *Writer) describe(s *Series, family uint32, body []byte) {
 	native.PutUint32(r[seriesWords:], uint32(len(s.Cells)))
 	native.PutUint32(r[seriesBody:], uint32(len(body)))
 	native.PutUint64(r[seriesCreated:], uint64(s.Created.UnixNano()))
-	native.PutUint64(r[seriesBorn:], Monotonic())
+	born := Monotonic()
+	s.key = exemplarKey(s.offset, born)
+	native.PutUint64(r[seriesBorn:], born)
 	native.PutUint64(r[seriesAux:], 0)
 	copy(r[seriesValues:], body)
 	native.PutUint32(r[recChecksum:], seriesChecksum(r[:seriesValues+len(body)]))
@@ -297,9 +310,11 @@ func (w *Writer) publish() { w.memory.store(hdrUsed, uint64(w.segment.next)) }
 // familyChecksum covers a record in which nothing changes.
 func familyChecksum(r []byte) uint32 { return checksum(r[:recChecksum], r[recFamily:]) }
 
-// seriesChecksum covers what does not change in a series' record, up to the end of its label values.
+// seriesChecksum covers what does not change in a series' record, up to the end of its label values. The aux offset,
+// which does, counts as zero.
 func seriesChecksum(r []byte) uint32 {
-	return checksum(r[:recChecksum], r[recFamily:seriesState], r[seriesCells:])
+	var aux [wordSize]byte
+	return checksum(r[:recChecksum], r[recFamily:seriesState], r[seriesCells:seriesAux], aux[:], r[seriesValues:])
 }
 
 // Delete hides a series. Its cells stay and may still be written to. A second Delete does nothing.
@@ -351,6 +366,7 @@ func (w *Writer) reuseTaken() {
 // reuse puts the cells and the record of a series that is over back into the free space.
 func (w *Writer) reuse(s *Series) {
 	w.setState(s, seriesFree)
+	w.giveBeside(s)
 	w.space.giveCells(s.cells, len(s.Cells))
 	w.space.giveRecord(s.offset, int64(native.Uint32(w.memory.bytes[s.offset+recLength:])))
 }

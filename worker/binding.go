@@ -96,6 +96,7 @@ func (r *registry) detach() error {
 				s.move(memoryCells(d.family.Words()))
 			}
 			s.stored, s.overflow = nil, false
+			s.moveExemplars()
 		}
 	}
 	if r.reader != nil {
@@ -164,6 +165,7 @@ func (r *registry) bind(path string, slot int) (err error) {
 		for s := range d.table.Load().all() {
 			if cells := r.allotStored(s); cells != nil {
 				s.move(cells)
+				s.moveExemplars()
 			}
 		}
 	}
@@ -194,7 +196,7 @@ func (r *registry) allotStored(s *series) []uint64 {
 		}
 	}
 	if err == nil {
-		s.stored, err = r.writer.AddSeries(d.id, s.labelValues())
+		s.stored, err = r.writer.AddSeriesSince(d.id, s.labelValues(), s.created)
 	}
 	if err != nil {
 		s.stored, s.overflow = nil, true

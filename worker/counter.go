@@ -97,21 +97,25 @@ func (c *Counter) addFraction(v float64) {
 }
 
 // AddWithExemplar is Add, with an exemplar that is checked as client_golang checks it: it panics when a label is not
-// valid or when they have more than 128 runes together. A nil exemplar is none. The exemplar is not kept yet.
+// valid or when they have more than 128 runes together. A nil exemplar is none. The newest exemplar of all processes is
+// shown. It is dropped where the store has no space for it.
 func (c *Counter) AddWithExemplar(v float64, exemplar prometheus.Labels) {
 	c.Add(v)
-	checkExemplar(exemplar)
+	c.exemplar(0, v, exemplar)
+	runtime.KeepAlive(c)
 }
 
 // Write writes what this process counted. It implements prometheus.Metric.
 func (c *Counter) Write(m *dto.Metric) error {
 	c.def.registry.mu.RLock()
 	defer c.def.registry.mu.RUnlock()
+	// It comes first, so that none is shown of what is not counted yet.
+	exemplar := c.exemplarOf(0)
 	p := c.cells.Load()
 	v := math.Float64frombits(atomic.LoadUint64(word(p, shmstore.CounterFloat))) +
 		float64(atomic.LoadUint64(word(p, shmstore.CounterInteger)))
 	m.Label = c.labels()
-	m.Counter = &dto.Counter{Value: &v, CreatedTimestamp: timestamppb.New(c.created)}
+	m.Counter = &dto.Counter{Value: &v, Exemplar: exemplar, CreatedTimestamp: timestamppb.New(c.created)}
 	runtime.KeepAlive(c)
 	return nil
 }

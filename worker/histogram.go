@@ -117,16 +117,22 @@ func bucket(bounds []float64, v float64) int {
 }
 
 // ObserveWithExemplar is Observe, with an exemplar that is checked as client_golang checks it: it panics when a label
-// is not valid or when they have more than 128 runes together. A nil exemplar is none. The exemplar is not kept yet.
+// is not valid or when they have more than 128 runes together. A nil exemplar is none. The newest exemplar of each bucket
+// over all processes is shown. It is dropped where the store has no space for it.
 func (h *Histogram) ObserveWithExemplar(v float64, exemplar prometheus.Labels) {
 	h.Observe(v)
-	checkExemplar(exemplar)
+	h.exemplar(sort.SearchFloat64s(h.bounds, v), v, exemplar)
+	runtime.KeepAlive(h)
 }
 
 // Write writes what this process observed. It implements prometheus.Metric.
 func (h *Histogram) Write(m *dto.Metric) error {
 	h.def.registry.mu.RLock()
 	defer h.def.registry.mu.RUnlock()
+	exemplars := make([]*dto.Exemplar, len(h.bounds)+1)
+	for i := range exemplars {
+		exemplars[i] = h.exemplarOf(i)
+	}
 	p := h.cells.Load()
 	out := &dto.Histogram{
 		SampleSum:        new(math.Float64frombits(atomic.LoadUint64(word(p, shmstore.HistogramSum)))),
@@ -136,9 +142,12 @@ func (h *Histogram) Write(m *dto.Metric) error {
 	var count uint64
 	for i, b := range h.bounds {
 		count += atomic.LoadUint64(word(p, shmstore.HistogramBuckets+i))
-		out.Bucket[i] = &dto.Bucket{UpperBound: new(b), CumulativeCount: new(count)}
+		out.Bucket[i] = &dto.Bucket{UpperBound: new(b), CumulativeCount: new(count), Exemplar: exemplars[i]}
 	}
 	out.SampleCount = new(count + atomic.LoadUint64(word(p, shmstore.HistogramBuckets+len(h.bounds))))
+	if last := exemplars[len(h.bounds)]; last != nil {
+		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: new(math.Inf(1)), CumulativeCount: out.SampleCount, Exemplar: last})
+	}
 	m.Label = h.labels()
 	m.Histogram = out
 	runtime.KeepAlive(h)

@@ -42,8 +42,9 @@ func hotPath(r *registry) map[string]func() {
 		"HistogramVec":              func() { hv.WithLabelValues("x").Observe(0.3) },
 		"Summary.Observe":           func() { s.Observe(0.3) },
 		"SummaryVec":                func() { sv.WithLabelValues("x").Observe(0.3) },
-		"Counter.AddWithExemplar":   func() { c.AddWithExemplar(1, nil) },
-		"Histogram.ObserveExemplar": func() { h.ObserveWithExemplar(1, nil) },
+		"Counter.AddWithExemplar":   func() { c.AddWithExemplar(1, labels) },
+		"Histogram.ObserveExemplar": func() { h.ObserveWithExemplar(1, labels) },
+		"no exemplar":               func() { c.AddWithExemplar(1, nil); h.ObserveWithExemplar(1, nil) },
 	}
 }
 
@@ -278,4 +279,32 @@ func BenchmarkNeighbours(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())*float64(goroutines)/float64(b.N), "ns/inc")
 		})
 	}
+}
+
+// benchmarkExemplar observes with the labels of a trace, as tracing middleware does: a map made for each call.
+func benchmarkExemplar(b *testing.B, observe func(prometheus.Labels)) {
+	b.ReportAllocs()
+	for b.Loop() {
+		observe(prometheus.Labels{"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"})
+	}
+}
+
+func BenchmarkAddWithExemplar(b *testing.B) {
+	peers(b, func(b *testing.B) {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "c_total"}).(prometheus.ExemplarAdder)
+		benchmarkExemplar(b, func(l prometheus.Labels) { c.AddWithExemplar(1, l) })
+	}, func(b *testing.B, r *registry) {
+		c := r.newCounter(prometheus.CounterOpts{Name: "c_total"})
+		benchmarkExemplar(b, func(l prometheus.Labels) { c.AddWithExemplar(1, l) })
+	})
+}
+
+func BenchmarkObserveWithExemplar(b *testing.B) {
+	peers(b, func(b *testing.B) {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h"}).(prometheus.ExemplarObserver)
+		benchmarkExemplar(b, func(l prometheus.Labels) { h.ObserveWithExemplar(0.3, l) })
+	}, func(b *testing.B, r *registry) {
+		h := r.newHistogram(prometheus.HistogramOpts{Name: "h"})
+		benchmarkExemplar(b, func(l prometheus.Labels) { h.ObserveWithExemplar(0.3, l) })
+	})
 }

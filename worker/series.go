@@ -22,6 +22,8 @@ type series struct {
 	metric  prometheus.Metric // the handle that this is part of
 	created time.Time
 
+	exemplars atomic.Pointer[exemplars] // nil until there is one
+
 	// Protected by the registry's lock.
 	stored   *shmstore.Series // nil while it is in process memory
 	overflow bool             // is in process memory because the file had no space for it

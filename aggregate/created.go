@@ -1,0 +1,44 @@
+package aggregate
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// The created time of a row is the oldest of its sources': of all whose counts are in its value, those that have deleted
+// it and the archive too. So it stays while workers come, go and are folded, and it changes when the value starts anew,
+// after everybody has deleted the series.
+
+// age makes a row's created time that of a source, if it is older. Gauges have none.
+func (f *family) age(r *row, created time.Time) {
+	if ns := created.UnixNano(); f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
+		r.oldest, r.created = ns, timestamppb.New(time.Unix(0, ns))
+	}
+}
+
+// rejuvenate finds created times anew after a row has lost a source, which may have been the oldest, and kept others.
+func (f *family) rejuvenate() {
+	if !f.lostSource {
+		return
+	}
+	f.lostSource = false
+	for i := range f.rows {
+		f.rows[i].oldest = 0
+	}
+	for _, d := range f.decls {
+		for _, entries := range [2][]entry{d.hidden, d.shown} {
+			for _, e := range entries {
+				f.age(&f.rows[e.row], d.created(e))
+			}
+		}
+	}
+}
+
+// created returns when the series of an entry began.
+func (d *decl) created(e entry) time.Time {
+	if d.archived != nil {
+		return d.archived[e.series].Created
+	}
+	return d.reader.Series()[e.series].Created
+}
