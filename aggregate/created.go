@@ -6,9 +6,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// The created time of a row is the oldest of its sources': of all whose counts are in its value, those that have deleted
-// it and the archive too. So it stays while workers come, go and are folded, and it changes when the value starts anew,
-// after everybody has deleted the series.
+// The created time of a row is the oldest of its sources': of all whose counts are in its value, those that have
+// deleted it and the archive too. So it stays while workers come, go and are folded, and it changes when the value
+// starts anew, after everybody has deleted the series.
 
 // age makes a row's created time that of a source, if it is older. Gauges have none.
 func (f *family) age(r *row, created time.Time) {

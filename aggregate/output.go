@@ -98,7 +98,8 @@ func (f *family) outputSummaries(rows []int32, metrics []dto.Metric) {
 	}
 }
 
-// outputHistograms leaves out the bucket up to +Inf, as client_golang does: it is the count. Only an exemplar brings it in.
+// outputHistograms leaves out the bucket up to +Inf, as client_golang does: it is the count. Only an exemplar brings it
+// in.
 func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 	bounds := f.rule.Bounds
 	width := len(bounds) + 1
@@ -126,7 +127,9 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 				own[j].Exemplar = x[j].out
 			}
 			if last := x[len(bounds)].out; last != nil {
-				h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: new(math.Inf(1)), CumulativeCount: h.SampleCount, Exemplar: last})
+				h.Bucket = append(h.Bucket, &dto.Bucket{
+					UpperBound: new(math.Inf(1)), CumulativeCount: h.SampleCount, Exemplar: last,
+				})
 			}
 		}
 		metrics[i].Histogram = h

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Exemplar is one value that was counted or observed, with labels that lead to what it came from, such as a trace. It is
-// kept in an ExemplarSlot.
+// Exemplar is one value that was counted or observed, with labels that lead to what it came from, such as a trace. It
+// is kept in an ExemplarSlot.
 type Exemplar struct {
 	Value float64
 	At    int64 // when, in nanoseconds since 1970
@@ -30,12 +30,12 @@ func AppendExemplarLabel(b []byte, name, value string) []byte {
 // maxExemplarRunes is what OpenMetrics allows the names and values of an exemplar's labels to have together.
 const maxExemplarRunes = 128
 
-// MaxExemplarLabels is the largest number of bytes of labels that fit. 128 runes of at most 4 bytes are 512 bytes; of at
-// most 128 names and as many values each has a length of 1 byte, or of 2, which not more than 4 of them can need.
+// MaxExemplarLabels is the largest number of bytes of labels that fit. 128 runes of at most 4 bytes are 512 bytes; of
+// at most 128 names and as many values each has a length of 1 byte, or of 2, which not more than 4 of them can need.
 const MaxExemplarLabels = 808
 
-// Pairs returns the labels as names and values in turn. ok is false when they are none that an exemplar may have: a file
-// may hold anything.
+// Pairs returns the labels as names and values in turn. ok is false when they are none that an exemplar may have: a
+// file may hold anything.
 func (e *Exemplar) Pairs() (pairs []string, ok bool) {
 	runes := 0
 	for b := e.Labels; len(b) > 0; {
@@ -60,8 +60,8 @@ func (e *Exemplar) Pairs() (pairs []string, ok bool) {
 	return pairs, true
 }
 
-// Compare is positive when e is to be shown instead of o: the newer one. Of two of one time it decides by their content,
-// so that it does not matter in which order they are looked at.
+// Compare is positive when e is to be shown instead of o: the newer one. Of two of one time it decides by their
+// content, so that it does not matter in which order they are looked at.
 func (e *Exemplar) Compare(o *Exemplar) int {
 	return cmp.Or(
 		cmp.Compare(e.At, o.At),
@@ -102,8 +102,8 @@ const smallLabels = 128
 func slotWords(capacity int) int { return slotFirst + 2*(exemplarLabels+capacity/wordSize) }
 
 // ExemplarSlot is a place for one exemplar: in the file of a process, where every reader finds it, or in its memory. A
-// process that is killed while it stores leaves the exemplar before, and no reader ever sees a part of one. Store is for
-// one goroutine at a time, Load for any number beside it. The zero ExemplarSlot has no space.
+// process that is killed while it stores leaves the exemplar before, and no reader ever sees a part of one. Store is
+// for one goroutine at a time, Load for any number beside it. The zero ExemplarSlot has no space.
 type ExemplarSlot struct {
 	words    []uint64
 	capacity int
@@ -152,8 +152,8 @@ func (s *ExemplarSlot) Store(e *Exemplar) {
 	atomic.StoreUint64(&s.words[slotSelector], next)
 }
 
-// Load returns the exemplar that was stored last, with its labels in buf, which must have MaxExemplarLabels bytes. ok is
-// false when there is none, and when others are stored so often that no whole one could be read in a few tries.
+// Load returns the exemplar that was stored last, with its labels in buf, which must have MaxExemplarLabels bytes. ok
+// is false when there is none, and when others are stored so often that no whole one could be read in a few tries.
 func (s *ExemplarSlot) Load(buf []byte) (e Exemplar, ok bool) {
 	if s.words == nil {
 		return Exemplar{}, false
@@ -190,9 +190,9 @@ func (s *ExemplarSlot) place(selector uint64) []uint64 {
 	return s.words[slotFirst+int(selector&1)*size:][:size]
 }
 
-// mix takes one more word into a checksum: all words of an exemplar, and the key of the series that it is of. Who looks into
-// a place that has become another series' meanwhile finds that what is there is not for him. (CRC-32C would let the labels
-// escape from the stack.)
+// mix takes one more word into a checksum: all words of an exemplar, and the key of the series that it is of. Who looks
+// into a place that has become another series' meanwhile finds that what is there is not for him. (CRC-32C would let
+// the labels escape from the stack.)
 func mix(sum, word uint64) uint64 {
 	sum = (sum ^ word) * 0x9e3779b97f4a7c15
 	return sum ^ sum>>32
@@ -226,10 +226,10 @@ var (
 	errSeriesOver  = errors.New("shmstore: the series is over")
 )
 
-// StoreExemplar stores e as the i-th exemplar of a series, of those that Family.ExemplarSlots counts, and returns the slot,
-// which later ones that fit can be stored in directly. It makes the slot, and a larger one in its place when that is
-// too small. Nothing else may store in the old one meanwhile or later: it goes to another series. Errors: ErrFull, and
-// that the series was released or its family has no such exemplar.
+// StoreExemplar stores e as the i-th exemplar of a series, of those that Family.ExemplarSlots counts, and returns the
+// slot, which later ones that fit can be stored in directly. It makes the slot, and a larger one in its place when that
+// is too small. Nothing else may store in the old one meanwhile or later: it goes to another series. Errors: ErrFull,
+// and that the series was released or its family has no such exemplar.
 func (w *Writer) StoreExemplar(s *Series, i int, e *Exemplar) (ExemplarSlot, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -319,8 +319,8 @@ func (r *Reader) lookBeside() error {
 	return nil
 }
 
-// ReadExemplars calls fn for each exemplar of these series, which are indexes into Series: k is the place in the list of
-// indexes, slot the number of the exemplar in its series, see Family.ExemplarSlots. The exemplar is valid during fn
+// ReadExemplars calls fn for each exemplar of these series, which are indexes into Series: k is the place in the list
+// of indexes, slot the number of the exemplar in its series, see Family.ExemplarSlots. The exemplar is valid during fn
 // only. What was replaced meanwhile is passed over. It may be called after any Refresh.
 func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)) error {
 	if len(series) == 0 {

@@ -16,8 +16,8 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// exemplars are those of one series: a counter's one, a histogram's one of each bucket. They are made with the first one,
-// for most series never have any.
+// exemplars are those of one series: a counter's one, a histogram's one of each bucket. They are made with the first
+// one, for most series never have any.
 type exemplars struct {
 	mu     sync.Mutex
 	slots  []shmstore.ExemplarSlot // the zero one: none yet

@@ -20,6 +20,15 @@ func get(h http.Handler, url string) *httptest.ResponseRecorder {
 	return w
 }
 
+// getAs is get with an Accept header.
+func getAs(h http.Handler, accept string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	req.Header.Set("Accept", accept)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	return w
+}
+
 func TestGathererAndHandlerFollowTheStore(t *testing.T) {
 	one, other := inMemory(t), inMemory(t)
 	h := one.handler(aggregate.HandlerOptions{})

@@ -138,6 +138,9 @@ func (l library) text(t *testing.T) string {
 		if !strings.HasPrefix(f.GetName(), "onescrape_") {
 			_, err := expfmt.MetricFamilyToText(&b, f)
 			require.NoError(t, err)
+			for _, m := range f.Metric {
+				fmt.Fprintln(&b, exemplarLines(m))
+			}
 		}
 	}
 	return b.String()
@@ -385,6 +388,36 @@ var parity = map[string]func(l library, say func(...any)){
 			}
 		}
 		say(outcome(func(func(...any)) { add(-1, nil) }))
+	},
+	"exemplars are kept": func(l library, _ func(...any)) {
+		c := l.counterVec(prometheus.CounterOpts{Name: "c_total"}, "a")
+		for i, e := range []prometheus.Labels{nil, {}, {"b": "1", "a": "2"}, {"long": strings.Repeat("ü", 120)}} {
+			add := c.values(fmt.Sprint(i)).(prometheus.ExemplarAdder).AddWithExemplar
+			add(1.5, e)
+			add(2, nil)
+		}
+		c.values("new").(prometheus.ExemplarAdder).AddWithExemplar(1, prometheus.Labels{"n": "old"})
+		c.values("new").(prometheus.ExemplarAdder).AddWithExemplar(3, prometheus.Labels{"n": "new"})
+		h := l.histogramVec(hopts, "a")
+		for _, v := range []float64{0.5, 0.25, 1, 1.5, 2.5, math.NaN(), math.Inf(-1), 7} {
+			o := h.values(fmt.Sprint(v > 1)).(prometheus.ExemplarObserver)
+			o.ObserveWithExemplar(v, prometheus.Labels{"v": fmt.Sprint(v)})
+			o.ObserveWithExemplar(v, nil)
+		}
+	},
+	"exemplar that panics": func(l library, say func(...any)) {
+		// It is counted nevertheless, and the one before stays.
+		c := l.counter(copts).(prometheus.ExemplarAdder)
+		h := l.histogram(hopts).(prometheus.ExemplarObserver)
+		c.AddWithExemplar(1, prometheus.Labels{"a": "b"})
+		say(outcome(func(func(...any)) { c.AddWithExemplar(2, prometheus.Labels{"__a": "b"}) }))
+		say(outcome(func(func(...any)) { h.ObserveWithExemplar(2, prometheus.Labels{"a": notUTF8}) }))
+		say(outcome(func(func(...any)) { c.AddWithExemplar(-1, prometheus.Labels{"a": "c"}) }))
+	},
+	"curried exemplars": func(l library, say func(...any)) {
+		v, err := l.counterVec(copts, "x", "y").curry(prometheus.Labels{"y": "b"})
+		say(err)
+		v.values("a").(prometheus.ExemplarAdder).AddWithExemplar(1, prometheus.Labels{"t": "1"})
 	},
 	"descriptors": func(l library, say func(...any)) {
 		opts := prometheus.CounterOpts{Name: "m", Help: "h", Unit: "u", ConstLabels: prometheus.Labels{"k": "v"}}
