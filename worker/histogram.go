@@ -146,7 +146,9 @@ func (h *Histogram) Write(m *dto.Metric) error {
 	}
 	out.SampleCount = new(count + atomic.LoadUint64(word(p, shmstore.HistogramBuckets+len(h.bounds))))
 	if last := exemplars[len(h.bounds)]; last != nil {
-		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: new(math.Inf(1)), CumulativeCount: out.SampleCount, Exemplar: last})
+		out.Bucket = append(out.Bucket, &dto.Bucket{
+			UpperBound: new(math.Inf(1)), CumulativeCount: out.SampleCount, Exemplar: last,
+		})
 	}
 	m.Label = h.labels()
 	m.Histogram = out

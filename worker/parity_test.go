@@ -139,7 +139,9 @@ func (l library) text(t *testing.T) string {
 			_, err := expfmt.MetricFamilyToText(&b, f)
 			require.NoError(t, err)
 			for _, m := range f.Metric {
-				fmt.Fprintln(&b, exemplarLines(m))
+				if lines := exemplarLines(m); lines != nil {
+					fmt.Fprintln(&b, lines)
+				}
 			}
 		}
 	}
