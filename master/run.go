@@ -287,6 +287,7 @@ func (s *supervisor) openWhenFree(a address) (*group, error) {
 		select {
 		case sig := <-s.signals:
 			if sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT {
+				s.signals <- sig // for whoever goes on nevertheless
 				return nil, errStopped
 			}
 		case <-time.After(50 * time.Millisecond):

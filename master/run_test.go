@@ -297,3 +297,22 @@ func TestWorkerThatStopsByItself(t *testing.T) {
 		return len(n.Slots) == 1 && n.Slots[0].PID != s.Slots[0].PID && n.Slots[0].State == ready
 	})
 }
+
+// Whoever stops a whole group sends TERM to the workers too; the master's own is then the second.
+func TestTermToTheWholeGroup(t *testing.T) {
+	m := startMaster(t, options{"Workers": 1})
+	s := m.status()
+	url := m.url("/slow?ms=1500")
+	code := make(chan int, 1)
+	go func() {
+		_, c := m.get(url)
+		code <- c
+	}()
+	m.answered("/slow", 1)
+	m.signal(syscall.SIGTERM)
+	for range 3 {
+		require.NoError(t, syscall.Kill(s.Slots[0].PID, syscall.SIGTERM))
+	}
+	assert.Equal(t, http.StatusOK, <-code)
+	assert.Zero(t, m.finished())
+}

@@ -274,7 +274,9 @@ func (s *supervisor) stop(p *process, reason string) {
 	if p.state != draining {
 		p.state, p.stopAt = draining, time.Now()
 	}
-	p.signal(s.cfg.stopSignal())
+	if !p.stops { // else it knows, and many programs take a second signal for impatience
+		p.signal(s.cfg.stopSignal())
+	}
 }
 
 // kill ends a process that does not do what it should.

@@ -26,8 +26,8 @@ const (
 //
 // A drain begins at the first stop signal (TERM, or what the master was configured to send), when the master has gone, or
 // when the context given to FromEnvironment ends: Draining is closed, and whoever serves stops accepting and finishes what
-// it has. When the graceful timeout is nearly over, at INT and at a second stop signal, Context ends: what is still being
-// answered must give up.
+// it has. When the graceful timeout is nearly over, at INT, and without a master at a second stop signal, Context ends:
+// what is still being answered must give up.
 type Worker struct {
 	slot      int
 	listeners []namedListener
@@ -143,7 +143,7 @@ func (w *Worker) settings() error {
 	return nil
 }
 
-// handleSignals makes TERM (and the master's stop signal) a drain, and INT and a second stop signal the end. QUIT keeps
+// handleSignals makes TERM (and the master's stop signal) a drain, and INT, or a second one, the end. QUIT keeps
 // its meaning in Go, a dump of all goroutines, unless it is the stop signal.
 func (w *Worker) handleSignals() {
 	stop := syscall.SIGTERM
@@ -166,7 +166,9 @@ func (w *Worker) handleSignals() {
 			case s := <-c:
 				switch {
 				case s == stop || s == syscall.SIGTERM:
-					if w.isDraining() {
+					// Below a master a second one is nothing new: whoever stops the whole group sends one, and the master
+					// another. The master itself sends INT when it is in a hurry.
+					if w.isDraining() && w.slot < 0 {
 						w.giveUp(errQuick)
 					}
 					w.drain()
