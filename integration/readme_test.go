@@ -115,6 +115,27 @@ func TestReadmeFlags(t *testing.T) {
 	assert.Equal(t, flags, documented)
 }
 
+// What the units and the manifest give to the commands exists.
+func TestDocsFlags(t *testing.T) {
+	for _, file := range []string{"../docs/kubernetes.yaml", "../docs/systemd/web.service", "../docs/systemd/web-notify-reload.service"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		out, err := exec.Command(onescrape, "run", "--help").CombinedOutput()
+		require.NoError(t, err)
+		found := 0
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(strings.TrimSpace(line), "#") {
+				continue
+			}
+			for _, flag := range regexp.MustCompile(`--[a-z][a-z.-]*`).FindAllString(line, -1) {
+				assert.Contains(t, string(out), flag, file)
+				found++
+			}
+		}
+		assert.Positive(t, found, file)
+	}
+}
+
 // Every metric of the master's own is in the README, and no other.
 func TestReadmeMetrics(t *testing.T) {
 	text, err := os.ReadFile("../README.md")

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -24,6 +25,9 @@ func scrape(url string) (families, error) {
 	if err != nil {
 		return nil, err
 	}
+	if code == http.StatusServiceUnavailable {
+		return nil, errBusy
+	}
 	if code != http.StatusOK {
 		return nil, fmt.Errorf("%s answers %d: %s", url, code, tail(string(body)))
 	}
@@ -31,10 +35,20 @@ func scrape(url string) (families, error) {
 	return parser.TextToMetricFamilies(bytes.NewReader(body))
 }
 
-func mustScrape(t *testing.T, url string) families {
+// errBusy is what the endpoint says when a scrape took too long, on a machine that has other things to do.
+var errBusy = errors.New("503")
+
+func mustScrape(t *testing.T, url string) (f families) {
 	t.Helper()
-	f, err := scrape(url)
-	require.NoError(t, err)
+	eventually(t, "a scrape in time", func() (ok bool) {
+		var err error
+		f, err = scrape(url)
+		if errors.Is(err, errBusy) {
+			return false
+		}
+		require.NoError(t, err)
+		return true
+	})
 	return f
 }
 

@@ -101,6 +101,7 @@ func (f *masterFlags) config(service string) (master.Config, error) {
 		return master.Config{}, err
 	}
 	log := f.log.logger()
+	slog.SetDefault(log) // for what the worker package says of itself
 	return master.Config{
 		Service:         service,
 		Workers:         int(f.workers),
