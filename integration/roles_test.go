@@ -26,6 +26,9 @@ var roles = map[string]func() error{
 	"holder": holdAddress,
 	"web":    serveWeb,
 	"orphan": inWorker(makeOrphan),
+
+	"exported": serveExported,
+	"oracle":   inWorker(writeOracle),
 }
 
 // asRole is the command and the environment of this binary in a role.
