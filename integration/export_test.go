@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -254,4 +255,28 @@ func TestExportedApplication(t *testing.T) {
 	s.signal(syscall.SIGTERM)
 	assert.Zero(t, s.wait())
 	assert.NotContains(t, s.stderr.String(), "level=ERROR")
+}
+
+// The README's program with a registry of client_golang is built as it is there, and serves; only the ports are others.
+func TestReadmeExport(t *testing.T) {
+	programs := blocks(t, "go")
+	require.Greater(t, len(programs), 1)
+	s := newServer(t)
+	const there = `Listen: []string{":8080"}`
+	require.Contains(t, programs[1], there)
+	program := strings.Replace(programs[1], there, `Listen: []string{"`+s.app+`"}, MetricsListen: "`+
+		strings.TrimPrefix(s.base, "http://")+`", Store: "`+s.store+`"`, 1)
+	dir := t.TempDir()
+	source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "server")
+	require.NoError(t, os.WriteFile(source, []byte(program), 0o644))
+	require.NoError(t, build(binary, source))
+	s.process = launch(t, exec.Command(binary))
+	s.waitReady()
+	for range 10 {
+		resp, err := http.Post("http://"+s.app+"/order", "", nil)
+		require.NoError(t, err)
+		resp.Body.Close()
+	}
+	eventually(t, "the orders to be published", func() bool { return mustScrape(t, s.metrics).sum("orders_total") == 10 })
+	require.Contains(t, mustScrape(t, s.metrics), "process_resident_memory_bytes")
 }
