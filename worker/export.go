@@ -41,6 +41,7 @@ type ExportOptions struct {
 //   - gauges and untyped metrics merge by ExportOptions.Mode, else by DefaultExportMode. One that the gatherer no longer
 //     has goes, anything else stays
 //   - a histogram keeps the buckets that its family has at first; counts of others go to the next larger bound
+//   - of each exemplar the newest of all workers' is exposed
 //
 // It is asked once at once, then at an interval, when the worker says Ready and when it ends; so, unlike what the
 // constructors of this package make, an exported metric loses up to an interval when its worker is killed. Without a

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onescrape/onescrape/aggregate"
 )
@@ -484,6 +485,56 @@ func TestExportIsOneRegistry(t *testing.T) {
 		}
 		require.Equal(t, library{Gatherer: one.reg}.text(t), onescrape("", all[0].r).text(t))
 	}
+}
+
+// Exemplars come along, to the bucket that their value is in, and move with the process; what can be none is left out.
+func TestExportOfExemplars(t *testing.T) {
+	r := inStore(t)
+	log := r.logTo()
+	reg := prometheus.NewRegistry()
+	c := promauto.With(reg).NewCounter(prometheus.CounterOpts{Name: "c_total"})
+	h := promauto.With(reg).NewHistogram(prometheus.HistogramOpts{Name: "h", Buckets: []float64{1, 2}})
+	mustExport(t, r, prometheus.Gatherers{reg, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		bad := &dto.Exemplar{Label: []*dto.LabelPair{{Name: new("__a"), Value: new("\xff")}}, Value: new(1.0), Timestamp: timestamppb.Now()}
+		return []*dto.MetricFamily{{Name: new("odd"), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{
+			{Counter: &dto.Counter{Value: new(1.0), Exemplar: bad}},
+			{Label: []*dto.LabelPair{{Name: new("a"), Value: new("b")}}, Counter: &dto.Counter{Value: new(1.0),
+				Exemplar: &dto.Exemplar{Value: new(1.0)}}},
+		}}}, nil
+	})}, ExportOptions{})
+	expect := func(id string) {
+		t.Helper()
+		publishNow(r)
+		all, err := gatherer{r}.Gather()
+		require.NoError(t, err)
+		for _, mf := range all {
+			switch m := mf.GetMetric()[0]; mf.GetName() {
+			case "c_total":
+				require.Equal(t, id, m.GetCounter().GetExemplar().GetLabel()[0].GetValue())
+				require.Equal(t, 2.0, m.GetCounter().GetExemplar().GetValue())
+			case "h":
+				buckets := m.GetHistogram().GetBucket()
+				require.Len(t, buckets, 3)
+				require.Nil(t, buckets[0].GetExemplar())
+				require.Equal(t, 1.5, buckets[1].GetExemplar().GetValue())
+				require.Equal(t, "trace", buckets[1].GetExemplar().GetLabel()[1].GetName())
+				require.Equal(t, 7.0, buckets[2].GetExemplar().GetValue())
+			case "odd":
+				require.Nil(t, m.GetCounter().GetExemplar())
+			}
+		}
+	}
+	for _, id := range []string{"1", strings.Repeat("2", 20), strings.Repeat("3", 120)} {
+		c.(prometheus.ExemplarAdder).AddWithExemplar(2, prometheus.Labels{"trace": id})
+		h.(prometheus.ExemplarObserver).ObserveWithExemplar(1.5, prometheus.Labels{"trace": "x", "span": "y"})
+		h.(prometheus.ExemplarObserver).ObserveWithExemplar(7, prometheus.Labels{"trace": "x"})
+		expect(id)
+		expect(id)
+	}
+	require.NoError(t, r.detach())
+	require.NoError(t, r.open(storeDir(t), 0))
+	expect(strings.Repeat("3", 120))
+	require.Equal(t, 1, strings.Count(log.String(), "an exemplar has labels"), log)
 }
 
 // Without a store the exported families are as they are, beside the program's own.

@@ -40,8 +40,9 @@ type exportedSeries struct {
 	set    bool // gauge was set
 	lines  []*exportedSeries
 
-	stored   *shmstore.Series // nil: not in the file
-	overflow bool             // the file had no space for it
+	exemplars []exportedExemplar // of a counter or histogram; nil: none yet
+	stored    *shmstore.Series   // nil: not in the file
+	overflow  bool               // the file had no space for it
 }
 
 // sourceTypes are the families that can be exported.
@@ -247,6 +248,7 @@ func (f *exportedFamily) follow(s *exportedSeries, m *dto.Metric) bool {
 		}
 		s.value.follow(v)
 		f.set(s, v) // where it is published as one
+		f.exemplar(s, 0, m.Counter.Exemplar)
 	case dto.MetricType_GAUGE:
 		f.set(s, m.GetGauge().GetValue())
 		return m.Gauge != nil
@@ -287,6 +289,7 @@ func (f *exportedFamily) followHistogram(s *exportedSeries, h *dto.Histogram) {
 		for i < len(bounds) && !(b.GetUpperBound() <= bounds[i]) {
 			i++
 		}
+		f.exemplar(s, i, b.GetExemplar())
 		if n := b.GetCumulativeCount(); n > below {
 			counts[i] += n - below
 			below = n
@@ -391,7 +394,7 @@ func (r *registry) exportOverflow(w *shmstore.Writer, metric string, err error) 
 func (f *exportedFamily) moved() {
 	clear(f.ids)
 	for _, s := range f.series {
-		s.stored, s.overflow = nil, false
+		s.stored, s.overflow, s.exemplars = nil, false, nil
 		f.store(s)
 		if f.def.Mode.Base() == MostRecent && s.set && s.stored != nil {
 			shmstore.StoreTimed(s.stored.Cells, s.gauge, shmstore.Monotonic())
