@@ -21,7 +21,9 @@ const (
 	TimedWords = 5
 
 	// A classic histogram is the sum of the observations, the bits of a float64, and the count of each bucket: not
-	// cumulative, in the order of the bounds, the one up to +Inf last.
+	// cumulative, in the order of the bounds, the one up to +Inf last. Where there are native buckets, they follow, and have
+	// every observation: the classic ones have those again that are not above the last bound, and the one up to +Inf those
+	// that no native bucket has, the NaNs. See native.go.
 	HistogramSum     = 0
 	HistogramBuckets = 1
 

@@ -96,6 +96,8 @@ type Family struct {
 	// Bounds are the upper bounds of a classic histogram's buckets, strictly ascending, without +Inf; nil for every other
 	// type.
 	Bounds []float64
+	// Native is how the native buckets of a histogram work; nil: it has none.
+	Native *Native
 	// QuantileLines says that the series are the quantile lines of the summary of the same name, as somebody else has
 	// computed them: gauges of mode LiveMax, one of whose labels is QuantileLabel.
 	QuantileLines bool
@@ -104,7 +106,8 @@ type Family struct {
 // QuantileLabel tells the quantile lines of a summary apart, in a family as in every exposition format.
 const QuantileLabel = "quantile"
 
-// Key returns a string that is equal for two families exactly when name, type, mode, label names and bounds are.
+// Key returns a string that is equal for two families exactly when name, type, mode, label names and bounds are, and
+// either both or none have native buckets: those of any resolution can be added up.
 func (f *Family) Key() string {
 	b := make([]byte, 0, 64+8*len(f.Bounds))
 	b = appendString(b, f.Name)
@@ -119,6 +122,9 @@ func (f *Family) Key() string {
 	if f.QuantileLines {
 		b = append(b, tagQuantileLines)
 	}
+	if f.Native != nil {
+		b = append(b, "native"...)
+	}
 	return string(b)
 }
 
@@ -128,7 +134,7 @@ func (f *Family) Words() int {
 	case CounterType:
 		return CounterWords
 	case HistogramType:
-		return HistogramBuckets + len(f.Bounds) + 1
+		return f.NativeCells() + f.Native.words()
 	case SummaryType:
 		return SummaryWords
 	default:
@@ -182,6 +188,12 @@ func (f *Family) check() error {
 		if math.IsNaN(v) || math.IsInf(v, 1) || i > 0 && f.Bounds[i-1] >= v {
 			return errFamily
 		}
+	}
+	if f.Native != nil {
+		if f.Type != HistogramType {
+			return errFamily
+		}
+		return f.Native.check()
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ func FuzzReader(f *testing.F) {
 		f.Add(append([]byte{mode}, seedRecords(everyType[2:4])...))
 		f.Add(append([]byte{mode}, seedRecords(everyType)...))
 		f.Add(append([]byte{mode}, seedRecords(quantileLines)...))
+		f.Add(append([]byte{mode}, append(seedRecords(nativeTypes), make([]byte, 8*nativeTypes[0].Words())...)...))
 	}
 	for mode := range byte(4) {
 		f.Add(append([]byte{mode<<1 | fuzzHeader}, exemplarRecords(f)...))
@@ -125,8 +126,10 @@ func readAnything(t *testing.T, r *Reader) {
 				continue
 			}
 			cells := words[s.Cell : s.Cell+s.Words]
-			if r.Families()[s.Family].timed() {
+			if f := &r.Families()[s.Family]; f.timed() {
 				LoadTimed(cells)
+			} else if f.Native != nil {
+				f.AppendNative(nil, cells)
 			}
 			for j := range cells {
 				sum += atomic.LoadUint64(&cells[j])

@@ -84,6 +84,7 @@ const familyBody = recHead
 // does not know.
 const (
 	tagBounds        = 1
+	tagNative        = 4
 	tagQuantileLines = 8
 )
 
@@ -164,6 +165,9 @@ func appendFamily(b []byte, f *Family) []byte {
 		b = native.AppendUint16(b, tagQuantileLines)
 		b = appendUint32(b, 0)
 	}
+	if f.Native != nil {
+		b = appendNative(b, f.Native)
+	}
 	return native.AppendUint16(b, 0)
 }
 
@@ -194,6 +198,10 @@ func decodeFamily(b []byte) (f Family, known bool, err error) {
 			}
 		case tagQuantileLines:
 			f.QuantileLines = true
+		case tagNative:
+			if f.Native = option.native(); f.Native == nil {
+				return Family{}, false, corrupt("family %q: native buckets of %d bytes", f.Name, len(option.b))
+			}
 		default:
 			known = false
 		}

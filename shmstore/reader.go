@@ -506,7 +506,13 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 				continue
 			}
 			buf = buf[:0]
-			for j := range s.Words {
+			if f := &r.families[s.Family]; f.Native != nil {
+				var still bool
+				if buf, still = f.stillNative(buf, m.words[s.Cell:s.Cell+s.Words]); !still {
+					continue
+				}
+			}
+			for j := len(buf); j < s.Words; j++ {
 				buf = append(buf, atomic.LoadUint64(&m.words[s.Cell+j]))
 			}
 			if r.families[s.Family].timed() {

@@ -165,7 +165,8 @@ func (w *Writer) begin(fd int, header []byte) error {
 // Name returns the file's name in the directory.
 func (w *Writer) Name() string { return w.name }
 
-// AddFamily announces a family and returns its number. A second one with the same Key is the first. ErrFull when there
+// AddFamily announces a family and returns its number. A second one with the same Key, and native buckets that are alike,
+// is the first. ErrFull when there
 // is no space for it.
 func (w *Writer) AddFamily(f Family) (uint32, error) {
 	if err := f.check(); err != nil {
@@ -174,6 +175,9 @@ func (w *Writer) AddFamily(f Family) (uint32, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := f.Key()
+	if f.Native != nil {
+		key += string(appendNative(nil, f.Native)) // of which the number of cells depends
+	}
 	if id, ok := w.families[key]; ok {
 		return id, nil
 	}
