@@ -113,9 +113,16 @@ func (d *decl) mergeArchived() {
 			f.counters[e.row].add(&p.counter)
 		case shmstore.HistogramType, shmstore.SummaryType:
 			f.sums[e.row].addSum(&p.sum)
+			if d.def.Native != nil {
+				d.addNative(e.row, p.counts, p.native)
+				continue
+			}
 			width := len(f.rule.Bounds) + 1
 			buckets := f.buckets[int(e.row)*width:][:width]
 			for j, n := range p.counts {
+				if f.rule.Native != nil {
+					d.addClassic(e.row, j, n)
+				}
 				if d.carry != nil {
 					j = int(d.carry[j])
 				}

@@ -136,6 +136,8 @@ func (d *decl) load(words, buf []uint64) []uint64 {
 	n := d.def.Words()
 	for _, entries := range [2][]entry{d.hidden, d.shown} {
 		switch {
+		case d.def.Native != nil:
+			buf = d.loadNative(entries, words, buf)
 		case n == shmstore.CounterWords && d.def.Type != shmstore.HistogramType:
 			for _, e := range entries {
 				c := words[e.cell : e.cell+2 : e.cell+2]
@@ -143,9 +145,7 @@ func (d *decl) load(words, buf []uint64) []uint64 {
 			}
 		case d.def.Type == shmstore.HistogramType:
 			for _, e := range entries {
-				for i := range words[e.cell : int(e.cell)+n] {
-					buf = append(buf, atomic.LoadUint64(&words[int(e.cell)+i]))
-				}
+				buf = appendCells(buf, words[e.cell:int(e.cell)+n])
 			}
 		case n == shmstore.TimedWords:
 			for _, e := range entries {
@@ -157,6 +157,13 @@ func (d *decl) load(words, buf []uint64) []uint64 {
 				buf = append(buf, atomic.LoadUint64(&words[e.cell]))
 			}
 		}
+	}
+	return buf
+}
+
+func appendCells(buf, cells []uint64) []uint64 {
+	for i := range cells {
+		buf = append(buf, atomic.LoadUint64(&cells[i]))
 	}
 	return buf
 }
@@ -213,6 +220,9 @@ func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 }
 
 func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
+	if d.def.Native != nil {
+		return d.mergeNative(buf)
+	}
 	f := d.family
 	marks := d.presence()
 	n, width := d.def.Words(), len(f.rule.Bounds)+1
@@ -225,6 +235,9 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 				if count >= tooLarge {
 					bad++
 					continue
+				}
+				if f.rule.Native != nil {
+					d.addClassic(e.row, j, count)
 				}
 				if d.carry != nil {
 					j = int(d.carry[j])

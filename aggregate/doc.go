@@ -4,7 +4,8 @@
 // What the merged value of a series is:
 //
 //   - counter: the sum over all processes, living and dead
-//   - histogram: the sum of each bucket, with _count from the buckets, and of _sum
+//   - histogram: the sum of each bucket, with _count from the buckets, and of _sum; of native buckets at the coarsest schema
+//     and with the widest zero bucket of all processes
 //   - summary: the sums of _sum and _count; of each quantile line that an exported summary has, the largest
 //   - gauge and untyped: by the mode, see shmstore.GaugeMode
 //
@@ -21,8 +22,9 @@
 // onescrape_worker.
 //
 // Where processes define one family differently, the definition of the one that said READY last rules, of those that live
-// if there are any: for help, unit, type, mode and bucket bounds. A histogram with other bounds is carried over: each bucket's count goes to the smallest
-// bound that holds all of it. What has another type is left out. Label names may differ.
+// if there are any: for help, unit, type, mode, bucket bounds and whether there are native buckets. A histogram with other
+// bounds is carried over: each bucket's count goes to the smallest bound that holds all of it; from classic to native
+// buckets and back likewise. What has another type is left out. Label names may differ.
 //
 // A series that is deleted goes at once if it is a gauge. Anything else goes on counting as long as a living process
 // shows it, and goes as a whole when all living processes that had it have deleted it. Made anew while some process shows

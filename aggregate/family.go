@@ -9,6 +9,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/onescrape/onescrape/internal/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -40,7 +41,8 @@ type family struct {
 	counters []counter
 	gauges   []gauge
 	sums     []sum
-	buckets  []uint64 // of a histogram len(rule.Bounds)+1 a row, of a summary one
+	natives  []nativehist.Counts // of a histogram with native buckets
+	buckets  []uint64            // of a histogram len(rule.Bounds)+1 a row, of a summary one
 	values   []float64
 
 	quantiles map[string][]*dto.Quantile // by the keys of rows: what a summary's sources have computed
@@ -75,7 +77,8 @@ func (f *family) winner() *decl {
 func (f *family) choose() (losers []*decl) {
 	f.dirty = false
 	win := f.winner().def
-	same := f.rule.Type == win.Type && f.rule.Mode == win.Mode && slices.Equal(f.rule.Bounds, win.Bounds)
+	same := f.rule.Type == win.Type && f.rule.Mode == win.Mode && slices.Equal(f.rule.Bounds, win.Bounds) &&
+		(f.rule.Native != nil) == (win.Native != nil)
 	f.rule = win
 	if !same {
 		f.reset()
@@ -181,6 +184,9 @@ func (f *family) newRow(key string) int32 {
 		case shmstore.HistogramType:
 			f.sums = append(f.sums, sum{})
 			f.buckets = append(f.buckets, make([]uint64, len(f.rule.Bounds)+1)...)
+			if f.rule.Native != nil {
+				f.natives = append(f.natives, nativehist.Counts{})
+			}
 		case shmstore.SummaryType:
 			f.sums = append(f.sums, sum{})
 			f.buckets = append(f.buckets, 0)
@@ -208,6 +214,9 @@ func (f *family) begin() {
 	for i := range f.sums {
 		f.sums[i].reset()
 	}
+	for i := range f.natives {
+		f.natives[i].Reset()
+	}
 }
 
 // finish computes the merged values, after which the family is only read until the next scrape.
@@ -222,6 +231,7 @@ func (f *family) finish() {
 	for i := range f.gauges {
 		f.values[i] = f.gauges[i].total(mode)
 	}
+	f.finishNative()
 }
 
 // arrange brings order up to date.

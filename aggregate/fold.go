@@ -210,7 +210,7 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 		if defs[s.Family] == nil {
 			defs[s.Family] = f.family(def, &m)
 		}
-		sum := defs[s.Family].add(s, &m, cells)
+		sum := defs[s.Family].add(def, s, &m, cells)
 		if s.Exemplars {
 			asked, askedFor = append(asked, int32(i)), append(askedFor, sum)
 		}
@@ -284,7 +284,9 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 	return to
 }
 
-func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
+// add adds the cells of a process's series, which are as the process's own definition says: native buckets of any
+// resolution are one family.
+func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
 	key := valuesKey(s.Values)
 	sum := to.series[key]
 	if sum == nil {
@@ -295,7 +297,7 @@ func (to *foldedFamily) add(s *shmstore.SeriesInfo, m *member, cells []uint64) *
 		sum.created = s.Created
 	}
 	sum.age = 0
-	sum.part.addCells(&to.def, m, cells)
+	sum.part.addCells(def, m, cells)
 	return sum
 }
 

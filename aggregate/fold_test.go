@@ -86,6 +86,20 @@ func TestFoldChangesNoSample(t *testing.T) {
 			action{Do: "exemplar", Family: histogramFamily("h", bounds), V: v - 3, At: uint64(slot%2 + 1), Trace: "é"},
 			action{Do: "exemplar", Family: histogramFamily("h", bounds), V: 9, At: 7, Trace: strings.Repeat("x", 100+slot)},
 		)
+		for i := range 30 {
+			p.do(
+				action{Do: "observe", Family: nativeFamily("n", 3-slot, 0.5), V: v * math.Ldexp(1-v, i)},
+				action{Do: "observe", Family: nativeFamily("nt", 3, []float64{0.5, 0.7, 0, 1}[slot%4]), V: v * float64(i-20)},
+				action{Do: "observe", Family: bothFamily("both", 0, bounds), V: v - float64(i)},
+			)
+		}
+		p.do(
+			action{Do: "observe", Family: nativeFamily("n", 3-slot, 0.5), V: math.NaN()},
+			action{Do: "observe", Family: bothFamily("both", 0, bounds), V: math.Inf(1)},
+			action{Do: "observe", Family: histogramFamily("mixed", bounds), V: v},
+			action{Do: "observe", Family: bothFamily("mixed", slot, bounds[:slot%4]), V: -v},
+			action{Do: "make", Family: nativeFamily("empty", 2*slot-4, 0)},
+		)
 		if slot%2 == 0 {
 			p.do(ready)
 		}

@@ -132,6 +132,10 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 				})
 			}
 		}
+		if f.rule.Native != nil {
+			f.natives[n].Write(h)
+			h.Exemplars = f.nativeExemplars(n)
+		}
 		metrics[i].Histogram = h
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/onescrape/onescrape/internal/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -12,6 +13,9 @@ import (
 //
 //   - counter: the whole numbers' sum, low word first, in 128 bits; the fractions' sum
 //   - histogram: the buckets' counts, the one up to +Inf last; the sum
+//   - with native buckets: the counts but that up to +Inf; the sum; and, see appendNative, one more than the number of the
+//     words of buckets, how many NaNs, by how much the schema is above the least, the zero threshold, 1 if thresholds
+//     differed, and for each bucket its code and count; 0 for no native part
 //   - summary: the count; the sum
 //   - gauge and untyped of mode sum and avg: how many set it; the sum
 //   - of mode min and max: how many set it; the value
@@ -24,6 +28,7 @@ import (
 type part struct {
 	counter counter
 	counts  []uint64
+	native  *nativehist.Counts // of a histogram with native buckets, whose counts then lack the bucket up to +Inf
 	sum     sum
 	gauge   gauge
 	slots   map[int]slotPart
@@ -39,6 +44,8 @@ type slotPart struct {
 func newPart(def *shmstore.Family) *part {
 	p := &part{}
 	switch {
+	case def.Native != nil:
+		p.counts, p.native = make([]uint64, len(def.Bounds)), &nativehist.Counts{}
 	case def.Type == shmstore.HistogramType:
 		p.counts = make([]uint64, len(def.Bounds)+1)
 	case def.Type == shmstore.SummaryType:
@@ -62,6 +69,9 @@ func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) (bad in
 	case shmstore.CounterType:
 		bad = p.counter.addCells(cells)
 	case shmstore.HistogramType:
+		if def.Native != nil {
+			return p.addNativeCells(def, cells)
+		}
 		p.sum.add(math.Float64frombits(cells[shmstore.HistogramSum]))
 		for i, n := range cells[shmstore.HistogramBuckets:] {
 			count(&p.counts[i], n)
@@ -105,6 +115,9 @@ func (p *part) add(def *shmstore.Family, o *part) {
 	for i, n := range o.counts {
 		p.counts[i] = addSaturated(p.counts[i], n)
 	}
+	if o.native != nil {
+		p.native.AddCounts(o.native)
+	}
 	for slot, s := range o.slots {
 		p.addSlot(slot, s)
 	}
@@ -129,6 +142,9 @@ func (p *part) words(def *shmstore.Family) []uint64 {
 	case def.Type == shmstore.HistogramType, def.Type == shmstore.SummaryType:
 		w = append(w, p.counts...)
 		w = p.sum.appendWords(w)
+		if p.native != nil {
+			w = appendNative(w, p.native)
+		}
 	case def.Mode == shmstore.All:
 		for slot, s := range p.slots {
 			bits := uint64(0)
@@ -172,6 +188,9 @@ func partOf(def *shmstore.Family, w []uint64, thisBoot bool) (*part, error) {
 			p.counts[i] = r.next()
 		}
 		p.sum = r.sum()
+		if p.native != nil {
+			p.native = r.native()
+		}
 	case def.Mode == shmstore.All:
 		for len(r.w) > 0 {
 			slot, value, since, bits := r.next(), r.next(), r.next(), r.next()

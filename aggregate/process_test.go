@@ -137,6 +137,11 @@ func (p *process) apply(s action) error {
 			i = len(s.Family.Bounds)
 		}
 		addFloat(&c[shmstore.HistogramSum], s.V)
+		if s.Family.Native != nil {
+			if observeNative(&s.Family, c, s.V); i == len(s.Family.Bounds) {
+				return nil
+			}
+		}
 		atomic.AddUint64(&c[shmstore.HistogramBuckets+i], 1)
 	case "exemplar": // of the value V in its bucket, at the time At
 		e := shmstore.Exemplar{Value: s.V, At: int64(s.At), Labels: shmstore.AppendExemplarLabel(nil, "trace_id", s.Trace)}
@@ -375,6 +380,7 @@ func plain(mf *dto.MetricFamily) any {
 		Count   uint64
 		Buckets [][2]string
 		Traces  []string
+		Native  string
 	}
 	metrics := make([]metric, len(mf.Metric))
 	float := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
@@ -407,6 +413,7 @@ func plain(mf *dto.MetricFamily) any {
 				o.Buckets = append(o.Buckets, [2]string{float(b.GetUpperBound()), fmt.Sprint(b.GetCumulativeCount())})
 				o.Traces = append(o.Traces, trace(float(b.GetUpperBound()), b.Exemplar)...)
 			}
+			o.Native = nativeText(m.Histogram)
 		}
 	}
 	return []any{mf.GetName(), mf.GetHelp(), mf.GetUnit(), mf.GetType().String(), metrics}
