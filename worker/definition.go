@@ -82,6 +82,9 @@ func (d *definition) create(values []string) *series {
 	s.def, s.values, s.hash, s.created = d, values, hash, time.Now()
 	cells := d.registry.allot(s)
 	s.cells.Store(&cells[0])
+	if h, ok := s.metric.(*Histogram); ok {
+		h.placeNative()
+	}
 	d.table.Store(d.table.Load().insert(s))
 	return s
 }

@@ -29,15 +29,20 @@ var errBucketLabel = fmt.Errorf("%q is not allowed as label name in histograms",
 // safe for concurrent use. The zero value is not usable, NewHistogram and HistogramVec make one.
 type Histogram struct {
 	series
-	bounds []float64 // of the definition
+	bounds []float64                   // of the definition
+	table  atomic.Pointer[nativeTable] // nil: no native buckets
 }
 
-// NewHistogram returns the histogram that opts describe, with classic buckets: opts.Buckets, which may have no NaN, or
-// prometheus.DefBuckets. It panics and returns the same histogram again as NewCounter does; other buckets under one
-// name panic too, whatever the ConstLabels.
+// NewHistogram returns the histogram that opts describe: with classic buckets where opts.Buckets has some, which may be no
+// NaN, with native ones where NativeHistogramBucketFactor is above 1, and with prometheus.DefBuckets where it has neither. It
+// panics and returns the same histogram again as NewCounter does; other buckets under one name panic too, whatever the
+// ConstLabels.
 //
-// The native options are accepted and have no effect yet: a histogram with a NativeHistogramBucketFactor above 1 and no
-// Buckets keeps the count and the sum of its observations.
+// Native buckets are client_golang's, with two differences. A NativeHistogramMaxBucketNumber of 0 stands for 320, and none is
+// larger than shmstore.MaxNativeBuckets, for a series has its place in the store from the beginning: from 26 bytes a bucket
+// on. And NativeHistogramMinResetDuration has no effect: what many processes add up to cannot start anew because one of them
+// would. Where there are more buckets than that number, the zero bucket is widened up to NativeHistogramMaxZeroThreshold,
+// then the resolution halved, both for good.
 func NewHistogram(opts prometheus.HistogramOpts) *Histogram { return process.newHistogram(opts) }
 
 func (r *registry) newHistogram(opts prometheus.HistogramOpts) *Histogram {
@@ -54,6 +59,7 @@ func (r *registry) defineHistogram(opts prometheus.HistogramOpts, labelNames []s
 		Unit:   opts.Unit,
 		Type:   shmstore.HistogramType,
 		Bounds: bucketBounds(opts),
+		Native: nativeOptions(opts),
 	}, labelNames, opts.ConstLabels, func(d *definition) *series {
 		h := &Histogram{bounds: d.family.Bounds}
 		h.metric = h
@@ -83,6 +89,10 @@ func bucketBounds(opts prometheus.HistogramOpts) []float64 {
 
 // Observe counts v in its bucket, NaN in the one up to +Inf, and adds it to the sum, which a NaN makes NaN for good.
 func (h *Histogram) Observe(v float64) {
+	if n := h.table.Load(); n != nil {
+		h.observeNative(n, v)
+		return
+	}
 	// This is series.observe written out: a call would cost a tenth of it.
 	p := h.cells.Load()
 	sum := word(p, shmstore.HistogramSum)
@@ -100,6 +110,14 @@ func (h *Histogram) Observe(v float64) {
 		h.addFloat(p, shmstore.HistogramSum, v)
 	}
 	runtime.KeepAlive(h)
+}
+
+// bucket returns the index of v's classic bucket.
+func (h *Histogram) bucket(v float64) int {
+	if len(h.bounds) <= manyBounds {
+		return bucket(h.bounds, v)
+	}
+	return sort.SearchFloat64s(h.bounds, v)
 }
 
 // manyBounds is the number of bounds from which on a binary search is faster than bucket.
@@ -144,7 +162,13 @@ func (h *Histogram) Write(m *dto.Metric) error {
 		count += atomic.LoadUint64(word(p, shmstore.HistogramBuckets+i))
 		out.Bucket[i] = &dto.Bucket{UpperBound: new(b), CumulativeCount: new(count), Exemplar: exemplars[i]}
 	}
-	out.SampleCount = new(count + atomic.LoadUint64(word(p, shmstore.HistogramBuckets+len(h.bounds))))
+	inf := atomic.LoadUint64(word(p, shmstore.HistogramBuckets+len(h.bounds)))
+	if h.def.family.Native != nil {
+		h.writeNative(out, inf)
+		out.Exemplars = slices.DeleteFunc(slices.Clone(exemplars), func(e *dto.Exemplar) bool { return e == nil })
+	} else {
+		out.SampleCount = new(count + inf)
+	}
 	if last := exemplars[len(h.bounds)]; last != nil {
 		out.Bucket = append(out.Bucket, &dto.Bucket{
 			UpperBound: new(math.Inf(1)), CumulativeCount: out.SampleCount, Exemplar: last,

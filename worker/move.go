@@ -31,6 +31,19 @@ func (s *series) move(to []uint64) {
 	if g, ok := s.metric.(interface{ moveTimed(to []uint64) bool }); ok && g.moveTimed(to) {
 		return
 	}
+	if h, ok := s.metric.(*Histogram); ok && h.def.family.Native != nil {
+		table := h.moveNative(to)
+		s.moveWords(from, to[:h.def.family.NativeCells()])
+		s.cells.Store(&to[0])
+		h.table.Store(table)
+		return
+	}
+	s.moveWords(from, to)
+	s.cells.Store(&to[0])
+}
+
+// moveWords moves words whose kind says all about them.
+func (s *series) moveWords(from *uint64, to []uint64) {
 	for i := range to {
 		switch s.def.kindOf(i) {
 		case integerCell:
@@ -41,7 +54,6 @@ func (s *series) move(to []uint64) {
 			atomic.StoreUint64(&to[i], atomic.SwapUint64(word(from, i), gaugeMark))
 		}
 	}
-	s.cells.Store(&to[0])
 }
 
 // cellKind is what one word of a series holds.

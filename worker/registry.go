@@ -80,6 +80,8 @@ func (d *definition) conflict(e *definition) error {
 		return fmt.Errorf(had+"the gauge mode %s, not %s", e.desc, a.Mode, b.Mode)
 	case !slices.Equal(a.Bounds, b.Bounds):
 		return fmt.Errorf(had+"the buckets %v, not %v", e.desc, a.Bounds, b.Bounds)
+	case (a.Native == nil) != (b.Native == nil), a.Native != nil && *a.Native != *b.Native:
+		return fmt.Errorf(had+"the native buckets %+v, not %+v", e.desc, a.Native, b.Native)
 	case d.desc.String() == e.desc.String() && d.isFunction():
 		return prometheus.AlreadyRegisteredError{ExistingCollector: d, NewCollector: e}
 	case d.desc.String() == e.desc.String():
