@@ -26,6 +26,7 @@ var roles = map[string]func() error{
 	"holder": holdAddress,
 	"web":    serveWeb,
 	"orphan": inWorker(makeOrphan),
+	"native": inWorker(observeNatives),
 
 	"exported": serveExported,
 	"oracle":   inWorker(writeOracle),
