@@ -3,6 +3,8 @@ package aggregate
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,4 +147,50 @@ func TestExemplarsAreMadeOnce(t *testing.T) {
 	b.do(exemplarOf(c, 1, 11, "b"))
 	assert.NotSame(t, first, exemplar())
 	assert.Equal(t, time.Unix(0, 10).UTC(), first.Timestamp.AsTime())
+}
+
+// TestExemplarsFollowTheModel keeps exemplars at random times in random processes, that live and that die, and folds
+// now and then: what is shown is the newest of each bucket.
+func TestExemplarsFollowTheModel(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	families := []shmstore.Family{counterFamily("c_total"), histogramFamily("h", []float64{-1, 0, 3})}
+	living := []*local{startLocal(t, dir, 0), startLocal(t, dir, 1), startLocal(t, dir, 2)}
+	want := map[string]map[string]string{"c_total": {}, "h": {}}
+	newest := map[string]uint64{}
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range 300 {
+		f := families[random.IntN(2)]
+		v, at := math.Round(8*random.NormFloat64()), uint64(n+1)
+		trace := strings.Repeat("é", random.IntN(100))
+		do := []action{{Do: "make", Family: f}, exemplarOf(f, v, at, trace)}
+		if n%20 == 0 {
+			at = uint64(random.IntN(n + 1)) // its clock may be behind
+			do[1].At = at
+			leave(t, dir, 0, do...)
+		} else {
+			living[random.IntN(3)].do(do...)
+		}
+		if random.IntN(30) == 0 {
+			mustFold(t, s)
+		}
+		bucket := ""
+		if f.Type == shmstore.HistogramType {
+			bucket = "+Inf"
+			for _, bound := range slices.Backward(f.Bounds) {
+				if v <= bound {
+					bucket = fmt.Sprint(bound)
+				}
+			}
+		}
+		if at > newest[f.Name+bucket] {
+			newest[f.Name+bucket] = at
+			want[f.Name][bucket] = fmt.Sprint(v, "@", at) + " trace_id=" + trace
+		}
+		for name, all := range want {
+			if len(all) > 0 {
+				require.Equal(t, all, traces(t, s, name), n)
+			}
+		}
+	}
 }

@@ -63,6 +63,51 @@ func TestGathererAndHandlerFollowTheStore(t *testing.T) {
 	expect("42.5")
 }
 
+// TestTestutil holds testutil's functions to metrics of each type, wherever their values are.
+func TestTestutil(t *testing.T) {
+	for _, p := range places {
+		r := p.make(t)
+		c := r.newCounterVec(prometheus.CounterOpts{Name: "jobs_total", Help: "Jobs."}, []string{"a"})
+		g := r.newGauge(prometheus.GaugeOpts{Name: "temperature_celsius", Help: "T."}, Max)
+		s := r.newSummary(prometheus.SummaryOpts{Name: "size_bytes", Help: "Sizes."})
+		c.WithLabelValues("x").AddWithExemplar(2.5, prometheus.Labels{"trace": "1"})
+		g.Set(-3)
+		s.Observe(4)
+		require.EqualValues(t, 2.5, testutil.ToFloat64(c))
+		require.EqualValues(t, 2.5, testutil.ToFloat64(c.WithLabelValues("x")))
+		require.EqualValues(t, -3, testutil.ToFloat64(g))
+		require.Panics(t, func() { testutil.ToFloat64(s) }, "as of client_golang's")
+		c.WithLabelValues("y")
+		require.Panics(t, func() { testutil.ToFloat64(c) }, "as of client_golang's")
+		const counters = `
+			# HELP jobs_total Jobs.
+			# TYPE jobs_total counter
+			jobs_total{a="x"} 2.5
+			jobs_total{a="y"} 0
+		`
+		require.NoError(t, testutil.CollectAndCompare(c, strings.NewReader(counters)))
+		require.Error(t, testutil.CollectAndCompare(c, strings.NewReader(strings.Replace(counters, "2.5", "2", 1))))
+		require.NoError(t, testutil.GatherAndCompare(gatherer{r}, strings.NewReader(counters), "jobs_total"))
+		require.NoError(t, testutil.CollectAndCompare(s, strings.NewReader(`
+			# HELP size_bytes Sizes.
+			# TYPE size_bytes summary
+			size_bytes_sum 4
+			size_bytes_count 1
+		`)))
+		for _, collector := range []prometheus.Collector{c, g, s} {
+			problems, err := testutil.CollectAndLint(collector)
+			require.NoError(t, err)
+			require.Empty(t, problems)
+		}
+		problems, err := testutil.CollectAndLint(r.newCounter(prometheus.CounterOpts{Name: "jobs", Help: "H."}))
+		require.NoError(t, err)
+		require.Len(t, problems, 1, "it should end in _total")
+		problems, err = testutil.GatherAndLint(gatherer{r}, "jobs_total", "size_bytes", "temperature_celsius")
+		require.NoError(t, err)
+		require.Empty(t, problems)
+	}
+}
+
 func TestToolsOfClientGolang(t *testing.T) {
 	r := inMemory(t)
 	opts := prometheus.HistogramOpts{Name: "h_seconds", Help: "A help.", Buckets: []float64{1}}
