@@ -31,10 +31,10 @@
 // # Upgrade in place
 //
 // At USR2 the master runs the program that is on disk now in check mode: with the same arguments, up to Run, which
-// validates its Config and ends. If that succeeds within Config.ReadyTimeout, the master executes the program in its own
-// process, with its sockets, the store's lock and its workers, and the new one rolls them, as HUP does. If not, all goes
-// on as it was, and the rollout is shown as abandoned with what the program said. The new configuration's addresses,
-// metrics port and number of workers apply; the store stays.
+// validates its Config and ends. If that succeeds within Config.ReadyTimeout, the master executes the program in its
+// own process, with its sockets, the store's lock and its workers, and the new one rolls them, as HUP does. If not,
+// all goes on as it was, and the rollout is shown as abandoned with what the program said. The new configuration's
+// addresses, metrics port and number of workers apply; the store stays.
 //
 // Between the exec and the first moment of the new program nobody has handlers for signals, which is for some
 // milliseconds on an idle machine and is logged (deaf). HUP, INT, TTIN and TTOU that come then are lost, and the roll

@@ -65,8 +65,8 @@ func (c Config) environ(base []string, w workerEnv, limits []string) []string {
 	return append(env, limits...)
 }
 
-// limits returns each worker's share of the CPUs, and of the memory where there is a limit, as Go's runtime takes them. A
-// variable that is set stays as it is. A tenth of the memory is left for what the runtime does not count.
+// limits returns each worker's share of the CPUs, and of the memory where there is a limit, as Go's runtime takes
+// them. A variable that is set stays as it is. A tenth of the memory is left for what the runtime does not count.
 func limits(environ []string, cpus, workers int, memory int64) []string {
 	set := make(map[string]bool)
 	for _, e := range environ {

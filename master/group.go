@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT group
-// of the kernel; elsewhere, for unix sockets, for those of systemd and where the kernel refuses the steering program, one
-// socket is shared by all slots.
+// group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT
+// group of the kernel; elsewhere, for unix sockets, for those of systemd and where the kernel refuses the steering
+// program, one socket is shared by all slots.
 //
-// The kernel numbers the sockets of its group in the order in which they began to listen, and when one is closed the last
-// one takes its number. sockets is that table: whoever opens or closes one does it here.
+// The kernel numbers the sockets of its group in the order in which they began to listen, and when one is closed the
+// last one takes its number. sockets is that table: whoever opens or closes one does it here.
 type group struct {
 	address
 	bound   unix.Sockaddr // nil for inherited ones

@@ -17,8 +17,8 @@ import (
 // checkEnv names the descriptor on which a program that is only checked says that it would run.
 const checkEnv = "ONESCRAPE_CHECK"
 
-// handoverVersion changes when a master could not go on from what another version hands over. A program of another version
-// fails the check.
+// handoverVersion changes when a master could not go on from what another version hands over. A program of another
+// version fails the check.
 const handoverVersion = 1
 
 // handover is what a master leaves to the one that follows in the same process. Descriptors are numbers that stay open
@@ -130,8 +130,9 @@ func (h *handedOver) undo() {
 
 // describe makes the handover of the supervisor's state.
 func (s *supervisor) describe(h *handedOver, began time.Time) handover {
-	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath, StoreEnv: os.Getenv("ONESCRAPE_DIR"),
-		Lock: h.copy(int(s.lock.File().Fd())), Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
+	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath,
+		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
+		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
 		Parked: s.parked, Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
 		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade,
 		Executed: time.Now()}

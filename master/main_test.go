@@ -29,15 +29,16 @@ import (
 	"github.com/onescrape/onescrape/worker"
 )
 
-// The tests start real masters with real workers: this test binary, called again. programEnv is the configuration of such
-// a program as JSON, behaviorEnv names a file that says what kind of release a worker is when it starts.
+// The tests start real masters with real workers: this test binary, called again. programEnv is the configuration of
+// such a program as JSON, behaviorEnv names a file that says what kind of release a worker is when it starts.
 const (
 	programEnv  = "ONESCRAPE_TEST_PROGRAM"
 	behaviorEnv = "ONESCRAPE_TEST_BEHAVIOR"
 )
 
 // answered counts in the store what the workers of the tests answered.
-var answered = worker.NewCounterVec(prometheus.CounterOpts{Name: "test_requests_total", Help: "Requests."}, []string{"path"})
+var answered = worker.NewCounterVec(prometheus.CounterOpts{Name: "test_requests_total", Help: "Requests."},
+	[]string{"path"})
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(programEnv) {
@@ -432,8 +433,8 @@ func (m *testMaster) load(clients int, keepAlive bool, path string) (stop func()
 	}
 }
 
-// noRetry keeps the transport from trying a request again on another connection, which would hide a dropped one: a request
-// with a body that cannot be read again is sent once.
+// noRetry keeps the transport from trying a request again on another connection, which would hide a dropped one: a
+// request with a body that cannot be read again is sent once.
 type noRetry struct{ next http.RoundTripper }
 
 func (n *noRetry) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -21,7 +21,8 @@ func memoryLimitIn(root, self string) int64 {
 		if err != nil {
 			return
 		}
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 && (limit == 0 || n < limit) {
+		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		if err == nil && n > 0 && (limit == 0 || n < limit) {
 			limit = n
 		}
 	}

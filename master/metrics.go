@@ -180,16 +180,18 @@ var (
 	descLost    = prometheus.NewDesc("onescrape_workers_without_store",
 		"Workers that could not use the store; their metrics die with them.", nil, nil)
 	descReady    = prometheus.NewDesc("onescrape_ready", "1 while /-/ready answers 200.", nil, nil)
-	descSteering = prometheus.NewDesc("onescrape_steering", "1 while new connections are steered to ready workers.", nil, nil)
+	descSteering = prometheus.NewDesc("onescrape_steering", "1 while new connections are steered to ready workers.",
+		nil, nil)
 	descRestarts = prometheus.NewDesc("onescrape_worker_restarts_total",
-		"Workers that were replaced, by reason: exit, error and signal say how one ended by itself; the others why the master "+
-			"replaced it.", []string{"reason"}, nil)
+		"Workers that were replaced, by reason: exit, error and signal say how one ended by itself; the others why the "+
+			"master replaced it.", []string{"reason"}, nil)
 	descRollouts = prometheus.NewDesc("onescrape_rollouts_total", "Rolling restarts that ended, by kind and result.",
 		[]string{"kind", "result"}, nil)
 	descRolling = prometheus.NewDesc("onescrape_rollout_duration_seconds", "How long rolling restarts took.",
 		[]string{"kind"}, nil)
-	descScrapes = prometheus.NewDesc("onescrape_scrape_duration_seconds", "How long the scrapes before this one took.", nil, nil)
-	descBuild   = prometheus.NewDesc("onescrape_build_info", "The program that is the master.",
+	descScrapes = prometheus.NewDesc("onescrape_scrape_duration_seconds", "How long the scrapes before this one took.",
+		nil, nil)
+	descBuild = prometheus.NewDesc("onescrape_build_info", "The program that is the master.",
 		[]string{"version", "revision", "goversion"}, nil)
 )
 

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifyName returns an abstract name: it needs no directory that can be written, leaves nothing behind, and survives the
-// exec of an upgrade with its descriptor.
+// notifyName returns an abstract name: it needs no directory that can be written, leaves nothing behind, and survives
+// the exec of an upgrade with its descriptor.
 func notifyName() (string, error) {
 	return "@onescrape/" + strconv.Itoa(os.Getpid()) + "/" + rand.Text(), nil
 }

@@ -102,6 +102,7 @@ func (s *supervisor) launch(slot int) (*process, error) {
 		return nil, err
 	}
 	defer null.Close()
+	s.checkSockets(slot)
 	files := []uintptr{null.Fd(), 1, 2}
 	var names []string
 	for _, g := range s.groups {

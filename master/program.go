@@ -8,8 +8,8 @@ import (
 )
 
 // program is how this program was called, read before it can change its directory: the name as it was typed, made
-// absolute, with its symbolic links left as they are. It is looked up anew at every start of a worker and at an upgrade,
-// so that a link that was switched to another release is followed.
+// absolute, with its symbolic links left as they are. It is looked up anew at every start of a worker and at an
+// upgrade, so that a link that was switched to another release is followed.
 var program = called(os.Args)
 
 type call struct {
@@ -47,8 +47,8 @@ func (c Config) command() (call, error) {
 	}
 	path, err := absolute(c.Command[0])
 	if err != nil {
-		return call{}, fmt.Errorf("master: cannot run %q: %w: check the command's name, its path and whether it is executable",
-			c.Command[0], err)
+		return call{}, fmt.Errorf("master: cannot run %q: %w: check the command's name, its path and whether it is "+
+			"executable", c.Command[0], err)
 	}
 	return call{path: path, args: c.Command}, nil
 }

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// retirement gives the last slot up. Its sockets must not be closed while a client's connection is in one of them: closing
-// resets what waits in the queue, and what comes out of a handshake that is under way. So, in this order: steer around the
-// slot, so that nothing new comes; while its worker still accepts, wait until every handshake that was half open then is
-// through and the queue is empty; stop the worker; look at the queue again; close. What cannot be emptied in time stays
-// open, excluded, and serves the next slot of that number.
+// retirement gives the last slot up. Its sockets must not be closed while a client's connection is in one of them:
+// closing resets what waits in the queue, and what comes out of a handshake that is under way. So, in this order:
+// steer around the slot, so that nothing new comes; while its worker still accepts, wait until every handshake that
+// was half open then is through and the queue is empty; stop the worker; look at the queue again; close. What cannot
+// be emptied in time stays open, excluded, and serves the next slot of that number.
 type retirement struct {
 	slot    *slot
 	began   time.Time

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -252,6 +254,7 @@ func TestQueueOutlivesTheWorker(t *testing.T) {
 	m := startMaster(t, options{"Workers": 1})
 	s := m.status()
 	require.NoError(t, syscall.Kill(s.Slots[0].PID, syscall.SIGSTOP))
+	require.Eventually(t, func() bool { return stoppedWhole(s.Slots[0].PID) }, patient, time.Millisecond)
 	codes := make(chan int, 4)
 	url := m.url("/")
 	for range 4 {
@@ -265,6 +268,18 @@ func TestQueueOutlivesTheWorker(t *testing.T) {
 	for range 4 {
 		assert.Equal(t, http.StatusOK, <-codes)
 	}
+}
+
+// stoppedWhole tells whether every thread of a process has stopped.
+func stoppedWhole(pid int) bool {
+	stats, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+	for _, file := range stats {
+		text, _ := os.ReadFile(file)
+		if _, after, _ := cutLast(string(text), ") "); !strings.HasPrefix(after, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // establishedAt returns the established connections to an address, from the kernel's table.

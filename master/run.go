@@ -32,12 +32,12 @@ func IsWorker() bool { return worked }
 // Run is the master, or one of its workers, as the environment says; a whole program is a Config, a function and Run.
 //
 // In the master it opens the sockets and the store, starts the workers, and returns when a stop signal has ended them
-// all: nil, or an error that says what to do when it could not start or no worker could ever run. In a worker it calls
-// function and returns its error; the context ends when the drain begins (worker.Worker.Stopping), whereas requests live
-// by worker.Worker.Context. With Config.Command function must be nil.
+// all: nil, or an error that says what to do when it could not start or no worker could ever run. In a worker it
+// calls function and returns its error; the context ends when the drain begins (worker.Worker.Stopping), whereas
+// requests live by worker.Worker.Context. With Config.Command function must be nil.
 //
-// Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and once
-// more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
+// Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and
+// once more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
 func Run(cfg Config, function func(context.Context, *worker.Worker) error) error {
 	if _, ok := os.LookupEnv(checkEnv); ok {
 		return answerCheck(cfg, function != nil)
@@ -89,6 +89,9 @@ func runWorker(function func(context.Context, *worker.Worker) error) error {
 	return errors.Join(function(w.Stopping(), w), w.Close())
 }
 
+// errStopped is the end of a start that was interrupted.
+var errStopped = errors.New("master: stopped")
+
 // begin opens what a master needs: the store and its lock, the addresses, the endpoint.
 func (s *supervisor) begin() (err error) {
 	if _, err := s.cfg.command(); err != nil {
@@ -135,8 +138,8 @@ func (s *supervisor) begin() (err error) {
 			return fmt.Errorf("master: steer %s: %w", g.text, err)
 		}
 		if g.shared && steerable && g.network == "tcp" {
-			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much", "address", g.text,
-				"reason", g.why)
+			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much",
+				"address", g.text, "reason", g.why)
 		}
 	}
 	if err := s.endpoint.start(); err != nil {
@@ -204,8 +207,9 @@ const documentedSize = 2 << 20
 func (s *supervisor) checkSpace() {
 	free, err := s.store.Free()
 	if want := uint64(s.cfg.Workers) * 2 * documentedSize; err == nil && free < want {
-		s.log.Warn("little space for the store: a worker that finds none keeps its metrics in its own memory, and they die with it",
-			"store", s.storePath, "free", free, "wanted", want, "help", "make it larger (docker run --shm-size) or name another")
+		s.log.Warn("little space for the store: a worker that finds none keeps its metrics in its own memory, and they die "+
+			"with it", "store", s.storePath, "free", free, "wanted", want,
+			"help", "make it larger (docker run --shm-size) or name another")
 	}
 }
 
@@ -336,6 +340,6 @@ func systemdSockets() ([]*group, error) {
 
 // notExecutable says why the workers' command could not be executed.
 func (c Config) notExecutable(path string, errno syscall.Errno) error {
-	return fmt.Errorf("master: cannot run %s: %w: check that it is a program for this machine, with the right to execute it "+
-		"and, for a script, an interpreter that exists", path, errno)
+	return fmt.Errorf("master: cannot run %s: %w: check that it is a program for this machine, with the right to execute "+
+		"it and, for a script, an interpreter that exists", path, errno)
 }

@@ -99,9 +99,9 @@ func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	m := startMaster(t, options{"Listen": []string{"app=unix:" + path}})
 	assert.Contains(t, m.status().Steering, "off: unix sockets")
-	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return net.Dial("unix", path)
-	}}}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) },
+	}}
 	r, err := client.Get("http://app/")
 	require.NoError(t, err)
 	r.Body.Close()
@@ -195,7 +195,8 @@ while True:
     c.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
     c.close()
 `
-	m := startMaster(t, options{"Workers": 1, "ReadyTimeout": 300 * time.Millisecond, "Command": []string{"python3", "-c", script}})
+	m := startMaster(t, options{"Workers": 1, "ReadyTimeout": 300 * time.Millisecond,
+		"Command": []string{"python3", "-c", script}})
 	body, _ := m.get(m.url("/"))
 	assert.Equal(t, "hello", body)
 	assert.Contains(t, m.log.String(), "has not said READY=1")

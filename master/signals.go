@@ -57,7 +57,8 @@ func (s *supervisor) signaled(sig os.Signal) {
 
 // terminate begins a graceful stop.
 func (s *supervisor) terminate() {
-	s.log.Info("stopping", "workers", len(s.slots), "delay", s.cfg.ShutdownDelay, "graceful_timeout", s.cfg.GracefulTimeout)
+	s.log.Info("stopping", "workers", len(s.slots), "delay", s.cfg.ShutdownDelay,
+		"graceful_timeout", s.cfg.GracefulTimeout)
 	s.phase, s.delayed = delaying, time.Now().Add(s.cfg.ShutdownDelay)
 	if s.op != nil {
 		s.op.abort(s)

@@ -52,8 +52,8 @@ func hasIPv6() bool {
 	return unix.Bind(fd, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16()}) == nil
 }
 
-// openTCP binds a non-blocking socket, and not an MPTCP one, on which no program could be attached. With reusePort it may
-// join others of this user that have it; without, the address must be free.
+// openTCP binds a non-blocking socket, and not an MPTCP one, on which no program could be attached. With reusePort it
+// may join others of this user that have it; without, the address must be free.
 func openTCP(sa unix.Sockaddr, reusePort bool) (fd int, err error) {
 	family := unix.AF_INET
 	v6, ok := sa.(*unix.SockaddrInet6)

@@ -21,8 +21,11 @@ const (
 // maxTargets is how many sockets one program can choose from: two instructions each, of at most 4,096.
 const maxTargets = 2000
 
-// attach replaces the program of fd's group by one that chooses evenly among the indexes.
-func attach(fd int, indexes []int) error {
+// attach is attachProgram, but for tests of a kernel that refuses it.
+var attach = attachProgram
+
+// attachProgram replaces the program of fd's group by one that chooses evenly among the indexes.
+func attachProgram(fd int, indexes []int) error {
 	prog := steeringProgram(indexes)
 	if len(prog) == 0 {
 		return fmt.Errorf("master: steer: %d sockets do not fit into a program", len(indexes))

@@ -57,8 +57,8 @@ func TestSteeringProgram(t *testing.T) {
 	}
 }
 
-// The table of indexes is the kernel's: whatever was opened and closed, a program that names an index sends connections to
-// the socket that the table has there.
+// The table of indexes is the kernel's: whatever was opened and closed, a program that names an index sends
+// connections to the socket that the table has there.
 func TestTableIsTheKernels(t *testing.T) {
 	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
 	require.NoError(t, err)
@@ -259,4 +259,24 @@ func TestMemoryLimit(t *testing.T) {
 	write("self", "4:cpu,memory:/c\n")
 	write("memory/c/memory.limit_in_bytes", "300\n")
 	assert.Equal(t, int64(300), memoryLimitIn(dir, self))
+}
+
+// Where the kernel takes no program, an address has one socket for all workers, and the reason is known.
+func TestKernelThatRefusesSteering(t *testing.T) {
+	attach = func(int, []int) error { return unix.EPERM }
+	defer func() { attach = attachProgram }()
+	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	require.NoError(t, err)
+	defer g.close()
+	assert.True(t, g.shared)
+	assert.Contains(t, g.why, "the kernel refuses the program: operation not permitted")
+	require.NoError(t, g.add(1))
+	assert.Equal(t, g.fd(0), g.fd(1))
+	assert.NoError(t, g.steer(func(int) bool { return true }))
+	c, err := net.Dial("tcp", g.text)
+	require.NoError(t, err)
+	defer c.Close()
+	assert.False(t, g.queued(0), "what waits is anybody's")
+	_, err = openGroup(address{network: "tcp", addr: g.text})
+	assert.True(t, inUse(err))
 }

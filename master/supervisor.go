@@ -161,7 +161,8 @@ func (s *supervisor) run() error {
 	}
 }
 
-// reap takes the exit status of every worker that has ended. What such a worker said last is heard before its exit counts.
+// reap takes the exit status of every worker that has ended. What such a worker said last is heard before its exit
+// counts.
 func (s *supervisor) reap() {
 	for pid, p := range s.processes {
 		if p.reaped {
@@ -211,8 +212,8 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 	return false, nil
 }
 
-// operate goes on with what is being done, or begins the next: an upgrade before a rolling restart, which is part of it,
-// both before a change of the number of slots, and single replacements last.
+// operate goes on with what is being done, or begins the next: an upgrade before a rolling restart, which is part of
+// it, both before a change of the number of slots, and single replacements last.
 func (s *supervisor) operate(now time.Time) {
 	for {
 		if s.op == nil {
@@ -251,8 +252,8 @@ func (s *supervisor) nextOperation() operation {
 	return nil
 }
 
-// hopeless returns an error when no worker has ever been ready and there is no hope that one will be: the command cannot
-// be executed, or every slot has failed several times in a row.
+// hopeless returns an error when no worker has ever been ready and there is no hope that one will be: the command
+// cannot be executed, or every slot has failed several times in a row.
 func (s *supervisor) hopeless() error {
 	if s.served || s.ever {
 		return nil
@@ -268,8 +269,8 @@ func (s *supervisor) hopeless() error {
 	if len(s.slots) == 0 {
 		return nil
 	}
-	return fmt.Errorf("master: no worker became ready: each of %d slots failed %d times in a row, the last by %s: the workers' "+
-		"own output says why", len(s.slots), patience, s.slots[len(s.slots)-1].lastExit)
+	return fmt.Errorf("master: no worker became ready: each of %d slots failed %d times in a row, the last by %s: the "+
+		"workers' own output says why", len(s.slots), patience, s.slots[len(s.slots)-1].lastExit)
 }
 
 // steer has new connections go to the slots that accept, when that has changed.
@@ -292,8 +293,8 @@ func (s *supervisor) steer() {
 				steered = -len(s.groups) // it should be
 			}
 		case err != nil:
-			s.log.Error("steering failed: connections go to all sockets, those of slots without a worker included", "address", g.text,
-				"err", err)
+			s.log.Error("steering failed: connections go to all sockets, those of slots without a worker included",
+				"address", g.text, "err", err)
 			why, steered, s.steered = err.Error(), -len(s.groups), nil
 			s.wake(time.Now().Add(time.Second))
 		default:

@@ -136,7 +136,8 @@ func TestShutDownSocketIsReplaced(t *testing.T) {
 
 // As pid 1 of a container: reaps what others leave, upgrades in place, stops on TERM.
 func TestAsPidOne(t *testing.T) {
-	if out, err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "true").CombinedOutput(); err != nil {
+	out, err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "true").CombinedOutput()
+	if err != nil {
 		t.Skipf("no new pid namespace here: %v %s", err, out)
 	}
 	m := launchMaster(t, nil, "ONESCRAPE_TEST_PID_ONE=1")
@@ -155,7 +156,8 @@ func TestAsPidOne(t *testing.T) {
 	pids := children(m.cmd.Process.Pid)
 	require.Len(t, pids, 1)
 	one := pids[0]
-	require.Eventually(t, func() bool { return len(zombies(one)) == 0 && len(children(one)) == 2 }, patient, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(zombies(one)) == 0 && len(children(one)) == 2 }, patient,
+		10*time.Millisecond)
 	require.NoError(t, syscall.Kill(one, syscall.SIGUSR2))
 	require.Eventually(t, func() bool { s := status(); return s.Rollout != nil && s.Rollout.State == done }, patient,
 		10*time.Millisecond)

@@ -20,8 +20,9 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// upgrading replaces the master too. First the new program is run in check mode; if it would run, it is executed in this
-// process, with everything that the master holds, and rolls the workers. If it would not, everything goes on as it was.
+// upgrading replaces the master too. First the new program is run in check mode; if it would run, it is executed in
+// this process, with everything that the master holds, and rolls the workers. If it would not, everything goes on as
+// it was.
 type upgrading struct {
 	record *Rollout
 	began  time.Time
@@ -73,8 +74,8 @@ func (u *upgrading) end(s *supervisor, err error) {
 // checkAnswer is what a program says that would run.
 var checkAnswer = fmt.Sprintf("onescrape would run, handover %d\n", handoverVersion)
 
-// check runs the program as it is on disk now in check mode: it validates its configuration and starts nothing. nil means
-// that it would run.
+// check runs the program as it is on disk now in check mode: it validates its configuration and starts nothing. nil
+// means that it would run.
 func check(ctx context.Context) error {
 	path, err := exec.LookPath(program.path)
 	if err != nil {
@@ -149,9 +150,10 @@ func masterEnv() []string {
 	return out
 }
 
-// ignoredSignals are those that the exec must neither lose nor die of, as far as it can be had: a Go program unblocks HUP,
-// INT, TERM and QUIT when it starts, before it has handlers, so those that can be lost are ignored; the roll that follows
-// covers a HUP. TERM and QUIT end the master in those milliseconds, and its workers drain: the stop that was asked for.
+// ignoredSignals are those that the exec must neither lose nor die of, as far as it can be had: a Go program unblocks
+// HUP, INT, TERM and QUIT when it starts, before it has handlers, so those that can be lost are ignored; the roll
+// that follows covers a HUP. TERM and QUIT end the master in those milliseconds, and its workers drain: the stop that
+// was asked for.
 var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
 
 // handOver executes the new program in this process. It returns only if that could not be; everything then goes on.
@@ -214,8 +216,8 @@ func (s *supervisor) handOver(began time.Time) error {
 	return fmt.Errorf("the new program cannot be executed: %w", err)
 }
 
-// pauseListening ends the readers of the notify sockets, with all that they have read heard. What comes later stays in the
-// sockets.
+// pauseListening ends the readers of the notify sockets, with all that they have read heard. What comes later stays
+// in the sockets.
 func (s *supervisor) pauseListening() {
 	n := 0
 	for _, p := range s.processes {
@@ -241,7 +243,8 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		os.Setenv("ONESCRAPE_DIR", h.StoreEnv)
 	}
 	if s.cfg.Store != "" && s.cfg.Store != h.Store {
-		s.log.Warn("an upgrade cannot change the store: restart the service for that", "store", h.Store, "wanted", s.cfg.Store)
+		s.log.Warn("an upgrade cannot change the store: restart the service for that", "store", h.Store,
+			"wanted", s.cfg.Store)
 	}
 	if s.store, err = shmstore.OpenDir(h.Store, shmstore.DirOptions{}); err != nil {
 		return err
@@ -285,7 +288,8 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		return err
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
-		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond), "deaf", early.Since.Sub(h.Executed))
+		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond),
+		"deaf", early.Since.Sub(h.Executed))
 	return nil
 }
 
@@ -344,9 +348,9 @@ func (s *supervisor) adoptWorkers(h *handover) error {
 	return nil
 }
 
-// adoptAddresses goes on with the addresses of the new configuration: those that there were keep their sockets, others are
-// opened, and those that are no more are closed when the last worker that was started with them has gone. When one cannot
-// be opened, everything stays as it was, and the workers are not replaced.
+// adoptAddresses goes on with the addresses of the new configuration: those that there were keep their sockets,
+// others are opened, and those that are no more are closed when the last worker that was started with them has gone.
+// When one cannot be opened, everything stays as it was, and the workers are not replaced.
 func (s *supervisor) adoptAddresses(h *handover) error {
 	var had []*group
 	for _, gs := range h.Groups {

@@ -21,13 +21,13 @@ const (
 	defaultLinger   = time.Second
 )
 
-// Worker is the life of one worker process: its listeners, what it tells its master, and its drain. All methods are safe
-// for concurrent use.
+// Worker is the life of one worker process: its listeners, what it tells its master, and its drain. All methods are
+// safe for concurrent use.
 //
-// A drain begins at the first stop signal (TERM, or what the master was configured to send), when the master has gone, or
-// when the context given to FromEnvironment ends: Draining is closed, and whoever serves stops accepting and finishes what
-// it has. When the graceful timeout is nearly over, at INT, and without a master at a second stop signal, Context ends:
-// what is still being answered must give up.
+// A drain begins at the first stop signal (TERM, or what the master was configured to send), when the master has
+// gone, or when the context given to FromEnvironment ends: Draining is closed, and whoever serves stops accepting and
+// finishes what it has. When the graceful timeout is nearly over, at INT, and without a master at a second stop
+// signal, Context ends: what is still being answered must give up.
 type Worker struct {
 	slot      int
 	listeners []namedListener
@@ -64,9 +64,9 @@ var (
 // systemd with socket activation, or alone. Its sockets are those of LISTEN_FDS; without any it listens on addrs itself
 // (host:port, unix:PATH, each with name= before it where Listener is to find it). When ctx ends the worker drains.
 //
-// From then on the process handles TERM and INT by Worker's rules, ignores HUP where a master has an eye on it, and no
-// longer dies of USR1. The variables of the protocols are removed from the environment, so a second call finds nothing of
-// the master.
+// From then on the process handles TERM and INT by Worker's rules, ignores HUP where a master has an eye on it, and
+// no longer dies of USR1. The variables of the protocols are removed from the environment, so a second call finds
+// nothing of the master.
 func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 	w := &Worker{slot: -1, graceful: defaultGraceful, linger: defaultLinger, draining: make(chan struct{}),
 		closed: make(chan struct{})}
@@ -256,8 +256,8 @@ func (w *Worker) drain() {
 	})
 }
 
-// margin is what is left of the graceful timeout when Context ends: time to give up, to run what OnExit asked for and to
-// publish the last numbers before the master kills.
+// margin is what is left of the graceful timeout when Context ends: time to give up, to run what OnExit asked for and
+// to publish the last numbers before the master kills.
 func (w *Worker) margin() time.Duration { return min(w.graceful/5, 3*time.Second) }
 
 func (w *Worker) isDraining() bool {
@@ -273,8 +273,8 @@ func (w *Worker) isDraining() bool {
 func (w *Worker) Slot() int { return w.slot }
 
 // Listeners returns the listeners, in the order of master.Config.Listen, of the sockets that systemd passed, or of
-// FromEnvironment's addrs. The slice is the caller's; closing a listener stops accepting and nothing else, the socket is
-// the master's.
+// FromEnvironment's addrs. The slice is the caller's; closing a listener stops accepting and nothing else, the socket
+// is the master's.
 func (w *Worker) Listeners() []net.Listener {
 	out := make([]net.Listener, len(w.listeners))
 	for i, l := range w.listeners {
@@ -294,8 +294,9 @@ func (w *Worker) Listener(name string) net.Listener {
 	return nil
 }
 
-// Ready tells the master that this worker accepts connections: from now on it gets its share of them, and its predecessor
-// is stopped. Serve calls it. The second call does nothing; the error is that of a master that cannot be reached.
+// Ready tells the master that this worker accepts connections: from now on it gets its share of them, and its
+// predecessor is stopped. Serve calls it. The second call does nothing; the error is that of a master that cannot be
+// reached.
 func (w *Worker) Ready() error {
 	if !w.ready.CompareAndSwap(false, true) {
 		return nil
@@ -323,8 +324,8 @@ func (w *Worker) Draining() <-chan struct{} { return w.draining }
 // Stopping returns a context that ends when the drain begins: Draining in another form, for loops that take contexts.
 func (w *Worker) Stopping() context.Context { return w.stopping }
 
-// Context returns the context that ends when requests in flight must give up; Serve makes it the base of every request's.
-// context.Cause says why.
+// Context returns the context that ends when requests in flight must give up; Serve makes it the base of every
+// request's. context.Cause says why.
 func (w *Worker) Context() context.Context { return w.life }
 
 // Linger returns for how long after the beginning of the drain connections are still answered, with Connection: close.
@@ -338,9 +339,9 @@ func (w *Worker) OnExit(f func(context.Context) error) {
 	w.onExit = append(w.onExit, f)
 }
 
-// Close ends the worker's life: it closes the listeners, runs what OnExit was given and publishes the metrics for the last
-// time. Serve calls it after its drain, and so does master.Run; only a program that uses neither must call it before it
-// ends. It returns the errors of OnExit's functions, the same at every call.
+// Close ends the worker's life: it closes the listeners, runs what OnExit was given and publishes the metrics for the
+// last time. Serve calls it after its drain, and so does master.Run; only a program that uses neither must call it
+// before it ends. It returns the errors of OnExit's functions, the same at every call.
 func (w *Worker) Close() error {
 	w.closeOnce.Do(func() {
 		w.drain()

@@ -324,14 +324,17 @@ func TestRest(t *testing.T) {
 		left  time.Duration
 		known bool
 	}{
-		"none":                       {known: true},
-		"idle since long":            {open: []connection{conn(http.StateIdle, -time.Hour)}, left: linger, known: true},
-		"idle for a while":           {open: []connection{conn(http.StateIdle, 0)}, now: linger / 4, left: linger * 3 / 4, known: true},
-		"idle long enough":           {open: []connection{conn(http.StateIdle, 0)}, now: linger, known: true},
-		"idle after the drain began": {open: []connection{conn(http.StateIdle, linger)}, now: linger, left: linger, known: true},
-		"active":                     {open: []connection{conn(http.StateActive, 0)}, now: time.Hour},
-		"new":                        {open: []connection{conn(http.StateNew, 0)}, now: linger, left: silent - linger, known: true},
-		"silent":                     {open: []connection{conn(http.StateNew, 0)}, now: silent, known: true},
+		"none":            {known: true},
+		"idle since long": {open: []connection{conn(http.StateIdle, -time.Hour)}, left: linger, known: true},
+		"idle for a while": {open: []connection{conn(http.StateIdle, 0)}, now: linger / 4, left: linger * 3 / 4,
+			known: true},
+		"idle long enough": {open: []connection{conn(http.StateIdle, 0)}, now: linger, known: true},
+		"idle after the drain began": {open: []connection{conn(http.StateIdle, linger)}, now: linger, left: linger,
+			known: true},
+		"active": {open: []connection{conn(http.StateActive, 0)}, now: time.Hour},
+		"new": {open: []connection{conn(http.StateNew, 0)}, now: linger, left: silent - linger,
+			known: true},
+		"silent": {open: []connection{conn(http.StateNew, 0)}, now: silent, known: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newConnections()

@@ -27,8 +27,9 @@ type budget struct {
 func (b *budget) spend() bool { return b.limit > 0 && b.used.Add(1) == b.limit }
 
 // Healthy makes the watchdog depend on check: WATCHDOG=1 goes to the master only while it returns nil. A check gets a
-// context that ends when its answer would come too late. Without Healthy a worker that runs is one that is well; without
-// a watchdog in the master's configuration check is never called. Call it before Ready; safe for concurrent use.
+// context that ends when its answer would come too late. Without Healthy a worker that runs is one that is well;
+// without a watchdog in the master's configuration check is never called. Call it before Ready; safe for concurrent
+// use.
 func (w *Worker) Healthy(check func(context.Context) error) { w.check.Store(&check) }
 
 // watch sends WATCHDOG=1 twice in each period in which the master expects one.

@@ -10,16 +10,17 @@ import (
 	"time"
 )
 
-// Serve is the life of a worker that is an HTTP server: it serves on all listeners, says Ready, and when the drain begins
-// ends so that no request is lost. It returns nil after a clean drain; connections that had to be cut off because the
-// graceful timeout was over, or a listener that broke, are errors. Close has been called when the last Serve returns.
+// Serve is the life of a worker that is an HTTP server: it serves on all listeners, says Ready, and when the drain
+// begins ends so that no request is lost. It returns nil after a clean drain; connections that had to be cut off
+// because the graceful timeout was over, or a listener that broke, are errors. Close has been called when the last
+// Serve returns.
 //
 // The drain does not begin with srv.Shutdown: net/http gives no answer to a request that it reads after that, and new
 // connections are hit as well as idle ones. Instead the listeners are closed and what was accepted is counted; every
-// answer says Connection: close; when no connection is new or busy, and each has been idle for the linger time, Shutdown
-// closes what is left. A client that sends its next request after a longer pause than that can still meet the end, as on
-// any server that closes idle connections. A connection on which nothing arrived for five seconds counts as idle, as it
-// does for Shutdown.
+// answer says Connection: close; when no connection is new or busy, and each has been idle for the linger time,
+// Shutdown closes what is left. A client that sends its next request after a longer pause than that can still meet
+// the end, as on any server that closes idle connections. A connection on which nothing arrived for five seconds
+// counts as idle, as it does for Shutdown.
 //
 // Serve takes srv over: it wraps Handler and ConnState, and gives BaseContext the worker's Context if it is nil.
 func (w *Worker) Serve(srv *http.Server) error { return w.serve(srv, srv.Serve) }
@@ -31,7 +32,8 @@ func (w *Worker) ServeTLS(srv *http.Server, certFile, keyFile string) error {
 
 func (w *Worker) serve(srv *http.Server, accept func(net.Listener) error) (err error) {
 	if len(w.listeners) == 0 {
-		return errors.New("worker: serve: no listeners: the environment has no sockets and FromEnvironment was given no address")
+		return errors.New("worker: serve: no listeners: the environment has no sockets and FromEnvironment was given no " +
+			"address")
 	}
 	w.mu.Lock()
 	w.serves++
@@ -173,8 +175,8 @@ func (c *connections) busy() (n int) {
 	return n
 }
 
-// rest returns how long it takes until every connection may be closed if nothing happens on any; false when one is busy,
-// so that only what happens can tell.
+// rest returns how long it takes until every connection may be closed if nothing happens on any; false when one is
+// busy, so that only what happens can tell.
 func (c *connections) rest(began, now time.Time, linger time.Duration) (time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,0 +1,94 @@
+package master
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// exited acts on a process that has gone, once that is so and everything that it said was heard.
+func (s *supervisor) exited(sl *slot, p *process) {
+	if !p.reaped || !p.heard {
+		return
+	}
+	p.gone = true
+	p.notify.close()
+	delete(s.processes, p.pid)
+	attrs := []any{p.id(), "how", p.exit(), "lived", p.ended.Sub(p.started).Round(time.Millisecond)}
+	if sl == nil || sl.cur != p || s.stopping() {
+		s.sayStopped(p, attrs)
+	}
+	if sl == nil {
+		return
+	}
+	sl.lastExit = p.exit()
+	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
+	switch p {
+	case sl.next:
+		sl.next = nil
+	case sl.cur:
+		sl.cur = nil
+		if !s.stopping() {
+			s.lost(sl, p, attrs)
+		}
+	}
+}
+
+// sayStopped logs an end that was to be expected, or that its successor in a replacement has to explain.
+func (s *supervisor) sayStopped(p *process, attrs []any) {
+	if p.state == draining && !p.killed {
+		s.log.Info("worker stopped", attrs...)
+		return
+	}
+	s.log.Warn("worker exited", attrs...)
+}
+
+// lost acts on the end of the process that served a slot, or was about to.
+func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
+	if sl.retiring {
+		s.sayStopped(p, attrs)
+		s.succeed(sl, p) // in case one is needed still
+		return
+	}
+	sl.restarts++
+	s.counters.restart(p.reason())
+	if sl.next != nil {
+		s.log.Warn("worker exited", attrs...)
+		sl.cur, sl.next = sl.next, nil
+		return
+	}
+	if p.execErr != nil {
+		s.refused = p.execErr
+	}
+	attrs = append(attrs, "next", s.succeed(sl, p), "failures", sl.failures)
+	switch {
+	case !p.readyAt.IsZero():
+		s.log.Warn("worker exited", attrs...)
+	case p.execErr == nil || s.served: // else what Run returns says it
+		// One line for one trouble: the same end of the next try, or in another slot, is not news.
+		level := slog.LevelError
+		if s.complaint == p.exit() {
+			level = slog.LevelDebug
+		}
+		s.complaint = p.exit()
+		s.log.Log(context.Background(), level, "worker exited before it was ready; it is tried again, more and more slowly",
+			append(attrs, "help", "its own output says why; it must take its sockets from LISTEN_FDS and go on running")...)
+	}
+}
+
+// checkSockets replaces sockets that a worker has shut down: they can never accept again.
+func (s *supervisor) checkSockets(slot int) {
+	for _, g := range s.groups {
+		if fd := g.fd(slot); g.shared || fd < 0 || stillListens(fd) {
+			continue
+		}
+		s.log.Warn("worker has shut its socket down, which every process that shares it feels: it is replaced; a "+
+			"worker must only close it", "slot", slot, "address", g.text)
+		g.remove(slot)
+		if err := g.add(slot); err != nil {
+			s.log.Error("socket not replaced", "err", err)
+		}
+		s.steered = nil
+	}
+}

@@ -1,0 +1,90 @@
+package master
+
+import (
+	"strings"
+	"syscall"
+	"time"
+)
+
+// maxText is how much of a worker's STATUS= is kept.
+const maxText = 200
+
+// heard acts on what a worker said.
+func (s *supervisor) heard(n notice) {
+	p := n.from
+	sl := s.slotOf(p)
+	if n.over {
+		p.heard = true
+		s.exited(sl, p)
+		return
+	}
+	if n.fields["X_ONESCRAPE_EXEC"] != "" {
+		if errno := number(n.fields["ERRNO"]); errno > 0 {
+			p.execErr = s.cfg.notExecutable(n.fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
+		}
+	}
+	if n.sender != 0 && n.sender != p.pid {
+		if n.fields["READY"] == "1" && !p.stranger {
+			p.stranger = true
+			s.log.Warn("READY=1 comes from another process than the one that was started, and does not count: a command that "+
+				"forks before it listens cannot take its sockets (LISTEN_PID); in a shell script start the server with exec",
+				p.id(), "sender", n.sender)
+		}
+		return
+	}
+	now := time.Now()
+	if text, ok := n.fields["STATUS"]; ok {
+		p.text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+	}
+	if n.fields["WATCHDOG"] == "1" {
+		p.beat = now
+	}
+	if n.fields["X_ONESCRAPE_RECYCLE"] == "1" {
+		p.renew = true
+	}
+	if series, ok := n.fields["X_ONESCRAPE_STORELESS"]; ok {
+		p.storeless = true
+		s.log.Warn("worker has no space in the store: its metrics die with it", p.id(), "series", series)
+	}
+	if n.fields["READY"] == "1" {
+		s.speaks = true
+		s.markReady(p)
+	}
+	if n.fields["STOPPING"] == "1" {
+		s.stopsItself(sl, p)
+	}
+}
+
+// markReady takes the process as ready.
+func (s *supervisor) markReady(p *process) {
+	if p.state != starting {
+		return
+	}
+	now := time.Now()
+	p.state, p.readyAt, p.beat = ready, now, now
+	s.complaint = ""
+	s.log.Info("worker ready", p.id(), "after", now.Sub(p.started).Round(time.Millisecond))
+}
+
+// stopsItself is what happens when a worker drains that nobody asked to, by a TERM from outside for instance: its
+// successor starts at once.
+func (s *supervisor) stopsItself(sl *slot, p *process) {
+	p.stops = true
+	if p.state == draining {
+		return
+	}
+	s.log.Info("worker stops by itself", p.id())
+	p.state, p.stopAt = draining, time.Now()
+	if sl == nil || sl.cur != p || sl.retiring || s.stopping() {
+		return
+	}
+	sl.cur = nil
+	sl.old = append(sl.old, p)
+	sl.restarts++
+	s.counters.restart(p.reason())
+	if sl.next != nil {
+		sl.cur, sl.next = sl.next, nil
+		return
+	}
+	s.succeed(sl, p)
+}

@@ -1,0 +1,59 @@
+package master
+
+import (
+	"log/slog"
+	"time"
+)
+
+// watch kills what is too slow and notes who is too old.
+func (s *supervisor) watch(p *process, now time.Time) {
+	if p.reaped || p.killed {
+		return
+	}
+	switch p.state {
+	case starting:
+		s.lookAtFork(p, now)
+		if !s.due(p.started.Add(s.cfg.ReadyTimeout), now) {
+			return
+		}
+		if len(s.cfg.Command) > 0 && !s.speaks {
+			s.log.Warn("worker has not said READY=1 but runs: it is taken as ready; a server that speaks sd_notify is better",
+				p.id(), "after", s.cfg.ReadyTimeout)
+			s.markReady(p)
+			return
+		}
+		s.log.Error("worker is not ready in time and is killed", p.id(), "after", s.cfg.ReadyTimeout,
+			"help", "it must say READY=1 on NOTIFY_SOCKET; if it needs longer, raise the ready timeout")
+		s.kill(p, "not_ready")
+	case ready:
+		if s.cfg.Watchdog > 0 && s.speaks && s.due(p.beat.Add(s.cfg.Watchdog), now) {
+			s.log.Error("worker gave no sign of life and is killed", p.id(), "since", now.Sub(p.beat).Round(time.Millisecond))
+			s.kill(p, "watchdog")
+		}
+		if !p.renewAt.IsZero() && !p.renew && s.due(p.renewAt, now) {
+			p.renew = true
+		}
+	case draining:
+		if s.due(p.stopAt.Add(s.cfg.GracefulTimeout), now) {
+			s.log.Warn("worker did not stop in time and is killed", p.id(), "after", s.cfg.GracefulTimeout)
+			s.kill(p, p.cause)
+		}
+	}
+}
+
+// forkLook is when a worker that is not ready is looked at for a fork.
+const forkLook = 2 * time.Second
+
+// lookAtFork says so when a command has started another process before it was ready: if that is the server, it cannot
+// take its sockets.
+func (s *supervisor) lookAtFork(p *process, now time.Time) {
+	if p.looked || s.speaks || len(s.cfg.Command) == 0 || !s.due(p.started.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
+		return
+	}
+	p.looked = true
+	if kids := children(p.pid); len(kids) > 0 {
+		s.log.Warn("the command has started other processes and is not ready: if one of them is the server, it cannot take "+
+			"its sockets, which are for the process that was started (LISTEN_PID); in a shell script start the server with exec",
+			p.id(), slog.Any("children", kids))
+	}
+}
