@@ -1,6 +1,7 @@
 package shmstore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 )
@@ -19,6 +20,7 @@ type space struct {
 
 	scalars [TimedWords]scalarPage // by words of a cell: 1 and 2
 	lines   run                    // where the next cells that take whole lines go
+	blocks  run                    // where the next go that take a large part of a page
 	free    map[int][]int64        // cells that came back, by words
 	records map[int64][]int64      // records that came back, by length
 }
@@ -85,15 +87,25 @@ func (s *space) cells(words int) (int64, error) {
 		return s.scalar(words)
 	}
 	size := align(int64(words)*wordSize, lineSize)
-	if s.lines.next+size > s.lines.end {
-		offset, err := s.take(size)
+	r, ahead := &s.lines, size
+	if size > pageSize/4 {
+		// A page would hold few of them and a rest that is wasted.
+		r, ahead = &s.blocks, max(size, 4*pageSize)
+	}
+	if r.next+size > r.end {
+		offset, err := s.take(ahead)
+		if errors.Is(err, ErrFull) && ahead > size {
+			// What is left may still do for this one.
+			ahead = size
+			offset, err = s.take(ahead)
+		}
 		if err != nil {
 			return 0, err
 		}
-		s.lines = run{offset, offset + align(size, pageSize)}
+		*r = run{offset, offset + align(ahead, pageSize)}
 	}
-	offset := s.lines.next
-	s.lines.next += size
+	offset := r.next
+	r.next += size
 	return offset, nil
 }
 

@@ -101,13 +101,15 @@ type Family struct {
 	// QuantileLines says that the series are the quantile lines of the summary of the same name, as somebody else has
 	// computed them: gauges of mode LiveMax, one of whose labels is QuantileLabel.
 	QuantileLines bool
+	// Window is what a summary with objectives has of its latest observations; nil for every other type.
+	Window *Window
 }
 
 // QuantileLabel tells the quantile lines of a summary apart, in a family as in every exposition format.
 const QuantileLabel = "quantile"
 
-// Key returns a string that is equal for two families exactly when name, type, mode, label names and bounds are, and
-// either both or none have native buckets: those of any resolution can be added up.
+// Key returns a string that is equal for two families exactly when name, type, mode, label names, bounds and window are,
+// and either both or none have native buckets: those of any resolution can be added up.
 func (f *Family) Key() string {
 	b := make([]byte, 0, 64+8*len(f.Bounds))
 	b = appendString(b, f.Name)
@@ -124,6 +126,9 @@ func (f *Family) Key() string {
 	}
 	if f.Native != nil {
 		b = append(b, "native"...)
+	}
+	if f.Window != nil {
+		b = f.Window.appendTo(b)
 	}
 	return string(b)
 }
@@ -166,6 +171,9 @@ func (f *Family) check() error {
 		return errFamily
 	}
 	if gauge := f.Type == GaugeType || f.Type == UntypedType; gauge != f.Mode.valid() || !gauge && f.Mode != 0 {
+		return errFamily
+	}
+	if f.Window != nil && (f.Type != SummaryType || !f.Window.check()) {
 		return errFamily
 	}
 	if len(f.Labels) > maxLabels || len(f.Bounds) > maxBounds || len(f.Bounds) > 0 && f.Type != HistogramType {

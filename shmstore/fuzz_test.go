@@ -2,6 +2,7 @@ package shmstore
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/metrics"
@@ -29,6 +30,7 @@ func FuzzReader(f *testing.F) {
 		f.Add(append([]byte{mode}, seedRecords(everyType)...))
 		f.Add(append([]byte{mode}, seedRecords(quantileLines)...))
 		f.Add(append([]byte{mode}, append(seedRecords(nativeTypes), make([]byte, 8*nativeTypes[0].Words())...)...))
+		f.Add(append([]byte{mode}, seedWindow()...))
 	}
 	for mode := range byte(4) {
 		f.Add(append([]byte{mode<<1 | fuzzHeader}, exemplarRecords(f)...))
@@ -98,6 +100,9 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
+// fuzzedPairs is where the largest window there can be is read to.
+var fuzzedPairs = make([]uint64, 0, 8+2*Octaves*MaxResolution)
+
 // readAnything reads all of a file and requires that it is consistent, whatever it says.
 func readAnything(t *testing.T, r *Reader) {
 	t.Helper()
@@ -120,10 +125,15 @@ func readAnything(t *testing.T, r *Reader) {
 		require.LessOrEqual(t, s.Cell+s.Words, len(r.memory.words))
 	}
 	sum := uint64(0)
+	now, budget := Monotonic(), 1<<18
 	read := r.Read(func(words []uint64) {
 		for _, s := range r.Series() {
 			if s.Free {
 				continue
+			}
+			if w := r.Families()[s.Family].Window; w != nil && s.Window != 0 {
+				pairs := w.AppendCounts(fuzzedPairs[:0], words, s.Window, now, w.Length(), &budget)
+				require.Len(t, pairs, 1+2*int(pairs[0]))
 			}
 			cells := words[s.Cell : s.Cell+s.Words]
 			if f := &r.Families()[s.Family]; f.timed() {
@@ -147,7 +157,10 @@ func readAnything(t *testing.T, r *Reader) {
 		require.LessOrEqual(t, len(e.Labels), MaxExemplarLabels)
 		e.Pairs()
 	})
-	r.ReadStable(func(i int, cells []uint64) { require.Len(t, cells, r.Series()[i].Words) })
+	r.ReadStable(func(i int, cells []uint64) {
+		require.Len(t, cells, r.Series()[i].Words)
+		r.AppendWindow(fuzzedPairs[:0], i, now, math.MaxUint64, &budget)
+	})
 }
 
 // mendRecords makes the checksums of records right, as far as one follows another.
@@ -220,6 +233,29 @@ func seedRecords(families []Family) (b []byte) {
 		b = append(b, s...)
 	}
 	return b
+}
+
+// seedWindow returns the records of a summary whose window, and an octave of it, are in a record of no known kind.
+func seedWindow() (b []byte) {
+	b = seedRecords([]Family{windowFamily})
+	at := int(native.Uint32(b)) // behind the family
+	window := headerSize + len(b) + recHead
+	native.PutUint64(b[at+seriesAux:], uint64(window))
+	native.PutUint32(b[at+recChecksum:], seriesChecksum(b[at:at+seriesValues+int(native.Uint32(b[at+seriesBody:]))]))
+	words := make([]uint64, windowFamily.Window.Words()+windowFamily.Window.OctaveWords())
+	words[0] = windowHead(windowFamily.Window.Words())
+	words[WindowOctaves] = uint64(window + wordSize*windowFamily.Window.Words())
+	for i := range windowFamily.Window.Slices {
+		words[WindowSlices+i*SliceWords+SliceEpoch] = windowFamily.Window.Epoch(Monotonic())
+	}
+	for i := range windowFamily.Window.OctaveWords() {
+		words[windowFamily.Window.Words()+i] = 1
+	}
+	var body []byte
+	for _, w := range words {
+		body = appendUint64(body, w)
+	}
+	return append(b, aRecord(99, body)...)
 }
 
 // aRecord returns a record with a right checksum.

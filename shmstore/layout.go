@@ -86,6 +86,7 @@ const (
 	tagBounds        = 1
 	tagNative        = 4
 	tagQuantileLines = 8
+	tagWindow        = 16
 )
 
 // A series. Words up to seriesCells and seriesAux change, the rest is under the checksum.
@@ -168,6 +169,11 @@ func appendFamily(b []byte, f *Family) []byte {
 	if f.Native != nil {
 		b = appendNative(b, f.Native)
 	}
+	if f.Window != nil {
+		option := f.Window.appendTo(nil)
+		b = native.AppendUint16(b, tagWindow)
+		b = append(appendUint32(b, uint32(len(option))), option...)
+	}
 	return native.AppendUint16(b, 0)
 }
 
@@ -202,6 +208,8 @@ func decodeFamily(b []byte) (f Family, known bool, err error) {
 			if f.Native = option.native(); f.Native == nil {
 				return Family{}, false, corrupt("family %q: native buckets of %d bytes", f.Name, len(option.b))
 			}
+		case tagWindow:
+			f.Window = decodeWindow(&option)
 		default:
 			known = false
 		}

@@ -75,6 +75,7 @@ type SeriesInfo struct {
 	Free   bool   // nothing at the moment: the record waits for another series, and Hidden, Values, Cell mean nothing
 	Cell   int
 	Words  int
+	Window int // the first word of its window's block; 0: it has none
 
 	Created   time.Time
 	Born      uint64 // when it was added to the file, on Monotonic's clock
@@ -298,7 +299,8 @@ func (r *Reader) refresh() error {
 	switch {
 	case used < r.used || used%wordSize != 0:
 		return corrupt("it ends at %d, after it ended at %d", used, r.used)
-	case used > int64(len(m.bytes)):
+	case used > int64(len(m.bytes)), r.size/wordSize*wordSize > int64(len(m.bytes)):
+		// Windows get their blocks without a record that tells of them.
 		return errGrown
 	}
 	for r.used < used {
@@ -458,6 +460,15 @@ func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 	if cells > uint64(len(m.bytes)) || s.Cell+s.Words > len(m.words) {
 		return SeriesInfo{}, errGrown
 	}
+	if window := native.Uint64(b[seriesAux:]); f.Window != nil && window != 0 {
+		if window%wordSize != 0 || window < headerSize {
+			return SeriesInfo{}, corrupt("at %d: a window at %d", offset, window)
+		}
+		s.Window = int(window / wordSize)
+		if window > uint64(len(m.bytes)) || s.Window+f.Window.Words() > len(m.words) {
+			return SeriesInfo{}, errGrown
+		}
+	}
 	// The values are parts of one string.
 	d := decoder{b: b[seriesValues:]}
 	all := string(d.b)
@@ -532,6 +543,19 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 		}
 		return nil
 	}))
+}
+
+// AppendWindow appends, in fn of ReadStable, what is counted in the window of series i as Window.AppendCounts does, or
+// that it is nothing if the series was replaced meanwhile or has no window.
+func (r *Reader) AppendWindow(to []uint64, i int, now, length uint64, budget *int) []uint64 {
+	n := len(to)
+	if s := &r.series[i]; s.Window != 0 {
+		to = r.families[s.Family].Window.AppendCounts(to, r.memory.words, s.Window, now, length, budget)
+		if sameSeries(r.records[i].state, r.memory.load(r.records[i].offset+seriesState)) {
+			return to
+		}
+	}
+	return append(to[:n], 0)
 }
 
 // sameSeries tells whether a record that went from one state to another has been the same series throughout: shown,

@@ -33,6 +33,13 @@ func (m *mapping) add(offset int64, v uint64) uint64 {
 	return atomic.AddUint64(&m.words[offset/wordSize], v)
 }
 
+// zero stores zero into n words from offset on.
+func (m *mapping) zero(offset int64, n int) {
+	for i := range int64(n) {
+		m.store(offset+i*wordSize, 0)
+	}
+}
+
 // copy copies whole words from offset on to b, in this order and each as load does: so that a load after it sees what the
 // writer did before it wrote what was copied.
 func (m *mapping) copy(b []byte, offset int64) {

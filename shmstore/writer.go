@@ -33,9 +33,10 @@ type Writer struct {
 
 // familyKind is what the writer remembers of a family.
 type familyKind struct {
-	words, labels int
-	gauge         bool
-	exemplars     int
+	words, labels  int
+	gauge          bool
+	exemplars      int
+	window, octave int // words of their blocks; 0: it has no window
 }
 
 // WriterOptions say how Create makes a file.
@@ -60,6 +61,9 @@ type Series struct {
 	// Cells are the series' own, as long as Family.Words says, outside Go's heap. They are valid until the process ends,
 	// and the series' own until Released.
 	Cells []uint64
+	// Window is the block of the series' window, as long as Window.Words says; nil without one. What is said of Cells is
+	// true of it and of what AddOctave returns.
+	Window []uint64
 	// Created is when its value began.
 	Created time.Time
 
@@ -72,6 +76,9 @@ type Series struct {
 	exemplars int    // that it may have
 	key       uint64 // of its exemplars
 	beside    beside
+
+	window      int64 // 0: none
+	octaveWords int
 }
 
 // Create makes the file of this process. Others see it complete and locked, or not at all. ErrFull when there is no
@@ -193,7 +200,11 @@ func (w *Writer) AddFamily(f Family) (uint32, error) {
 	w.publish()
 	id := uint32(len(w.kinds))
 	w.families[key] = id
-	w.kinds = append(w.kinds, familyKind{words: f.Words(), labels: len(f.Labels), gauge: f.Mode != 0, exemplars: f.ExemplarSlots()})
+	kind := familyKind{words: f.Words(), labels: len(f.Labels), gauge: f.Mode != 0, exemplars: f.ExemplarSlots()}
+	if f.Window != nil {
+		kind.window, kind.octave = f.Window.Words(), f.Window.OctaveWords()
+	}
+	w.kinds = append(w.kinds, kind)
 	return id, nil
 }
 
@@ -228,22 +239,25 @@ func (w *Writer) AddSeriesSince(family uint32, values []string, created time.Tim
 		return nil, fmt.Errorf("shmstore: add a series: %w", err)
 	}
 	length := recordSize(int64(seriesValues + len(body)))
-	offset := w.space.record(length)
-	reused := offset != 0
-	if !reused {
-		if offset, err = w.append(length); err != nil {
-			w.space.giveCells(cells, kind.words)
-			return nil, fmt.Errorf("shmstore: add a series: %w", err)
-		}
-	}
 	s := &Series{
 		Cells:     w.memory.words[cells/wordSize:][:kind.words:kind.words],
 		Created:   created,
-		offset:    offset,
 		cells:     cells,
 		gauge:     kind.gauge,
 		state:     seriesShown,
 		exemplars: kind.exemplars,
+	}
+	reused := false
+	if err = w.addWindow(s, &kind); err == nil {
+		s.offset = w.space.record(length)
+		if reused = s.offset != 0; !reused {
+			s.offset, err = w.append(length)
+		}
+	}
+	if err != nil {
+		w.giveWindow(s)
+		w.space.giveCells(cells, kind.words)
+		return nil, fmt.Errorf("shmstore: add a series: %w", err)
 	}
 	w.describe(s, family, body)
 	if reused {
@@ -269,7 +283,7 @@ func (w *Writer) describe(s *Series, family uint32, body []byte) {
 	born := Monotonic()
 	s.key = exemplarKey(s.offset, born)
 	native.PutUint64(r[seriesBorn:], born)
-	native.PutUint64(r[seriesAux:], 0)
+	native.PutUint64(r[seriesAux:], uint64(s.window))
 	copy(r[seriesValues:], body)
 	native.PutUint32(r[recChecksum:], seriesChecksum(r[:seriesValues+len(body)]))
 	w.memory.store(s.offset+seriesNumber, 0)
@@ -372,6 +386,7 @@ func (w *Writer) reuse(s *Series) {
 	w.setState(s, seriesFree)
 	w.giveBeside(s)
 	w.space.giveCells(s.cells, len(s.Cells))
+	w.giveWindow(s)
 	w.space.giveRecord(s.offset, int64(native.Uint32(w.memory.bytes[s.offset+recLength:])))
 }
 
