@@ -263,6 +263,9 @@ func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 				bad++
 			}
 			buf = buf[shmstore.SummaryWords:]
+			if d.def.Window != nil {
+				buf = d.mergeWindow(e.row, buf)
+			}
 		}
 	}
 	return buf, bad

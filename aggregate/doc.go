@@ -6,7 +6,8 @@
 //   - counter: the sum over all processes, living and dead
 //   - histogram: the sum of each bucket, with _count from the buckets, and of _sum; of native buckets at the coarsest schema
 //     and with the widest zero bucket of all processes
-//   - summary: the sums of _sum and _count; of each quantile line that an exported summary has, the largest
+//   - summary: the sums of _sum and _count; the quantiles of all that the living processes observed of late, see
+//     shmstore.Window; of each quantile line that an exported summary has, the largest
 //   - gauge and untyped: by the mode, see shmstore.GaugeMode
 //
 // Whole numbers are added in 128 bits and fractions without error, rounded once, so that a sum depends neither on the
@@ -22,9 +23,9 @@
 // onescrape_worker.
 //
 // Where processes define one family differently, the definition of the one that said READY last rules, of those that live
-// if there are any: for help, unit, type, mode, bucket bounds and whether there are native buckets. A histogram with other
-// bounds is carried over: each bucket's count goes to the smallest bound that holds all of it; from classic to native
-// buckets and back likewise. What has another type is left out. Label names may differ.
+// if there are any: for help, unit, type, mode, bucket bounds, whether there are native buckets, and objectives. A histogram
+// with other bounds is carried over: each bucket's count goes to the smallest bound that holds all of it; from classic to
+// native buckets and back likewise. What has another type is left out. Label names may differ.
 //
 // A series that is deleted goes at once if it is a gauge. Anything else goes on counting as long as a living process
 // shows it, and goes as a whole when all living processes that had it have deleted it. Made anew while some process shows

@@ -47,6 +47,8 @@ type family struct {
 
 	quantiles map[string][]*dto.Quantile // by the keys of rows: what a summary's sources have computed
 	exemplars [][]held                   // by row, then by bucket; shorter than rows or nil where there are none
+	sketches  []*shmstore.Sketch         // by row, of a summary with quantiles; shorter than rows, and nil, where there are none
+	computed  []float64                  // of the sketches: len(rule.Window.Objectives) a row
 }
 
 // row is what stays of a series that is exposed.
@@ -164,6 +166,9 @@ func (f *family) drop(n int32) {
 	}
 	delete(f.index, r.key)
 	*r = row{}
+	if int(n) < len(f.sketches) {
+		f.sketches[n] = nil
+	}
 	f.presence[n] = 0
 	f.dropExemplars(n)
 	f.gone = append(f.gone, n)
@@ -205,6 +210,7 @@ func (f *family) begin() {
 	clear(f.presence)
 	clear(f.buckets)
 	f.beginExemplars()
+	f.beginSketches()
 	for i := range f.counters {
 		f.counters[i].reset()
 	}
@@ -232,6 +238,7 @@ func (f *family) finish() {
 		f.values[i] = f.gauges[i].total(mode)
 	}
 	f.finishNative()
+	f.finishSketches()
 }
 
 // arrange brings order up to date.

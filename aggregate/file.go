@@ -128,16 +128,21 @@ func (f *file) declOf(s *shmstore.SeriesInfo) *decl {
 	return f.decls[s.Family]
 }
 
-// load appends the cells of all that counts to buf.
-func (f *file) load(buf []uint64) ([]uint64, error) {
+// load appends the cells of all that counts to buf, and what windows hold at now, of Monotonic.
+func (f *file) load(now uint64, buf []uint64) ([]uint64, error) {
 	n := len(buf)
 	if err := f.readExemplars(); err != nil {
 		return buf, err
 	}
 	err := f.reader.Read(func(words []uint64) {
 		buf = buf[:n]
+		budget := len(words)
 		for _, d := range f.decls {
-			if !d.silent() {
+			switch {
+			case d.silent():
+			case d.def.Window != nil:
+				buf = d.loadWindows(words, f.reader.Series(), now, &budget, buf)
+			default:
 				buf = d.load(words, buf)
 			}
 		}
@@ -147,16 +152,17 @@ func (f *file) load(buf []uint64) ([]uint64, error) {
 
 // loadStable is load for a process that changes its layout faster than it can be followed: each series is made sure of by
 // itself, and those that were replaced meanwhile leave the plan until the next scrape.
-func (f *file) loadStable(buf []uint64) ([]uint64, error) {
+func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 	n := len(buf)
 	if err := f.readExemplars(); err != nil {
 		return buf, err
 	}
 	var copies []uint64
+	budget := int(f.state.Reserved / 8)
 	at := make([]int, len(f.reader.Series())+1) // place in copies, plus one
 	err := f.reader.ReadStable(func(i int, cells []uint64) {
 		at[i] = len(copies) + 1
-		copies = append(copies, cells...)
+		copies = f.copyWindow(i, now, &budget, append(copies, cells...))
 	})
 	if err != nil {
 		return buf[:n], err
@@ -170,7 +176,11 @@ func (f *file) loadStable(buf []uint64) ([]uint64, error) {
 		// The copies are read as the file's words are, with other places of the cells.
 		moved := *d
 		moved.hidden, moved.shown = moveTo(d.hidden, at), moveTo(d.shown, at)
-		buf = moved.load(copies, buf)
+		if d.def.Window != nil {
+			buf = moved.loadCopies(copies, buf)
+		} else {
+			buf = moved.load(copies, buf)
+		}
 	}
 	return buf, nil
 }

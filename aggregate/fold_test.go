@@ -85,6 +85,7 @@ func TestFoldChangesNoSample(t *testing.T) {
 			action{Do: "exemplar", Family: counterFamily("c_total", "l"), Values: []string{""}, V: v, At: uint64(100 - slot), Trace: "t"},
 			action{Do: "exemplar", Family: histogramFamily("h", bounds), V: v - 3, At: uint64(slot%2 + 1), Trace: "é"},
 			action{Do: "exemplar", Family: histogramFamily("h", bounds), V: 9, At: 7, Trace: strings.Repeat("x", 100+slot)},
+			action{Do: "observe", Family: windowedFamily("w", 1, slot+2), V: v},
 		)
 		for i := range 30 {
 			p.do(

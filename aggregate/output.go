@@ -96,6 +96,7 @@ func (f *family) outputSummaries(rows []int32, metrics []dto.Metric) {
 		summaries[i].CreatedTimestamp = f.rows[n].created
 		metrics[i].Summary = &summaries[i]
 	}
+	f.outputQuantiles(rows, summaries)
 }
 
 // outputHistograms leaves out the bucket up to +Inf, as client_golang does: it is the count. Only an exemplar brings it

@@ -293,15 +293,16 @@ const attempts = 3
 
 // add reads a file's cells and adds them up.
 func (s *Store) add(f *file) {
-	buf, err := f.load(s.buf[:0])
+	now := s.now()
+	buf, err := f.load(now, s.buf[:0])
 	for i := 0; i < attempts && errors.Is(err, shmstore.ErrLayoutChanged); i++ {
 		if err = s.replan(f); err == nil {
-			buf, err = f.load(buf[:0])
+			buf, err = f.load(now, buf[:0])
 		}
 	}
 	if errors.Is(err, shmstore.ErrLayoutChanged) {
 		if err = s.replan(f); err == nil {
-			buf, err = f.loadStable(buf[:0])
+			buf, err = f.loadStable(now, buf[:0])
 		}
 	}
 	s.buf = buf

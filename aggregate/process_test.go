@@ -56,6 +56,8 @@ type process struct {
 	w      *shmstore.Writer
 	series map[string]*shmstore.Series
 	gone   []*shmstore.Series
+
+	octaves map[*shmstore.Series]map[uint64][]uint64
 }
 
 func newProcess(dir string, slot int) (*process, error) {
@@ -130,7 +132,7 @@ func (p *process) apply(s action) error {
 		if s.Family.Type == shmstore.SummaryType {
 			addFloat(&c[shmstore.SummarySum], s.V)
 			atomic.AddUint64(&c[shmstore.SummaryCount], 1)
-			return nil
+			return p.observeWindow(s.Family.Window, series, s.V, s.At)
 		}
 		i := slices.IndexFunc(s.Family.Bounds, func(b float64) bool { return s.V <= b })
 		if i < 0 {

@@ -39,6 +39,8 @@ type Store struct {
 	options Options
 	log     *slog.Logger
 
+	now func() uint64 // shmstore.Monotonic, but in tests
+
 	begun atomic.Uint64 // passes that were begun
 
 	folding  sync.Mutex     // held by who folds
@@ -85,7 +87,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("aggregate: %w", err)
 	}
-	s := &Store{dir: d, options: o, log: o.Logger.With("store", d.Path())}
+	s := &Store{dir: d, options: o, log: o.Logger.With("store", d.Path()), now: shmstore.Monotonic}
 	s.folder = d.View()
 	s.plan = plan{
 		view:     d.View(),

@@ -1,0 +1,134 @@
+package aggregate
+
+import (
+	"slices"
+	"sync/atomic"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// The quantiles of a summary are those of what the living processes observed of late: the sketches in their windows add up
+// to one for each row. A dead process's window counts no more, folded or not. How long the window is and which quantiles
+// are asked for is the rule's to say, and each process's resolution and slices are its own.
+
+// windowed tells whether the declaration's windows count at the moment.
+func (d *decl) windowed() bool {
+	return d.of.alive && d.family.rule.Window != nil && d.def.Window != nil
+}
+
+// loadWindows is load for summaries with windows. Behind the cells of each series is what is counted in its window, as
+// shmstore.Window.AppendCounts has it.
+func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uint64, budget *int, buf []uint64) []uint64 {
+	for _, entries := range [2][]entry{d.hidden, d.shown} {
+		for _, e := range entries {
+			for i := range words[e.cell:][:shmstore.SummaryWords] {
+				buf = append(buf, atomic.LoadUint64(&words[int(e.cell)+i]))
+			}
+			if at := series[e.series].Window; at != 0 && d.windowed() {
+				buf = d.def.Window.AppendCounts(buf, words, at, now, d.family.rule.Window.Length(), budget)
+			} else {
+				buf = append(buf, 0)
+			}
+		}
+	}
+	return buf
+}
+
+// loadCopies is loadWindows from copies of cells and counts that were put together the same way.
+func (d *decl) loadCopies(copies []uint64, buf []uint64) []uint64 {
+	for _, entries := range [2][]entry{d.hidden, d.shown} {
+		for _, e := range entries {
+			c := copies[e.cell:]
+			buf = append(buf, c[:shmstore.SummaryWords+1+2*c[shmstore.SummaryWords]]...)
+		}
+	}
+	return buf
+}
+
+// copyWindow appends, while the series of a file are made sure of one by one, what is counted in the window of series i,
+// if it can have one.
+func (f *file) copyWindow(i int, now uint64, budget *int, copies []uint64) []uint64 {
+	d := f.declOf(&f.reader.Series()[i])
+	switch {
+	case d == nil || d.def.Window == nil:
+		return copies
+	case d.silent() || !d.windowed():
+		return append(copies, 0)
+	default:
+		return f.reader.AppendWindow(copies, i, now, d.family.rule.Window.Length(), budget)
+	}
+}
+
+// mergeWindow adds what was loaded of one window to a row, and returns the rest of buf.
+func (d *decl) mergeWindow(row int32, buf []uint64) (rest []uint64) {
+	pairs, rest := buf[1:1+2*buf[0]], buf[1+2*buf[0]:]
+	if len(pairs) == 0 {
+		return rest
+	}
+	sketch := d.family.sketch(row)
+	resolution := shmstore.NewResolution(d.def.Window.Resolution)
+	for ; len(pairs) > 0; pairs = pairs[2:] {
+		sketch.Add(resolution, shmstore.BucketID(pairs[0]), pairs[1])
+	}
+	return rest
+}
+
+// sketch returns that of a row.
+func (f *family) sketch(row int32) *shmstore.Sketch {
+	if n := int(row) + 1 - len(f.sketches); n > 0 {
+		f.sketches = append(f.sketches, make([]*shmstore.Sketch, n)...)
+	}
+	if f.sketches[row] == nil {
+		f.sketches[row] = new(shmstore.Sketch)
+	}
+	return f.sketches[row]
+}
+
+// beginSketches empties the sketches for another scrape.
+func (f *family) beginSketches() {
+	for _, s := range f.sketches {
+		if s != nil {
+			s.Reset()
+		}
+	}
+}
+
+// finishSketches makes the quantiles of all rows.
+func (f *family) finishSketches() {
+	f.computed = f.computed[:0]
+	if f.rule.Window == nil {
+		f.sketches = nil
+		return
+	}
+	empty := new(shmstore.Sketch)
+	for n := range f.rows {
+		s := empty
+		if n < len(f.sketches) && f.sketches[n] != nil {
+			s = f.sketches[n]
+		}
+		f.computed = s.AppendQuantiles(f.computed, f.rule.Window.Objectives)
+	}
+}
+
+// outputQuantiles makes the quantiles of these rows part of their summaries.
+func (f *family) outputQuantiles(rows []int32, summaries []dto.Summary) {
+	if f.rule.Window == nil {
+		return
+	}
+	qs := f.rule.Window.Objectives
+	quantiles, values := make([]dto.Quantile, len(rows)*len(qs)), make([]float64, 0, len(rows)*len(qs))
+	pointers := make([]*dto.Quantile, len(quantiles))
+	for i := range quantiles {
+		pointers[i] = &quantiles[i]
+	}
+	for i, n := range rows {
+		values = append(values, f.computed[int(n)*len(qs):][:len(qs)]...)
+		for j := range qs {
+			q := &quantiles[i*len(qs)+j]
+			q.Quantile, q.Value = &qs[j], &values[i*len(qs)+j]
+		}
+		summaries[i].Quantile = slices.Clip(pointers[i*len(qs):][:len(qs)])
+	}
+}
