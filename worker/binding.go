@@ -93,9 +93,10 @@ func (r *registry) detach() error {
 	for _, d := range r.all {
 		for s := range d.table.Load().all() {
 			if s.stored != nil {
+				s.stored = nil
 				s.move(memoryCells(d.family.Words()))
 			}
-			s.stored, s.overflow = nil, false
+			s.overflow = false
 			s.moveExemplars()
 		}
 	}

@@ -23,6 +23,7 @@ type definition struct {
 	place     []int    // where each of them comes in family.Labels
 	constant  []string // values in the order of family.Labels, "" for the variable ones
 	newSeries func(*definition) *series
+	clock     *sliceClock // of a summary with objectives, else nil
 
 	table       atomic.Pointer[table]       // stored with the registry's lock held
 	constraints atomic.Pointer[constraints] // nil: none
@@ -85,6 +86,7 @@ func (d *definition) create(values []string) *series {
 	if h, ok := s.metric.(*Histogram); ok {
 		h.placeNative()
 	}
+	s.placeWindow()
 	d.table.Store(d.table.Load().insert(s))
 	return s
 }

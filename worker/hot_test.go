@@ -24,6 +24,8 @@ func hotPath(r *registry) map[string]func() {
 	hv := r.newHistogramVec(prometheus.HistogramOpts{Name: "hv"}, []string{"a"})
 	s := r.newSummary(prometheus.SummaryOpts{Name: "s"})
 	sv := r.newSummaryVec(prometheus.SummaryOpts{Name: "sv"}, []string{"a"})
+	so := r.newSummary(prometheus.SummaryOpts{Name: "so", Objectives: twoObjectives})
+	so.Observe(0.3)
 	labels := prometheus.Labels{"a": "x", "b": "y"}
 	bytes := []byte("from a buffer")
 	return map[string]func(){
@@ -42,6 +44,7 @@ func hotPath(r *registry) map[string]func() {
 		"HistogramVec":              func() { hv.WithLabelValues("x").Observe(0.3) },
 		"Summary.Observe":           func() { s.Observe(0.3) },
 		"SummaryVec":                func() { sv.WithLabelValues("x").Observe(0.3) },
+		"Summary.Observe quantiles": func() { so.Observe(0.3) },
 		"Counter.AddWithExemplar":   func() { c.AddWithExemplar(1, labels) },
 		"Histogram.ObserveExemplar": func() { h.ObserveWithExemplar(1, labels) },
 		"no exemplar":               func() { c.AddWithExemplar(1, nil); h.ObserveWithExemplar(1, nil) },
@@ -254,6 +257,33 @@ func BenchmarkSummaryObserve(b *testing.B) {
 		for b.Loop() {
 			s.Observe(0.3)
 		}
+	})
+}
+
+// twoObjectives are what DESIGN's figures were measured with.
+var twoObjectives = map[float64]float64{0.5: 0.05, 0.99: 0.001}
+
+func benchmarkSummaryObjectives(b *testing.B, next func(i int) float64) {
+	opts := prometheus.SummaryOpts{Name: "s", Objectives: twoObjectives}
+	peers(b, func(b *testing.B) {
+		s := prometheus.NewSummary(opts)
+		for i := 0; b.Loop(); i++ {
+			s.Observe(next(i))
+		}
+	}, func(b *testing.B, r *registry) {
+		s := r.newSummary(opts)
+		for i := 0; b.Loop(); i++ {
+			s.Observe(next(i))
+		}
+	})
+}
+
+func BenchmarkSummaryObserveObjectives(b *testing.B) {
+	b.Run("values=lognormal", func(b *testing.B) {
+		benchmarkSummaryObjectives(b, func(i int) float64 { return latencies[i%len(latencies)] })
+	})
+	b.Run("values=one", func(b *testing.B) {
+		benchmarkSummaryObjectives(b, func(int) float64 { return 0.42 })
 	})
 }
 

@@ -40,6 +40,14 @@ func (s *series) move(to []uint64) {
 	}
 	s.moveWords(from, to)
 	s.cells.Store(&to[0])
+	s.placeWindow()
+}
+
+// placeWindow brings the window of a summary, if it has one, to where the series is. The caller holds the registry's lock.
+func (s *series) placeWindow() {
+	if m, ok := s.metric.(*Summary); ok && m.window != nil {
+		m.window.place(s.def.registry.writer, s.stored)
+	}
 }
 
 // moveWords moves words whose kind says all about them.

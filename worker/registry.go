@@ -24,6 +24,10 @@ type registry struct {
 	all      []*definition
 	lines    map[string]bool // what was logged
 	log      *slog.Logger
+	clocks   map[uint64]*sliceClock // by the length of a slice
+
+	now        func() uint64     // Monotonic, but in tests
+	startClock func(*sliceClock) // run, but in tests
 	binding
 	publishing
 }
@@ -35,9 +39,13 @@ func newRegistry(look func() (dir string, slot int, err error)) *registry {
 		families: make(map[string]*definition),
 		lines:    make(map[string]bool),
 		log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		clocks:   make(map[uint64]*sliceClock),
 		binding:  binding{look: look},
 
 		publishing: publishing{claims: make(map[string]*exporter)},
+
+		now:        shmstore.Monotonic,
+		startClock: (*sliceClock).run,
 	}
 }
 
@@ -66,6 +74,9 @@ func (r *registry) define(
 		r.local.Unregister(d)
 		panic(err)
 	}
+	if f.Window != nil {
+		d.clock = r.clock(f.Window)
+	}
 	r.all = append(r.all, d)
 	return &vec{def: d}
 }
@@ -82,6 +93,8 @@ func (d *definition) conflict(e *definition) error {
 		return fmt.Errorf(had+"the buckets %v, not %v", e.desc, a.Bounds, b.Bounds)
 	case (a.Native == nil) != (b.Native == nil), a.Native != nil && *a.Native != *b.Native:
 		return fmt.Errorf(had+"the native buckets %+v, not %+v", e.desc, a.Native, b.Native)
+	case a.Window.String() != b.Window.String():
+		return fmt.Errorf(had+"the objectives %v, not %v", e.desc, a.Window, b.Window)
 	case d.desc.String() == e.desc.String() && d.isFunction():
 		return prometheus.AlreadyRegisteredError{ExistingCollector: d, NewCollector: e}
 	case d.desc.String() == e.desc.String():

@@ -1,0 +1,292 @@
+package worker
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// relativeError is how far a summary's quantile may be from the exact one, relative to that.
+const relativeError = 0.01
+
+// minSlice is the shortest slice of a window, which a MaxAge below AgeBuckets of them is stretched to.
+const minSlice = time.Millisecond
+
+// windowOf returns the window of a summary's observations, nil when it has no objectives.
+func windowOf(opts prometheus.SummaryOpts) *shmstore.Window {
+	w := &shmstore.Window{
+		Age:        opts.MaxAge,
+		Slices:     int(min(opts.AgeBuckets, shmstore.MaxSlices)),
+		Resolution: shmstore.ResolutionFor(relativeError),
+	}
+	if w.Age == 0 {
+		w.Age = prometheus.DefMaxAge
+	}
+	if w.Slices == 0 {
+		w.Slices = prometheus.DefAgeBuckets
+	}
+	w.Age = max(w.Age, time.Duration(w.Slices)*minSlice)
+	for q := range opts.Objectives {
+		if !math.IsNaN(q) {
+			w.Objectives = append(w.Objectives, q)
+		}
+	}
+	if len(w.Objectives) == 0 {
+		return nil
+	}
+	slices.Sort(w.Objectives)
+	return w
+}
+
+// window is the latest observations of a summary, where its series is: in the process's file or in its memory. The words
+// are laid out alike in both; but in memory octaves have no links.
+//
+// To observe is to add 1 to one word, which the slice's place and two look-ups say. It is turn that makes another slice
+// the one that is written to, when the clock says so, under the lock. A goroutine that was stopped in between adds to the
+// slice before, which still counts; one that was stopped for a whole MaxAge may add to a later one.
+type window struct {
+	shape      *shmstore.Window
+	resolution *shmstore.Resolution
+	clock      *sliceClock
+	registry   *registry
+
+	epoch   atomic.Uint64                            // of the slice that is written to; 0: none yet
+	slice   atomic.Uint64                            // its place
+	block   atomic.Pointer[uint64]                   // the window's
+	octaves [shmstore.Octaves]atomic.Pointer[uint64] // their blocks; nil: there is none yet
+
+	mu     sync.Mutex // protects what follows, and is held to change what is above. Taken after the registry's
+	writer *shmstore.Writer
+	stored *shmstore.Series // nil: in process memory
+	waste  []uint64         // stands for octaves that found no space
+}
+
+func newWindow(d *definition) *window {
+	return &window{
+		shape:      d.family.Window,
+		resolution: shmstore.NewResolution(d.family.Window.Resolution),
+		clock:      d.clock,
+		registry:   d.registry,
+	}
+}
+
+// observe counts v in the slice of now.
+func (w *window) observe(v float64) {
+	if w.clock.epoch.Load() != w.epoch.Load() {
+		w.turn()
+	}
+	slice := int(w.slice.Load())
+	bits := math.Float64bits(v)
+	octave, ok := shmstore.Octave(bits)
+	if !ok {
+		w.observeOutside(slice, v)
+		return
+	}
+	p := w.octaves[octave].Load()
+	if p == nil {
+		p = w.grow(octave)
+	}
+	i := shmstore.OctaveCounts + slice*w.resolution.Buckets() + w.resolution.Bucket(bits)
+	if atomic.AddUint64(word(p, i), 1) >= integerMark {
+		w.carry(&w.octaves[octave], i)
+	}
+}
+
+// observeOutside is observe for what is in no octave. A NaN has no place among other numbers, and none here.
+func (w *window) observeOutside(slice int, v float64) {
+	i := shmstore.WindowSlices + slice*shmstore.SliceWords
+	switch {
+	case math.Abs(v) < 1:
+		i += shmstore.SliceZero
+	case v < 0:
+		i += shmstore.SliceBelow
+	case v > 0:
+		i += shmstore.SliceAbove
+	default:
+		return
+	}
+	if atomic.AddUint64(word(w.block.Load(), i), 1) >= integerMark {
+		w.carry(&w.block, i)
+	}
+}
+
+// carry is for a writer that just added 1 to a word that bears a mark: the window has moved, see move.go.
+func (w *window) carry(block *atomic.Pointer[uint64], i int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := block.Load(); p != nil {
+		atomic.AddUint64(word(p, i), 1)
+	}
+}
+
+// turn makes the slice of now the one that is written to, empty if it held another one.
+func (w *window) turn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	epoch := w.clock.epoch.Load()
+	if w.epoch.Load() == epoch {
+		return
+	}
+	place := int(epoch % uint64(w.shape.Slices))
+	slice := words(word(w.block.Load(), shmstore.WindowSlices+place*shmstore.SliceWords), shmstore.SliceWords)
+	if atomic.LoadUint64(&slice[shmstore.SliceEpoch]) != epoch {
+		// From here on readers leave the slice out, until it is empty and has its new number.
+		atomic.StoreUint64(&slice[shmstore.SliceEpoch], 0)
+		zero(slice[shmstore.SliceZero:])
+		for i := range w.octaves {
+			if p := w.octaves[i].Load(); p != nil && !w.wasted(p) {
+				zero(w.counts(p, place))
+			} else if p != nil {
+				w.octaves[i].Store(nil) // there may be space by now
+			}
+		}
+		atomic.StoreUint64(&slice[shmstore.SliceEpoch], epoch)
+	}
+	w.slice.Store(uint64(place))
+	w.epoch.Store(epoch)
+}
+
+func zero(words []uint64) {
+	for i := range words {
+		atomic.StoreUint64(&words[i], 0)
+	}
+}
+
+// counts returns what an octave counted in the slice at a place.
+func (w *window) counts(block *uint64, place int) []uint64 {
+	return words(word(block, shmstore.OctaveCounts+place*w.shape.Resolution), w.shape.Resolution)
+}
+
+// wasted tells whether a block stands for an octave that found no space.
+func (w *window) wasted(block *uint64) bool { return w.waste != nil && block == &w.waste[0] }
+
+// grow returns the block of an octave that had none when the caller looked. Where the file has no space for it, what is
+// observed in the octave is missing in the quantiles until the next slice begins, when it is tried again.
+func (w *window) grow(octave uint64) *uint64 {
+	w.mu.Lock()
+	p := w.octaves[octave].Load()
+	err := error(nil)
+	if p == nil {
+		p, err = w.addOctave(octave)
+		w.octaves[octave].Store(p)
+	}
+	w.mu.Unlock()
+	if err != nil {
+		w.registry.mu.Lock()
+		defer w.registry.mu.Unlock()
+		w.registry.once("window", func() {
+			w.registry.log.Error("the store has no space for some observations of a summary: its quantiles lack them, as "+
+				"others' may; sum and count are right", "error", err)
+		})
+	}
+	return p
+}
+
+// addOctave makes the block of an octave. The caller holds the lock.
+func (w *window) addOctave(octave uint64) (*uint64, error) {
+	if w.stored == nil {
+		return &memoryCells(w.shape.OctaveWords())[0], nil
+	}
+	block, err := w.writer.AddOctave(w.stored, octave)
+	if err != nil {
+		if w.waste == nil {
+			w.waste = memoryCells(w.shape.OctaveWords())
+		}
+		return &w.waste[0], err
+	}
+	return &block[0], nil
+}
+
+// place gives the window its words: in the file when its series is stored there, else in memory. What it held before
+// moves there, as move.go says: the words that are left behind bear marks. The caller holds the registry's lock.
+func (w *window) place(writer *shmstore.Writer, stored *shmstore.Series) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writer, w.stored = writer, stored
+	from := w.block.Load()
+	var to *uint64
+	if stored != nil {
+		to = &stored.Window[0]
+	} else {
+		to = &memoryCells(w.shape.Words())[0]
+	}
+	if from != nil {
+		for i := range w.octaves {
+			w.moveOctave(i)
+		}
+		for i := range w.shape.Slices {
+			// The number comes last: before it a reader takes nothing of the slice.
+			at := shmstore.WindowSlices + i*shmstore.SliceWords
+			for j := shmstore.SliceWords - 1; j > shmstore.SliceEpoch; j-- {
+				moveCount(word(to, at+j), word(from, at+j))
+			}
+			atomic.StoreUint64(word(to, at+shmstore.SliceEpoch), atomic.LoadUint64(word(from, at+shmstore.SliceEpoch)))
+		}
+	}
+	w.block.Store(to)
+}
+
+func (w *window) moveOctave(i int) {
+	from := w.octaves[i].Load()
+	if from == nil {
+		return
+	}
+	if w.wasted(from) {
+		w.octaves[i].Store(nil)
+		return
+	}
+	to, err := w.addOctave(uint64(i))
+	if err == nil {
+		for j := shmstore.OctaveCounts; j < w.shape.OctaveWords(); j++ {
+			moveCount(word(to, j), word(from, j))
+		}
+	}
+	w.octaves[i].Store(to)
+}
+
+func moveCount(to, from *uint64) { atomic.StoreUint64(to, atomic.SwapUint64(from, integerMark)) }
+
+// quantiles returns this process's, sorted as client_golang sorts them.
+func (w *window) quantiles() []*dto.Quantile {
+	var sketch shmstore.Sketch
+	w.sketch(&sketch)
+	qs := w.shape.Objectives
+	out := make([]*dto.Quantile, len(qs))
+	for i, v := range sketch.AppendQuantiles(nil, qs) {
+		out[i] = &dto.Quantile{Quantile: new(qs[i]), Value: new(v)}
+	}
+	return out
+}
+
+// sketch adds what counts now.
+func (w *window) sketch(to *shmstore.Sketch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.clock.now()
+	for place := range w.shape.Slices {
+		slice := words(word(w.block.Load(), shmstore.WindowSlices+place*shmstore.SliceWords), shmstore.SliceWords)
+		if !w.shape.Counts(atomic.LoadUint64(&slice[shmstore.SliceEpoch]), now, w.shape.Length()) {
+			continue
+		}
+		to.Add(w.resolution, shmstore.ZeroBucket, atomic.LoadUint64(&slice[shmstore.SliceZero]))
+		to.Add(w.resolution, shmstore.BelowBucket, atomic.LoadUint64(&slice[shmstore.SliceBelow]))
+		to.Add(w.resolution, shmstore.AboveBucket, atomic.LoadUint64(&slice[shmstore.SliceAbove]))
+		for octave := range w.octaves {
+			p := w.octaves[octave].Load()
+			if p == nil || w.wasted(p) {
+				continue
+			}
+			counts := w.counts(p, place)
+			for i := range counts {
+				to.Add(w.resolution, shmstore.InOctave(uint64(octave), i), atomic.LoadUint64(&counts[i]))
+			}
+		}
+	}
+}
