@@ -96,7 +96,6 @@ type foldedSeries struct {
 // converted: what rules is decided, and what differs is converted, at output only, so that a rollback finds its counts.
 type fold struct {
 	last     *shmstore.Archive
-	thisBoot bool
 	families map[string]*foldedFamily // by key
 	taken    map[uint64]uint64
 	present  map[string]presence       // of series that somebody has deleted, by sample identity

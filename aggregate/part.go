@@ -108,24 +108,6 @@ func (p *part) addSlot(slot int, s slotPart) {
 	}
 }
 
-// add adds the part of other processes.
-func (p *part) add(def *shmstore.Family, o *part) {
-	p.counter.add(&o.counter)
-	p.sum.addSum(&o.sum)
-	for i, n := range o.counts {
-		p.counts[i] = addSaturated(p.counts[i], n)
-	}
-	if o.native != nil {
-		p.native.AddCounts(o.native)
-	}
-	for slot, s := range o.slots {
-		p.addSlot(slot, s)
-	}
-	if def.Mode != 0 {
-		p.gauge.merge(def.Mode, &o.gauge)
-	}
-}
-
 // Bits of the rank of a slot's value.
 const (
 	rankReady    = 1 << 0
