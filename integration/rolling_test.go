@@ -82,7 +82,7 @@ func TestZeroFailed(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		name := map[bool]string{false: "new connections", true: "kept connections"}[kept]
 		t.Run(name+", 10 reloads", func(t *testing.T) {
-			w := watch(t, 4, []bool{kept})
+			w := watch(t, 3, []bool{kept})
 			for range times(10) {
 				before := w.workers()
 				w.control(t, "reload")
@@ -101,7 +101,7 @@ func TestZeroFailed(t *testing.T) {
 			w.noneFailed(t)
 		})
 		t.Run(name+", 5 upgrades", func(t *testing.T) {
-			w := watch(t, 4, []bool{kept})
+			w := watch(t, 3, []bool{kept})
 			for range times(5) {
 				before := w.workers()
 				w.control(t, "upgrade")
