@@ -14,7 +14,8 @@
 // order nor on who adds it up. A gauge that a process never set takes no part in min, max, avg and mostrecent, and is 0
 // where nobody set it. NaN takes no part in min and max either, as in PromQL, unless there is nothing else.
 //
-// Of the exemplars of one counter or one bucket the newest is shown, by the clocks of the processes that kept them. The
+// Of the exemplars of one counter or one classic bucket (of native buckets alone, of one of ten magnitudes) the newest is
+// shown, by the clocks of the processes that kept them. The
 // created time is the oldest of all whose counts are in the value.
 //
 // Gauges of the modes all and liveall have one series for each slot, with the slot's number in the label worker

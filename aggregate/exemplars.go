@@ -3,7 +3,6 @@ package aggregate
 import (
 	"maps"
 	"slices"
-	"sort"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -59,14 +58,6 @@ func exemplarOutput(e *shmstore.Exemplar) *dto.Exemplar {
 	return &dto.Exemplar{Label: labels, Value: new(e.Value), Timestamp: timestamppb.New(time.Unix(0, e.At))}
 }
 
-// exemplarBucket returns the number of the exemplar of a definition's series that an exemplar is to be.
-func exemplarBucket(def *shmstore.Family, e *shmstore.Exemplar) int {
-	if def.Type != shmstore.HistogramType {
-		return 0
-	}
-	return sort.SearchFloat64s(def.Bounds, e.Value)
-}
-
 // offerExemplar shows e in a row unless it has a newer one.
 func (f *family) offerExemplar(n int32, e *shmstore.Exemplar) {
 	for len(f.exemplars) <= int(n) {
@@ -75,7 +66,7 @@ func (f *family) offerExemplar(n int32, e *shmstore.Exemplar) {
 	if f.exemplars[n] == nil {
 		f.exemplars[n] = make([]held, f.rule.ExemplarSlots())
 	}
-	f.exemplars[n][exemplarBucket(&f.rule, e)].offer(e)
+	f.exemplars[n][f.rule.ExemplarOf(e.Value)].offer(e)
 }
 
 func (f *family) beginExemplars() {
@@ -106,6 +97,19 @@ func (f *family) exemplarsOf(n int32) []held {
 		return f.exemplars[n]
 	}
 	return nil
+}
+
+// lastExemplar returns the exemplar of the bucket up to +Inf: where that is the only one, the newest of all.
+func (f *family) lastExemplar(x []held) *dto.Exemplar {
+	last := &x[len(x)-1]
+	if len(f.rule.Bounds) == 0 {
+		for i := range x {
+			if x[i].out != nil && (last.out == nil || x[i].shown.Compare(&last.shown) > 0) {
+				last = &x[i]
+			}
+		}
+	}
+	return last.out
 }
 
 // exemplarRow is where the exemplars of a series go.
@@ -144,7 +148,7 @@ func (f *file) readExemplars() error {
 type foldedExemplars map[int]shmstore.Exemplar
 
 func (x *foldedExemplars) offer(def *shmstore.Family, e *shmstore.Exemplar) {
-	i := exemplarBucket(def, e)
+	i := def.ExemplarOf(e.Value)
 	if have, ok := (*x)[i]; ok && e.Compare(&have) <= 0 {
 		return
 	}

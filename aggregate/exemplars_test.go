@@ -194,3 +194,28 @@ func TestExemplarsFollowTheModel(t *testing.T) {
 		}
 	}
 }
+
+// A histogram with native buckets alone keeps exemplars of many magnitudes, over all processes and folds.
+func TestExemplarsOfNativeBuckets(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	h := histogramFamily("h", nil)
+	h.Native = &shmstore.Native{Schema: 3, Buckets: 100, ZeroThreshold: 1e-9}
+	values := func() (all []string) {
+		m := gatherAll(t, s)["h"].Metric[0].Histogram
+		for _, e := range m.Exemplars {
+			all = append(all, fmt.Sprint(e.GetValue(), e.Label[0].GetValue()))
+		}
+		require.Len(t, m.Bucket, 1)
+		all = append(all, "+Inf "+m.Bucket[0].Exemplar.Label[0].GetValue())
+		return all
+	}
+	leave(t, dir, 0, exemplarOf(h, 1, 1, "dead"), exemplarOf(h, 3, 9, "dead"), exemplarOf(h, -100, 3, "dead"))
+	want := []string{"-100dead", "1dead", "3dead", "+Inf dead"}
+	assert.Equal(t, want, values())
+	mustFold(t, s)
+	assert.Equal(t, want, values())
+	p := startLocal(t, dir, 0)
+	p.do(exemplarOf(h, 1.5, 10, "alive"), exemplarOf(h, 2.5, 8, "older"), exemplarOf(h, 0, 5, "zero"), exemplarOf(h, 1e-8, 6, "tiny"))
+	assert.Equal(t, []string{"-100dead", "0zero", "1e-08tiny", "1.5alive", "3dead", "+Inf alive"}, values())
+}

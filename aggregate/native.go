@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -170,13 +171,14 @@ func (f *family) finishNative() {
 	}
 }
 
-// nativeExemplars returns the exemplars of a row's buckets in the form of native histograms, which has no buckets for them.
+// nativeExemplars returns the exemplars of a row in the form of native histograms, which has no buckets for them: by value.
 func (f *family) nativeExemplars(n int32) (all []*dto.Exemplar) {
 	for _, h := range f.exemplarsOf(n) {
 		if h.out != nil {
 			all = append(all, h.out)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b *dto.Exemplar) int { return cmp.Compare(a.GetValue(), b.GetValue()) })
 	return all
 }
 

@@ -127,7 +127,7 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 			for j := range own {
 				own[j].Exemplar = x[j].out
 			}
-			if last := x[len(bounds)].out; last != nil {
+			if last := f.lastExemplar(x); last != nil {
 				h.Bucket = append(h.Bucket, &dto.Bucket{
 					UpperBound: new(math.Inf(1)), CumulativeCount: h.SampleCount, Exemplar: last,
 				})

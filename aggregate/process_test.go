@@ -147,7 +147,7 @@ func (p *process) apply(s action) error {
 		atomic.AddUint64(&c[shmstore.HistogramBuckets+i], 1)
 	case "exemplar": // of the value V in its bucket, at the time At
 		e := shmstore.Exemplar{Value: s.V, At: int64(s.At), Labels: shmstore.AppendExemplarLabel(nil, "trace_id", s.Trace)}
-		_, err := p.w.StoreExemplar(series, exemplarBucket(&s.Family, &e), &e)
+		_, err := p.w.StoreExemplar(series, s.Family.ExemplarOf(s.V), &e)
 		return err
 	case "word":
 		atomic.StoreUint64(&c[s.Word], math.Float64bits(s.V))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"sort"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -70,16 +71,39 @@ func (e *Exemplar) Compare(o *Exemplar) int {
 	)
 }
 
-// ExemplarSlots returns how many exemplars a series of the family keeps: a counter's one, a classic histogram's one for
-// each bucket, in the order of the buckets; 0 for every other type.
+// ExemplarSlots returns how many exemplars a series of the family keeps: a counter's one, a histogram's one for each
+// classic bucket, in the order of the buckets, or where it has native buckets alone one for each of ten magnitudes; 0
+// for every other type.
 func (f *Family) ExemplarSlots() int {
-	switch f.Type {
-	case CounterType:
+	switch {
+	case f.Type == CounterType:
 		return 1
-	case HistogramType:
-		return len(f.Bounds) + 1
-	default:
+	case f.Type != HistogramType:
 		return 0
+	case f.nativeAlone():
+		return nativeExemplars
+	default:
+		return len(f.Bounds) + 1
+	}
+}
+
+// nativeExemplars is how many exemplars a native histogram keeps, by default, in client_golang.
+const nativeExemplars = 10
+
+func (f *Family) nativeAlone() bool { return f.Native != nil && len(f.Bounds) == 0 }
+
+// ExemplarOf returns the number of the exemplar, of those that ExemplarSlots counts, that one of the value v is to be. In
+// a histogram with native buckets alone it is by the power of two that v lies below, modulo ten: so those that are kept
+// differ in magnitude, and which of two exemplars goes does not depend on the order in which they come.
+func (f *Family) ExemplarOf(v float64) int {
+	switch {
+	case f.Type != HistogramType:
+		return 0
+	case f.nativeAlone():
+		_, exponent := math.Frexp(v)
+		return (exponent%nativeExemplars + nativeExemplars) % nativeExemplars
+	default:
+		return sort.SearchFloat64s(f.Bounds, v)
 	}
 }
 

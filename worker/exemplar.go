@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -149,4 +150,29 @@ func (s *series) exemplarOf(i int) *dto.Exemplar {
 		out.Label = append(out.Label, &dto.LabelPair{Name: &pairs[i], Value: &pairs[i+1]})
 	}
 	return out
+}
+
+// nativeExemplars returns those that there are by value, as native histograms show them.
+func nativeExemplars(exemplars []*dto.Exemplar) (all []*dto.Exemplar) {
+	for _, e := range exemplars {
+		if e != nil {
+			all = append(all, e)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *dto.Exemplar) int { return cmp.Compare(a.GetValue(), b.GetValue()) })
+	return all
+}
+
+// lastExemplar returns the exemplar of the bucket up to +Inf: where that is the only one, the newest of all.
+func (h *Histogram) lastExemplar(exemplars []*dto.Exemplar) *dto.Exemplar {
+	if len(h.bounds) > 0 {
+		return exemplars[len(h.bounds)]
+	}
+	var last *dto.Exemplar
+	for _, e := range exemplars {
+		if last == nil || e != nil && e.Timestamp.AsTime().After(last.Timestamp.AsTime()) {
+			last = e
+		}
+	}
+	return last
 }

@@ -210,3 +210,22 @@ func TestHandlerShowsExemplars(t *testing.T) {
 		assert.NotContains(t, string(body), "t1")
 	}
 }
+
+func TestExemplarsOfNativeHistogram(t *testing.T) {
+	for _, p := range places {
+		r := p.make(t)
+		h := r.newHistogram(prometheus.HistogramOpts{Name: "n", Help: "N.", NativeHistogramBucketFactor: 1.1})
+		for i := range 100 {
+			h.ObserveWithExemplar(float64(int(1)<<(i%8)), prometheus.Labels{"n": fmt.Sprint(i)})
+		}
+		for _, m := range []*dto.Metric{written(t, h), family(t, gatherer{r}, "n").Metric[0]} {
+			var got []string
+			for _, e := range m.Histogram.Exemplars {
+				got = append(got, exemplarLine(e))
+			}
+			assert.Equal(t, []string{"1 map[n:96]", "2 map[n:97]", "4 map[n:98]", "8 map[n:99]", "16 map[n:92]", "32 map[n:93]",
+				"64 map[n:94]", "128 map[n:95]"}, got, p.name)
+			assert.Equal(t, []string{"+Inf 100 8 map[n:99]"}, exemplarLines(m), p.name)
+		}
+	}
+}

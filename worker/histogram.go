@@ -136,10 +136,11 @@ func bucket(bounds []float64, v float64) int {
 
 // ObserveWithExemplar is Observe, with an exemplar that is checked as client_golang checks it: it panics when a label
 // is not valid or when they have more than 128 runes together. A nil exemplar is none. The newest exemplar of each bucket
-// over all processes is shown. It is dropped where the store has no space for it.
+// over all processes is shown, and of a histogram with native buckets alone the newest of each of ten magnitudes: the
+// native options for exemplars have no effect. It is dropped where the store has no space for it.
 func (h *Histogram) ObserveWithExemplar(v float64, exemplar prometheus.Labels) {
 	h.Observe(v)
-	h.exemplar(sort.SearchFloat64s(h.bounds, v), v, exemplar)
+	h.exemplar(h.def.family.ExemplarOf(v), v, exemplar)
 	runtime.KeepAlive(h)
 }
 
@@ -147,7 +148,7 @@ func (h *Histogram) ObserveWithExemplar(v float64, exemplar prometheus.Labels) {
 func (h *Histogram) Write(m *dto.Metric) error {
 	h.def.registry.mu.RLock()
 	defer h.def.registry.mu.RUnlock()
-	exemplars := make([]*dto.Exemplar, len(h.bounds)+1)
+	exemplars := make([]*dto.Exemplar, h.def.family.ExemplarSlots())
 	for i := range exemplars {
 		exemplars[i] = h.exemplarOf(i)
 	}
@@ -165,11 +166,11 @@ func (h *Histogram) Write(m *dto.Metric) error {
 	inf := atomic.LoadUint64(word(p, shmstore.HistogramBuckets+len(h.bounds)))
 	if h.def.family.Native != nil {
 		h.writeNative(out, inf)
-		out.Exemplars = slices.DeleteFunc(slices.Clone(exemplars), func(e *dto.Exemplar) bool { return e == nil })
+		out.Exemplars = nativeExemplars(exemplars)
 	} else {
 		out.SampleCount = new(count + inf)
 	}
-	if last := exemplars[len(h.bounds)]; last != nil {
+	if last := h.lastExemplar(exemplars); last != nil {
 		out.Bucket = append(out.Bucket, &dto.Bucket{
 			UpperBound: new(math.Inf(1)), CumulativeCount: out.SampleCount, Exemplar: last,
 		})

@@ -506,7 +506,7 @@ func TestNativeExemplars(t *testing.T) {
 					}
 				}
 			}
-			want := map[string][]string{"native": {"b7"}, "both": {"a0.25", "b7"}}
+			want := map[string][]string{"native": {"a0.25", "b7"}, "both": {"a0.25", "b7"}}
 			require.Equal(t, want[kind], shown, p.name)
 		}
 	}
