@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/internal/nativehist"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
 )
 

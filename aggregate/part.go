@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/onescrape/onescrape/internal/nativehist"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
 )
 

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
-	"github.com/onescrape/onescrape/internal/nativehist"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
 
 // Native says that a histogram has native buckets, with or without classic ones beside them.

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/internal/nativehist"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
 
 // nativeTypes are families with native buckets, alone and beside classic ones.

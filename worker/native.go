@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/onescrape/onescrape/internal/nativehist"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
