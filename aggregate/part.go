@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
 
 // part is what dead processes have left of one series: the merge of their cells, before any rounding, so that it does not

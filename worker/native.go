@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
 
 // defaultNativeBuckets stands for a NativeHistogramMaxBucketNumber of 0, which is no limit in client_golang: at a factor of
