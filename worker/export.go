@@ -41,6 +41,7 @@ type ExportOptions struct {
 //   - gauges and untyped metrics merge by ExportOptions.Mode, else by DefaultExportMode. One that the gatherer no longer
 //     has goes, anything else stays
 //   - a histogram keeps the buckets that its family has at first; counts of others go to the next larger bound
+//   - native buckets add up too, at no finer a resolution than the source ever had
 //   - of each exemplar the newest of all workers' is exposed
 //
 // It is asked once at once, then at an interval, when the worker says Ready and when it ends; so, unlike what the

@@ -487,6 +487,126 @@ func TestExportIsOneRegistry(t *testing.T) {
 	}
 }
 
+// Native buckets add up, through all that client_golang does to them, and move with the process.
+func TestExportOfNativeHistograms(t *testing.T) {
+	type app struct {
+		reg   *prometheus.Registry
+		h, hb prometheus.Histogram
+	}
+	newApp := func(limit uint32) app {
+		reg := prometheus.NewRegistry()
+		opts := prometheus.HistogramOpts{Name: "h", NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: limit,
+			NativeHistogramMaxZeroThreshold: 0.01}
+		both := opts
+		both.Name, both.Buckets = "hb", []float64{-1, 0.5, 10}
+		return app{reg, promauto.With(reg).NewHistogram(opts), promauto.With(reg).NewHistogram(both)}
+	}
+	histograms := func(g prometheus.Gatherer) (out []string, counts []uint64) {
+		all, err := g.Gather()
+		require.NoError(t, err)
+		for _, mf := range all {
+			if mf.GetType() == dto.MetricType_HISTOGRAM {
+				h := mf.GetMetric()[0].GetHistogram()
+				h.CreatedTimestamp = nil
+				out, counts = append(out, mf.GetName()+h.String()), append(counts, h.GetSampleCount())
+			}
+		}
+		return out, counts
+	}
+	rng := rand.New(rand.NewPCG(1, 9))
+	one, a, b := newApp(0), newApp(0), newApp(0)
+	path := storeDir(t)
+	var rs []*registry
+	for slot, x := range []app{a, b} {
+		r := inMemory(t)
+		require.NoError(t, r.open(path, slot))
+		mustExport(t, r, x.reg, ExportOptions{})
+		rs = append(rs, r)
+	}
+	for range 10 {
+		for range 300 {
+			v := float64(rng.IntN(1<<12)-1<<11) / 128
+			to := []app{a, b}[rng.IntN(2)]
+			for _, h := range []prometheus.Histogram{one.h, one.hb, to.h, to.hb} {
+				h.Observe(v)
+			}
+		}
+		for _, r := range rs {
+			publishNow(r)
+		}
+		want, _ := histograms(one.reg)
+		got, _ := histograms(gatherer{rs[0]})
+		require.Equal(t, len(want), len(got))
+		for i := range want {
+			require.Equal(t, want[i], got[i])
+		}
+	}
+	want, _ := histograms(one.reg)
+	for i, r := range rs {
+		require.NoError(t, r.detach())
+		if i == 0 {
+			path = storeDir(t)
+		}
+		require.NoError(t, r.open(path, i))
+		publishNow(r)
+	}
+	got, _ := histograms(gatherer{rs[0]})
+	require.Equal(t, want, got)
+
+	// A source that makes its buckets coarser, widens its zero bucket or is without them for a while loses no count.
+	r, x := inStore(t), newApp(8)
+	mustExport(t, r, x.reg, ExportOptions{})
+	n := uint64(0)
+	for range 60 {
+		for range 50 {
+			v := math.Exp(rng.NormFloat64() * 6)
+			x.h.Observe(v)
+			x.hb.Observe(-v)
+			n++
+		}
+		publishNow(r)
+		_, counts := histograms(gatherer{r})
+		require.Equal(t, []uint64{n, n}, counts)
+	}
+	x.h.Observe(math.NaN())
+	x.h.Observe(math.Inf(1))
+	publishNow(r)
+	_, counts := histograms(gatherer{r})
+	require.Equal(t, n+2, counts[0])
+}
+
+func TestExportOfNativeBucketsThatCannotBe(t *testing.T) {
+	span := func(offset int32, length uint32) *dto.BucketSpan {
+		return &dto.BucketSpan{Offset: &offset, Length: &length}
+	}
+	family := func(h *dto.Histogram) []*dto.MetricFamily {
+		return []*dto.MetricFamily{{Name: new("h"), Type: dto.MetricType_HISTOGRAM.Enum(), Metric: []*dto.Metric{{Histogram: h}}}}
+	}
+	for name, h := range map[string]*dto.Histogram{
+		"schema of custom buckets": {Schema: new(int32(-53)), PositiveSpan: []*dto.BucketSpan{span(0, 1)}, PositiveDelta: []int64{1}},
+		"too few deltas":           {Schema: new(int32(3)), PositiveSpan: []*dto.BucketSpan{span(0, 1<<31)}, PositiveDelta: []int64{1}},
+		"a bucket of no float64":   {Schema: new(int32(3)), NegativeSpan: []*dto.BucketSpan{span(math.MaxInt32, 2), nil, span(math.MaxInt32, 1)}, NegativeDelta: []int64{1, 1, 1}},
+		"negative count":           {Schema: new(int32(3)), PositiveSpan: []*dto.BucketSpan{span(0, 1)}, PositiveDelta: []int64{-1}},
+		"odd threshold":            {Schema: new(int32(3)), ZeroThreshold: new(math.NaN())},
+		"more than the count":      {Schema: new(int32(3)), ZeroCount: new(uint64(math.MaxUint64))},
+	} {
+		r := inStore(t)
+		h.SampleCount = new(uint64(5))
+		good := &dto.Histogram{Schema: new(int32(3)), SampleCount: new(uint64(2)), ZeroCount: new(uint64(2))}
+		current := good
+		mustExport(t, r, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return family(current), nil }), ExportOptions{})
+		current = h
+		publishNow(r)
+		publishNow(r)
+		_, err := gatherer{r}.Gather()
+		require.NoError(t, err, name)
+		other := inStore(t)
+		mustExport(t, other, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return family(h), nil }), ExportOptions{})
+		_, err = gatherer{other}.Gather()
+		require.NoError(t, err, name)
+	}
+}
+
 // Exemplars come along, to the bucket that their value is in, and move with the process; what can be none is left out.
 func TestExportOfExemplars(t *testing.T) {
 	r := inStore(t)

@@ -41,6 +41,7 @@ type exportedSeries struct {
 	lines  []*exportedSeries
 
 	exemplars []exportedExemplar // of a counter or histogram; nil: none yet
+	native    *exportedNative    // of a histogram that has native buckets
 	stored    *shmstore.Series   // nil: not in the file
 	overflow  bool               // the file had no space for it
 }
@@ -114,7 +115,7 @@ func (e *exporter) newFamily(mf *dto.MetricFamily) *exportedFamily {
 	case !known:
 		f.leave("there is no such type in the store: " + f.source.String())
 	case f.source == dto.MetricType_HISTOGRAM:
-		f.def.Bounds = unionOfBounds(mf.Metric)
+		f.def.Bounds, f.def.Native = unionOfBounds(mf.Metric), nativeOf(mf.Metric)
 	case f.source == dto.MetricType_SUMMARY:
 		lines := f.def
 		lines.Type, lines.Mode, lines.QuantileLines = shmstore.GaugeType, LiveMax, true
@@ -226,6 +227,9 @@ func (f *exportedFamily) get(names, values []string) *exportedSeries {
 		switch f.def.Type {
 		case shmstore.HistogramType:
 			s.counts = make([]riseCount, len(f.def.Bounds)+1)
+			if f.def.Native != nil {
+				s.native = &exportedNative{}
+			}
 		case shmstore.SummaryType:
 			s.counts = make([]riseCount, 1)
 		}
@@ -299,6 +303,11 @@ func (f *exportedFamily) followHistogram(s *exportedSeries, h *dto.Histogram) {
 		counts[len(bounds)] += n - below
 	}
 	began := false
+	if s.native != nil {
+		// What is beyond the last bound, too, is in native buckets; the last cell has what is in none.
+		began = s.native.follow(h)
+		counts = counts[:len(bounds)]
+	}
 	for i, n := range counts {
 		if s.counts[i].follow(n) {
 			began = true
@@ -337,6 +346,9 @@ func (f *exportedFamily) write(s *exportedSeries) {
 	case shmstore.CounterType:
 		storeCounter(cells, s.value.total)
 	case shmstore.HistogramType:
+		if s.native != nil {
+			s.counts[len(f.def.Bounds)] = s.native.nans
+		}
 		for i := range s.counts {
 			atomic.StoreUint64(&cells[shmstore.HistogramBuckets+i], s.counts[i].total)
 		}
@@ -369,6 +381,9 @@ func (f *exportedFamily) store(s *exportedSeries) {
 	if err != nil {
 		s.stored, s.overflow = nil, true
 		f.e.registry.exportOverflow(f.e.writer, f.def.Name, err)
+	}
+	if s.native != nil {
+		s.native.place(f, s)
 	}
 }
 
