@@ -52,7 +52,7 @@ func observeNative(f *shmstore.Family, c []uint64, v float64) {
 	for i := range n.Slots() {
 		slot := &table[shmstore.NativeSlots+i]
 		*slot |= shmstore.SlotMark
-		if code, count := shmstore.Slot(*slot); count > 0 {
+		if code, count := shmstore.Slot(*slot); code > 0 {
 			insertNative(next[shmstore.NativeSlots:], code.Coarser(1), count)
 		}
 	}
@@ -64,7 +64,7 @@ func insertNative(slots []uint64, code nativehist.Code, count uint64) (used int)
 	for i := range slots {
 		have, _ := shmstore.Slot(slots[i])
 		if have == 0 {
-			slots[i] = uint64(code)<<shmstore.SlotBits | count
+			slots[i] = uint64(code)<<shmstore.SlotBits | count // halvings are the writer's matter
 			return i + 1
 		}
 		if have == code {

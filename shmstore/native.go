@@ -40,20 +40,26 @@ const (
 	NativeSlots = 2
 )
 
-// A slot is one word: 0, or a bucket's code and a count. A bucket whose count does not fit one slot has several. A slot with
-// the mark belongs to a table that is being replaced: it never changes again, not even from zero.
+// A slot is one word: free, or how often the resolution was halved, a bucket's code and a count. A bucket whose count does
+// not fit one slot has several. A slot with the mark belongs to a table that is being replaced: it never changes again.
+//
+// A goroutine may hold on to a table while its place becomes that of the one after the next. So no word says there what it
+// said before, unless it means the same: a free slot is the table's selector, and a bucket of another resolution has other
+// halvings.
 const (
 	// SlotMark is the mark.
 	SlotMark = 1 << 63
+	// SlotHalvings is where the halvings begin.
+	SlotHalvings = SlotBits + nativehist.CodeBits
 	// SlotBits is where the code begins. The bit below says that the slot is full.
-	SlotBits = 42
+	SlotBits = 38
 	// SlotMax is what a slot counts up to.
 	SlotMax = 1 << (SlotBits - 1)
 )
 
-// Slot returns a slot's code and count; 0, 0 when it is free.
+// Slot returns a slot's code and count; code 0 when it is free, and then the count means nothing.
 func Slot(word uint64) (nativehist.Code, uint64) {
-	return nativehist.Code(word &^ SlotMark >> SlotBits), word & (1<<SlotBits - 1)
+	return nativehist.Code(word >> SlotBits & (1<<nativehist.CodeBits - 1)), word & (1<<SlotBits - 1)
 }
 
 // Slots returns how many slots each table has: a power of two, with half as much again as the buckets need, so that a search
@@ -132,7 +138,7 @@ func (f *Family) AppendNative(buf, cells []uint64) []uint64 {
 		threshold := atomic.LoadUint64(&table[NativeThreshold])
 		buf = append(buf[:start], 0, 0, 0)
 		for i := range table[NativeSlots:] {
-			if word := atomic.LoadUint64(&table[NativeSlots+i]) &^ SlotMark; word != 0 {
+			if word := atomic.LoadUint64(&table[NativeSlots+i]) &^ SlotMark; word>>SlotBits != 0 {
 				buf = append(buf, word)
 			}
 		}

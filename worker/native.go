@@ -52,6 +52,7 @@ type nativeTable struct {
 	halvings  uint64 // since the series was new
 	widened   uint64 // the cell that has the threshold's bits; 0: it is the definition's
 	limit     int64
+	free      uint64 // what a free slot is
 
 	used atomic.Int64 // slots that are not free, the zero bucket's not counted
 }
@@ -88,8 +89,7 @@ func (n *nativeTable) home(code nativehist.Code) uint {
 // add counts one observation. It may be called at any time by any number of goroutines.
 func (n *nativeTable) add(code nativehist.Code) addition {
 	slots := n.slots
-	// What is above the count in a slot that is neither full nor marked.
-	tag := uint64(code) << (shmstore.SlotBits - tagShift)
+	tag := n.tag(code)
 	i := n.home(code)
 	for range slots {
 		slot := &slots[i&uint(len(slots)-1)]
@@ -100,8 +100,8 @@ func (n *nativeTable) add(code nativehist.Code) addition {
 			}
 			old = atomic.LoadUint64(slot)
 		}
-		if old == 0 {
-			if atomic.CompareAndSwapUint64(slot, 0, uint64(code)<<shmstore.SlotBits|1) {
+		if old == n.free {
+			if atomic.CompareAndSwapUint64(slot, old, tag<<tagShift|1) {
 				if code != nativehist.Zero && n.used.Add(1) > n.limit {
 					return crowded
 				}
@@ -109,7 +109,7 @@ func (n *nativeTable) add(code nativehist.Code) addition {
 			}
 			continue // the same slot again: it may have become this bucket's
 		}
-		if old >= shmstore.SlotMark {
+		if old>>tagShift == 0 || old >= shmstore.SlotMark { // free in another table, or marked
 			return refused
 		}
 		i++
@@ -120,19 +120,24 @@ func (n *nativeTable) add(code nativehist.Code) addition {
 // tagShift is where in a slot the bit begins that says that it is full.
 const tagShift = shmstore.SlotBits - 1
 
+// tag returns what is above the count in a bucket's slot that is neither full nor marked.
+func (n *nativeTable) tag(code nativehist.Code) uint64 {
+	return (n.halvings<<nativehist.CodeBits | uint64(code)) << 1
+}
+
 // put adds n observations to a table that nobody else writes to.
 func (n *nativeTable) put(code nativehist.Code, count uint64) {
 	const most = 1<<shmstore.SlotBits - 1
 	for i := n.home(code); count > 0; i++ {
 		slot := &n.slots[i&uint(len(n.slots)-1)]
-		old := *slot
+		old := atomic.LoadUint64(slot)
 		switch {
-		case old == 0:
-			old = uint64(code) << shmstore.SlotBits
+		case old == n.free:
+			old = n.tag(code) << tagShift
 			if code != nativehist.Zero {
 				n.used.Add(1)
 			}
-		case old>>tagShift != uint64(code)<<1:
+		case old>>tagShift != n.tag(code):
 			continue
 		}
 		now := min(count, most-old&most)
@@ -246,6 +251,7 @@ func (h *Histogram) replaceNative(n, by *nativeTable, code func(nativehist.Code)
 	f := &h.def.family
 	cells := words(h.cells.Load(), f.Words())[f.NativeCells():]
 	selector := atomic.LoadUint64(&cells[shmstore.NativeSelector]) + 1
+	by.free = selector & (shmstore.SlotMax - 1)
 	by.take(cells[f.Native.Table(selector):], f.Native)
 	by.fill(n, code)
 	atomic.StoreUint64(&cells[shmstore.NativeSelector], selector)
@@ -257,7 +263,7 @@ func (n *nativeTable) take(cells []uint64, of *shmstore.Native) {
 	n.slots = cells[shmstore.NativeSlots:][:of.Slots()]
 	n.limit = int64(of.Buckets)
 	for i := range n.slots {
-		atomic.StoreUint64(&n.slots[i], 0)
+		atomic.StoreUint64(&n.slots[i], n.free)
 	}
 	atomic.StoreUint64(&cells[shmstore.NativeHalvings], n.halvings)
 	atomic.StoreUint64(&cells[shmstore.NativeThreshold], n.widened)
@@ -305,7 +311,7 @@ func (h *Histogram) writeNative(out *dto.Histogram, nans uint64) {
 	counts := nativehist.Counts{NaNs: nans}
 	counts.Begin(n.schema(), n.threshold, false)
 	for i := range n.slots {
-		if code, count := shmstore.Slot(atomic.LoadUint64(&n.slots[i])); count > 0 {
+		if code, count := shmstore.Slot(atomic.LoadUint64(&n.slots[i])); code > 0 {
 			counts.Add(code, count)
 		}
 	}
