@@ -22,8 +22,8 @@ const quantileLabel = "quantile"
 
 var errQuantileLabel = fmt.Errorf("%q is not allowed as label name in summaries", quantileLabel)
 
-// Summary keeps the count and the sum of observations, and quantiles of the latest of them: a prometheus.Summary. All methods are safe for concurrent use.
-// The zero value is not usable, NewSummary and SummaryVec make one.
+// Summary keeps the count and the sum of observations, and quantiles of the latest of them: a prometheus.Summary. All
+// methods are safe for concurrent use. The zero value is not usable, NewSummary and SummaryVec make one.
 type Summary struct {
 	series
 	window *window // nil without objectives
