@@ -34,8 +34,6 @@ func (s *Store) Fold(ctx context.Context) (folded int, err error) {
 	folded, err = s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Merge: func(last *shmstore.Archive, dead, live []*shmstore.Reader) (*shmstore.Archive, error) {
 		return foldInto(last, dead, live, s.options.Retention)
 	}})
-	s.folds.Add(1)
-	s.folded.Add(uint64(folded))
 	if err != nil {
 		return folded, fmt.Errorf("aggregate: %w", err)
 	}

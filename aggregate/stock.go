@@ -13,6 +13,7 @@ type stock struct {
 	live, dead       int
 	bytes            int64
 	series, overflow int
+	folds            uint64
 	errors           map[string]int // by reason
 	conflicts        map[string]int // by family
 }
@@ -23,16 +24,20 @@ const (
 	nameBytes     = "onescrape_store_bytes"
 	nameSeries    = "onescrape_store_series"
 	nameOverflow  = "onescrape_store_overflow_series"
+	nameFolds     = "onescrape_store_folds_total"
 	nameErrors    = "onescrape_store_errors_total"
 	nameConflicts = "onescrape_merge_conflicts_total"
 )
 
-var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameOverflow, nameSeries}
+var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameFolds, nameOverflow, nameSeries}
 
 // takeStock counts what the pass has read.
 func (s *Store) takeStock() {
 	st := &s.stock
-	st.live, st.dead, st.bytes, st.series, st.overflow = 0, 0, 0, 0, 0
+	st.live, st.dead, st.bytes, st.series, st.overflow, st.folds = 0, 0, 0, 0, 0, 0
+	if a := s.archived.archive; a != nil {
+		st.folds = a.Generation
+	}
 	for _, f := range s.files {
 		if f.decls == nil {
 			continue
@@ -64,6 +69,12 @@ func (st *stock) families() []*dto.MetricFamily {
 				{Label: labelPairs([]string{"state"}, []string{"dead"}), Gauge: &dto.Gauge{Value: new(float64(st.dead))}},
 				{Label: labelPairs([]string{"state"}, []string{"live"}), Gauge: &dto.Gauge{Value: new(float64(st.live))}},
 			},
+		},
+		{
+			Name:   new(nameFolds),
+			Help:   new("Times that the archive was written, by whichever process folded."),
+			Type:   dto.MetricType_COUNTER.Enum(),
+			Metric: []*dto.Metric{{Counter: &dto.Counter{Value: new(float64(st.folds))}}},
 		},
 		ownGauge(nameOverflow, "Series of live processes that found no space in the store and die with their process.",
 			float64(st.overflow)),

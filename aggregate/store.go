@@ -46,8 +46,6 @@ type Store struct {
 	folding  sync.Mutex     // held by who folds
 	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil when the Store is closed
 	foldStep func(string)   // told of each step of a fold; of tests
-	folds    atomic.Uint64  // folds that were made
-	folded   atomic.Uint64  // files that were folded
 
 	mu     sync.RWMutex // held to write by a pass, to read by who makes an answer of it
 	closed bool

@@ -265,11 +265,16 @@ func (s *supervisor) openAddresses() error {
 // killed by nobody.
 const lateGrace = 5 * time.Second
 
+// holderGrace is how long a foreign holder must have been seen until the master refuses: one that closes the address
+// between the bind and the look at who has it is nobody's, and one that is executing a program has no environment yet.
+const holderGrace = 500 * time.Millisecond
+
 // openWhenFree opens an address. While workers of a master that has gone drain on it, which they do for the graceful
 // timeout at most, it waits; anybody else is a reason to refuse.
 func (s *supervisor) openWhenFree(a address) (*group, error) {
 	deadline := time.Now().Add(s.cfg.GracefulTimeout + lateGrace)
 	said := ""
+	var foreign time.Time // since when the holders are not the last master's workers
 	for {
 		g, err := openGroup(a)
 		if err == nil {
@@ -279,11 +284,16 @@ func (s *supervisor) openWhenFree(a address) (*group, error) {
 			return nil, fmt.Errorf("master: listen %s: %w", a.spec(), err)
 		}
 		hs := holders(a.network, a.addr, s.storePath)
-		if !s.ofPredecessor(hs) || time.Now().After(deadline) {
+		if s.ofPredecessor(hs) {
+			foreign = time.Time{}
+		} else if foreign.IsZero() {
+			foreign = time.Now()
+		}
+		if !foreign.IsZero() && time.Since(foreign) > holderGrace || time.Now().After(deadline) {
 			return nil, fmt.Errorf("master: listen %s: in use by %s: stop it or choose another address: %w", a.spec(),
 				holderText(hs), err)
 		}
-		if text := holderText(hs); text != said {
+		if text := holderText(hs); foreign.IsZero() && text != said {
 			s.log.Warn("waiting for an address that workers of the last master still hold", "address", a.spec(), "holders", text,
 				"at_most", time.Until(deadline).Round(time.Second))
 			said = text

@@ -3,6 +3,8 @@ package master
 import (
 	"runtime/debug"
 	"time"
+
+	commonversion "github.com/prometheus/common/version"
 )
 
 // Status is what a master is doing, as /api/v1/status answers it and as the store keeps it for the command line.
@@ -64,8 +66,11 @@ const (
 	abandoned = "abandoned"
 )
 
-// version is that of the program, as the linker noted it.
+// version is that of the program, as a release's linker flags or the build say it.
 var version = func() string {
+	if commonversion.Version != "" {
+		return commonversion.Version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
