@@ -30,8 +30,12 @@ type upgrading struct {
 	result chan error // has room for one
 }
 
+// minCheck is how long the check of the new program may take at least: the ready timeout may be very short where it is what
+// makes a server ready that does not say so itself.
+const minCheck = 10 * time.Second
+
 func (s *supervisor) newUpgrade() *upgrading {
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ReadyTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), max(s.cfg.ReadyTimeout, minCheck))
 	u := &upgrading{began: time.Now(), cancel: cancel, result: make(chan error, 1)}
 	s.rollout = &Rollout{ID: s.rolloutID() + 1, Kind: "upgrade", State: running, Total: len(s.slots)}
 	u.record = s.rollout
