@@ -244,12 +244,21 @@ func (s *supervisor) nextOperation() operation {
 	case len(s.slots) > s.target:
 		return newRetirement(s.slots[len(s.slots)-1])
 	}
-	for _, sl := range s.slots {
-		if sl.cur != nil && sl.cur.renew && sl.cur.state == ready {
-			return &recycling{replacement{slot: sl, reason: "recycle"}}
-		}
+	if sl := s.oldestToRenew(); sl != nil {
+		return &recycling{replacement{slot: sl, reason: "recycle"}}
 	}
 	return nil
+}
+
+// oldestToRenew returns the slot whose worker is to be recycled next; nil when there is none. The oldest goes first, so
+// that every slot has its turn where workers ask sooner than they can be replaced.
+func (s *supervisor) oldestToRenew() (oldest *slot) {
+	for _, sl := range s.slots {
+		if p := sl.cur; p != nil && p.renew && p.state == ready && (oldest == nil || p.started.Before(oldest.cur.started)) {
+			oldest = sl
+		}
+	}
+	return oldest
 }
 
 // hopeless returns an error when no worker has ever been ready and there is no hope that one will be: the command
