@@ -171,8 +171,7 @@ func TestSIGKILLCostsOnlyWhatWasAnswered(t *testing.T) {
 	}
 	_, failed, failures := w.done(t)
 	t.Logf("%d kills, %d failed", kills, failed)
-	// A busy machine keeps a worker from its processor with as many accepted connections as it has clients.
-	assert.LessOrEqual(t, failed, int64(kills*clients/workers), "%v", failures)
+	assert.LessOrEqual(t, failed, int64(kills), "more than one a kill: %v", failures)
 	for _, f := range failures {
 		assert.NotContains(t, f, "refused")
 		assert.NotContains(t, f, "timeout")

@@ -52,6 +52,7 @@ func (w *Worker) serve(srv *http.Server, accept func(net.Listener) error) (err e
 
 	ended := make(chan error, len(w.listeners))
 	for _, l := range w.listeners {
+		deferAccept(l.Listener)
 		go func() { ended <- accept(l.Listener) }()
 	}
 	// The sockets listen since before this process was started, so being ready needs no accept that has begun.
