@@ -331,6 +331,12 @@ func (m *testMaster) until(what string, f func(Status) bool) Status {
 	return s
 }
 
+// logged waits until the master's log has a text, which comes through a pipe and so later than the status.
+func (m *testMaster) logged(text string) {
+	m.t.Helper()
+	require.Eventually(m.t, func() bool { return strings.Contains(m.log.String(), text) }, patient, 5*time.Millisecond, text)
+}
+
 // finished waits for the master's end and returns its exit status.
 func (m *testMaster) finished() int {
 	m.t.Helper()

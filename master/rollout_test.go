@@ -153,7 +153,7 @@ func TestBrokenReleases(t *testing.T) {
 			} else {
 				assert.Empty(t, failures)
 			}
-			assert.Contains(t, m.log.String(), "rolling restart abandoned")
+			m.logged("rolling restart abandoned")
 
 			// The next release is a good one.
 			require.NoError(t, os.WriteFile(m.behavior, []byte("ok"), 0o600))
@@ -229,14 +229,13 @@ func TestTermEndsARollout(t *testing.T) {
 	m.until("it runs", func(s Status) bool { return s.Rollout != nil && s.Rollout.State == running })
 	m.signal(syscall.SIGTERM)
 	assert.Zero(t, m.finished())
-	assert.Contains(t, m.log.String(), "the master stops")
+	m.logged("the master stops")
 }
 
 func TestTheLastWorkerStays(t *testing.T) {
 	m := startMaster(t, options{"Workers": 1})
 	m.signal(syscall.SIGTTOU)
-	require.Eventually(t, func() bool { return strings.Contains(m.log.String(), "the last worker stays") }, patient,
-		time.Millisecond)
+	m.logged("the last worker stays")
 	assert.Equal(t, 1, m.status().Workers)
 }
 

@@ -123,7 +123,7 @@ func TestAddressInUse(t *testing.T) {
 		require.NoError(t, err)
 		m := launchMaster(t, options{"Listen": []string{addr}})
 		assert.Equal(t, 1, m.finished())
-		assert.Contains(t, m.log.String(), "listen "+addr+": in use by pid "+strconv.Itoa(os.Getpid()))
+		m.logged("listen "+addr+": in use by pid "+strconv.Itoa(os.Getpid()))
 	}
 }
 
@@ -133,21 +133,21 @@ func TestMetricsAddressInUse(t *testing.T) {
 	defer l.Close()
 	m := launchMaster(t, options{"MetricsListen": l.Addr().String()})
 	assert.Equal(t, 1, m.finished())
-	assert.Contains(t, m.log.String(), "in use by pid "+strconv.Itoa(os.Getpid()))
+	m.logged("in use by pid "+strconv.Itoa(os.Getpid()))
 }
 
 func TestSecondMasterIsRefused(t *testing.T) {
 	m := startMaster(t, nil)
 	second := launchMaster(t, options{"Store": m.store})
 	assert.Equal(t, 1, second.finished())
-	assert.Contains(t, second.log.String(), strconv.Itoa(m.cmd.Process.Pid))
+	second.logged(strconv.Itoa(m.cmd.Process.Pid))
 	assert.True(t, m.status().Ready, "the first goes on")
 }
 
 func TestNoSuchCommand(t *testing.T) {
 	m := launchMaster(t, options{"Command": []string{"/no/such/command"}})
 	assert.Equal(t, 1, m.finished())
-	assert.Contains(t, m.log.String(), `error: master: cannot run "/no/such/command"`)
+	m.logged(`error: master: cannot run "/no/such/command"`)
 }
 
 func TestCommandThatCannotBeExecuted(t *testing.T) {
@@ -155,15 +155,15 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("\x7fELF garbage"), 0o755))
 	m := launchMaster(t, options{"Command": []string{path}})
 	assert.Equal(t, 1, m.finished())
-	assert.Contains(t, m.log.String(), "error: master: cannot run "+path)
+	m.logged("error: master: cannot run "+path)
 }
 
 func TestCommandThatExitsAtOnce(t *testing.T) {
 	m := launchMaster(t, options{"Command": []string{"false"}})
 	assert.Equal(t, 1, m.finished())
 	assert.Equal(t, 1, strings.Count(m.log.String(), `level=ERROR msg="worker exited before it was ready`), "one line")
-	assert.Contains(t, m.log.String(), "no worker became ready")
-	assert.Contains(t, m.log.String(), "exit status 1")
+	m.logged("no worker became ready")
+	m.logged("exit status 1")
 }
 
 func TestCommandWorker(t *testing.T) {
@@ -176,9 +176,7 @@ func TestCommandThatForksBeforeItListens(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	m := launchMaster(t, options{"Workers": 1, "Command": []string{"sh", "-c", self + " as-command & wait"}})
-	require.Eventually(t, func() bool {
-		return strings.Contains(m.log.String(), "forks before it listens")
-	}, patient, 10*time.Millisecond)
+	m.logged("forks before it listens")
 }
 
 // A server that does not speak sd_notify.
@@ -199,7 +197,7 @@ while True:
 		"Command": []string{"python3", "-c", script}})
 	body, _ := m.get(m.url("/"))
 	assert.Equal(t, "hello", body)
-	assert.Contains(t, m.log.String(), "has not said READY=1")
+	m.logged("has not said READY=1")
 }
 
 func TestQuickStop(t *testing.T) {

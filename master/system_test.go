@@ -124,7 +124,7 @@ func TestShutDownSocketIsReplaced(t *testing.T) {
 	}, patient, time.Millisecond)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	m.until("it has a new worker", func(s Status) bool { return s.Slots[0].PID != pid && s.Slots[0].State == ready })
-	assert.Contains(t, m.log.String(), "has shut its socket down")
+	m.logged("has shut its socket down")
 	seen := make(map[string]bool)
 	require.Eventually(t, func() bool {
 		answer, code := m.get(m.url("/"))
