@@ -396,8 +396,8 @@ func (f *fold) due(retention time.Duration) bool {
 // when it did so last.
 func (f *fold) age(live []*shmstore.Reader, retention time.Duration) (agedAt uint64) {
 	now := shmstore.Monotonic()
-	if f.last == nil {
-		return now
+	if f.last == nil || len(f.last.Families) == 0 {
+		return now // what comes into the archive now begins to age
 	}
 	if !f.due(retention) {
 		return f.last.AgedAt

@@ -326,6 +326,13 @@ func TestRetentionCountsStepsAndNoJumps(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, again, "for ever")
 	}
+
+	empty := &shmstore.Archive{AgedAt: 1}
+	before := shmstore.Monotonic()
+	next, err = foldInto(empty, live, nil, retention)
+	require.NoError(t, err)
+	require.Len(t, next.Families, 1)
+	assert.GreaterOrEqual(t, next.AgedAt, before, "what comes into an empty archive begins to age then")
 }
 
 func TestStoreThatMayNotFold(t *testing.T) {

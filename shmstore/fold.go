@@ -16,8 +16,8 @@ import (
 // FoldOptions say what Fold does beside folding.
 type FoldOptions struct {
 	// Merge makes the next archive's Families and Taken of the last one, nil when there is none, the files of the dead and
-	// the living. All files are refreshed, the dead ones read afresh. It returns nil, nil when nothing is to be written. It
-	// changes none of its arguments.
+	// the living. All files are refreshed, the dead ones read afresh. It returns nil, nil when there is nothing to be
+	// written; a store that has no archive then gets an empty one. It changes none of its arguments.
 	Merge func(last *Archive, dead, live []*Reader) (*Archive, error)
 	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
 	Step func(step string)
@@ -59,6 +59,7 @@ type folder struct {
 	view   *View
 	dir    *Dir
 	o      FoldOptions
+	length int64 // of the last archive
 	broken []string
 }
 
@@ -101,17 +102,19 @@ func (f *folder) fold() (int, error) {
 
 // last returns the archive to go on from. A broken one is set aside first, and the one before it taken.
 func (f *folder) last() (*Archive, error) {
-	a, _, err := f.dir.readArchive(archiveName)
+	a, h, err := f.dir.readArchive(archiveName)
+	f.length = h.length
 	if a != nil && a.unknown {
 		return nil, fmt.Errorf("%w: %s has a part that this program does not know", ErrVersion, archiveName)
 	}
 	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrForeign) {
 		return a, err
 	}
-	old, _, e := f.dir.readArchive(reserveName)
+	old, h, e := f.dir.readArchive(reserveName)
 	if e != nil {
-		old = nil
+		old, h = nil, archiveHead{}
 	}
+	f.length = h.length
 	f.o.Step("set the archive aside")
 	if old != nil {
 		// The exchange of the names keeps a valid archive under the name at every moment.
@@ -203,7 +206,10 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 		return 0, err
 	}
 	if next == nil {
-		return 0, f.keepReserve(reserveFor(0, live))
+		if err := f.keepReserve(reserveFor(f.length, live)); err != nil || last != nil {
+			return 0, err
+		}
+		return 0, f.writeFirst()
 	}
 	next.Generation = 1
 	if last != nil {
@@ -289,6 +295,39 @@ func (f *folder) replace(a *Archive, live []*Reader) error {
 	// If there is no space for a larger reserve now, there may be at the next fold.
 	_ = f.keepReserve(reserveFor(int64(len(b)), live))
 	return nil
+}
+
+// writeFirst makes an empty archive beside the reserve, before there is anything to fold. An archive keeps the space in
+// which it was written, and by the time that the first one has to be there may be none for another reserve.
+func (f *folder) writeFirst() error {
+	b, err := f.dir.encodeArchive(&Archive{Generation: 1, AgedAt: Monotonic()})
+	if err != nil {
+		return err
+	}
+	f.o.Step("make an empty archive")
+	file, err := f.dir.unnamed(0o600)
+	if err != nil {
+		return ifNotFull(err)
+	}
+	defer file.discard()
+	if err := allocate(file.fd, 0, minReserve); err != nil {
+		return ifNotFull(err)
+	}
+	if _, err := unix.Pwrite(file.fd, b, 0); err != nil {
+		return fmt.Errorf("write %s: %w", archiveName, err)
+	}
+	if err := syncFile(file.fd); err != nil {
+		return fmt.Errorf("sync %s: %w", archiveName, err)
+	}
+	return ifNotFull(file.publish(archiveName))
+}
+
+// ifNotFull is err unless there is no space: then the reserve is all that there is, and the next fold tries again.
+func ifNotFull(err error) error {
+	if errors.Is(errFull(err), ErrFull) {
+		return nil
+	}
+	return err
 }
 
 // reserveFor returns how much space the next archive may need: what the last one had, and as much as the largest file of

@@ -343,12 +343,7 @@ func TestFoldKeepsTheDirectorySmall(t *testing.T) {
 }
 
 func TestFoldFreesAFullFileSystem(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "small")
-	require.NoError(t, os.Mkdir(path, 0o700))
-	if err := mountTmpfs(path, "size=1m,mode=0700"); err != nil {
-		t.Skipf("a tmpfs cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() { assert.NoError(t, unmount(path)) })
+	path := smallStore(t)
 	d := openStore(t, filepath.Join(path, "store"))
 	v := d.View()
 	_, err := v.Fold(FoldOptions{Merge: foldCounters})
@@ -365,21 +360,79 @@ func TestFoldFreesAFullFileSystem(t *testing.T) {
 		die(t, count(t, d, 7))
 		want += 7
 	}
-	ballast, err := os.Create(filepath.Join(path, "ballast"))
-	require.NoError(t, err)
-	t.Cleanup(func() { ballast.Close() })
-	for {
-		if _, err := ballast.Write(make([]byte, 4096)); err != nil {
-			require.ErrorIs(t, err, unix.ENOSPC)
-			break
-		}
-	}
+	fillUp(t, filepath.Join(path, "ballast"))
 	n, err := v.Fold(FoldOptions{Merge: foldCounters})
 	require.NoError(t, err)
 	assert.Positive(t, n)
 	assert.Equal(t, want, total(t, d.View()))
 	_, err = d.Create(WriterOptions{Slot: -1})
 	require.NoError(t, err)
+}
+
+// Each fold leaves the space for the next one, however full everything else is.
+func TestFullFileSystemIsFoldedAgainAndAgain(t *testing.T) {
+	path := smallStore(t)
+	d := openStore(t, filepath.Join(path, "store"))
+	v := d.View()
+	_, err := v.Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err, "the reserve is made while there is space")
+	want := uint64(0)
+	for i := range 5 {
+		die(t, count(t, d, 7))
+		want += 7
+		fillUp(t, filepath.Join(path, fmt.Sprint("ballast", i)))
+		n, err := v.Fold(FoldOptions{Merge: foldCounters})
+		require.NoError(t, err, "fold %d", i)
+		assert.Equal(t, 1, n)
+		assert.Equal(t, want, total(t, d.View()))
+	}
+}
+
+// A store whose file system is full from the beginning does without the second file, and a fold takes the reserve.
+func TestStoreWithoutSpaceForAnEmptyArchive(t *testing.T) {
+	path := smallStore(t)
+	d := openStore(t, filepath.Join(path, "store"))
+	w := count(t, d, 7)
+	reserve := filepath.Join(path, "place")
+	require.NoError(t, os.WriteFile(reserve, make([]byte, minReserve), 0o600))
+	fillUp(t, filepath.Join(path, "ballast"))
+	require.NoError(t, os.Remove(reserve))
+	v := d.View()
+	_, err := v.Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err)
+	assert.NoFileExists(t, filepath.Join(d.path, archiveName))
+	assert.FileExists(t, filepath.Join(d.path, reserveName))
+	die(t, w)
+	n, err := v.Fold(FoldOptions{Merge: foldCounters})
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Equal(t, uint64(7), total(t, d.View()))
+}
+
+// smallStore mounts a small tmpfs for a store.
+func smallStore(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "small")
+	require.NoError(t, os.Mkdir(path, 0o700))
+	if err := mountTmpfs(path, "size=1m,mode=0700"); err != nil {
+		t.Skipf("a tmpfs cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { assert.NoError(t, unmount(path)) })
+	return path
+}
+
+// fillUp writes a file as large as there is space for.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	for {
+		if _, err := f.Write(make([]byte, 4096)); err != nil {
+			require.ErrorIs(t, err, unix.ENOSPC)
+			return
+		}
+	}
 }
 
 func TestBrokenArchiveIsSetAsideAndTheOneBeforeTaken(t *testing.T) {
