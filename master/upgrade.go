@@ -166,6 +166,9 @@ func (s *supervisor) handOver(began time.Time) error {
 	if err != nil {
 		return fmt.Errorf("the new program is not there: %w", err)
 	}
+	if err := s.storeStands(); err != nil {
+		return fmt.Errorf("the new program could not go on with the store, restart the service: %w", err)
+	}
 	s.stopFold()
 	s.endpoint.pause()
 	s.pauseListening()
@@ -218,6 +221,18 @@ func (s *supervisor) handOver(began time.Time) error {
 	syscall.ForkLock.Unlock()
 	resume()
 	return fmt.Errorf("the new program cannot be executed: %w", err)
+}
+
+// storeStands is an error when a master that is executed now could not open the store, or would find another one in its
+// place: somebody has removed it or changed its mode. This one goes on with what it has open.
+func (s *supervisor) storeStands() error {
+	d, err := shmstore.OpenDir(s.storePath, shmstore.DirOptions{})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	_, err = d.AdoptMaster(s.lock.File())
+	return err
 }
 
 // pauseListening ends the readers of the notify sockets, with all that they have read heard. What comes later stays

@@ -2,6 +2,7 @@ package master
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -214,6 +215,54 @@ func TestUpgradeToABrokenProgram(t *testing.T) {
 			}
 			_, failures := stop()
 			assert.Empty(t, failures)
+		})
+	}
+}
+
+// A master whose store cannot be opened any more does not end itself by executing one that would have to open it.
+func TestUpgradeWithoutItsStore(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil, mend func(store string) error
+	}{
+		"removed": {
+			func(store string) error { return os.Rename(store, store+"-away") },
+			func(store string) error { return os.Rename(store+"-away", store) },
+		},
+		"replaced": {
+			func(store string) error {
+				if err := os.Rename(store, store+"-away"); err != nil {
+					return err
+				}
+				d, err := shmstore.OpenDir(store, shmstore.DirOptions{Create: true})
+				if err != nil {
+					return err
+				}
+				return d.Close()
+			},
+			func(store string) error { return errors.Join(os.RemoveAll(store), os.Rename(store+"-away", store)) },
+		},
+		"open to others": {
+			func(store string) error { return os.Chmod(store, 0o770) },
+			func(store string) error { return os.Chmod(store, 0o700) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := startMaster(t, nil)
+			pids := []int{m.status().Slots[0].PID, m.status().Slots[1].PID}
+			url := m.url("/")
+			require.NoError(t, test.spoil(m.store))
+			m.signal(syscall.SIGUSR2)
+			require.Eventually(t, func() bool { return strings.Contains(m.log.String(), "upgrade abandoned") }, patient,
+				5*time.Millisecond)
+			assert.Contains(t, m.log.String(), "restart the service")
+			for range 20 {
+				_, code := m.get(url)
+				require.Equal(t, 200, code)
+			}
+			require.NoError(t, test.mend(m.store))
+			m.signal(syscall.SIGUSR2)
+			s := m.until("an upgrade", func(s Status) bool { return s.Rollout != nil && s.Rollout.State == done })
+			assert.NotContains(t, pids, s.Slots[0].PID)
 		})
 	}
 }
