@@ -40,7 +40,7 @@ func TestBadFlags(t *testing.T) {
 		args  []string
 		words []string
 	}{
-		{[]string{"demo", "--workers", "0"}, []string{`"0"`, "give 1 to", "one a CPU"}},
+		{[]string{"demo", "--workers", "0"}, []string{"--workers", `"0"`, "give 1 to", "one a CPU"}},
 		{[]string{"demo", "--workers", "-1"}, []string{`"-1"`, "give 1 to"}},
 		{[]string{"demo", "--workers=-1"}, []string{`"-1"`, "give 1 to"}},
 		{[]string{"demo", "--workers", "many"}, []string{`"many"`, "give 1 to"}},
@@ -50,11 +50,14 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"demo", "-x"}, []string{"unknown short flag '-x'", "try --help"}},
 		{[]string{"dance"}, []string{`"dance"`, "try --help"}},
 		{[]string{"run"}, []string{"'command' not provided", "try --help"}},
-		{[]string{"demo", "--linger", "soon"}, []string{`"soon"`, "write it as"}},
-		{[]string{"demo", "--jitter", "2"}, []string{`"2"`, "less than 1"}},
-		{[]string{"demo", "--stop-signal", "KILL"}, []string{`"KILL"`, "TERM"}},
-		{[]string{"demo", "--log.level", "loud"}, []string{"loud"}},
-		{[]string{"demo", "--log.format", "xml"}, []string{"xml"}},
+		{[]string{"demo", "--linger", "soon"}, []string{"--linger", `"soon"`, "write it as"}},
+		{[]string{"demo", "--max-requests", "-1"}, []string{"--max-requests", `"-1"`, "0 for never"}},
+		{[]string{"demo", "--watchdog", "1us"}, []string{"Watchdog is 1µs", "at least 1ms"}},
+		{[]string{"demo", "--listen", "unix:/" + strings.Repeat("x", 200)}, []string{"201 bytes", "shorter"}},
+		{[]string{"demo", "--jitter", "2"}, []string{"--jitter", `"2"`, "less than 1"}},
+		{[]string{"demo", "--stop-signal", "KILL"}, []string{"--stop-signal", `"KILL"`, "TERM"}},
+		{[]string{"demo", "--log.level", "loud"}, []string{"--log.level", "loud"}},
+		{[]string{"demo", "--log.format", "xml"}, []string{"--log.format", "xml"}},
 		{[]string{"demo", "--listen", "nowhere"}, []string{"nowhere"}},
 		{[]string{"demo", "--listen", "127.0.0.1:99999"}, []string{"99999"}},
 		{[]string{"demo", "--web.listen-address", "nowhere"}, []string{"nowhere"}},

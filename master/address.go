@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 )
 
 // address is one entry of Config.Listen.
@@ -30,6 +31,9 @@ func (a address) fdName() string {
 	return a.name
 }
 
+// maxUnixPath is how long the path of a unix socket may be; the kernel wants a zero byte behind it.
+const maxUnixPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // parseAddress takes host:port, unix:PATH, and either after name=.
 func parseAddress(s string) (address, error) {
 	a := address{network: "tcp", addr: s}
@@ -42,6 +46,10 @@ func parseAddress(s string) (address, error) {
 	if path, ok := strings.CutPrefix(a.addr, "unix:"); ok {
 		if path == "" {
 			return a, fmt.Errorf("master: listen address %q lacks the path that is to follow \"unix:\"", s)
+		}
+		if len(path) > maxUnixPath {
+			return a, fmt.Errorf("master: listen address %q: its path has %d bytes, of at most %d: name a shorter one", s,
+				len(path), maxUnixPath)
 		}
 		a.network, a.addr = "unix", path
 		return a, nil

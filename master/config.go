@@ -48,7 +48,7 @@ type Config struct {
 	ReadySettle time.Duration
 	// ShutdownDelay is how long the workers go on serving after TERM while /-/ready already answers 503. 0: none.
 	ShutdownDelay time.Duration
-	// Watchdog is how long a worker may be silent (WATCHDOG=1) before it is killed and replaced. 0: for ever.
+	// Watchdog is how long a worker may be silent (WATCHDOG=1) before it is killed and replaced, 1 ms or more. 0: for ever.
 	Watchdog time.Duration
 	// MaxAge is the age at which a worker is replaced. 0: none.
 	MaxAge time.Duration
@@ -97,6 +97,8 @@ func (c Config) complete(function bool) (Config, error) {
 		return c, fmt.Errorf("master: Config.Workers is %d: at most %d", c.Workers, maxWorkers)
 	case c.MaxRequests < 0:
 		return c, fmt.Errorf("master: Config.MaxRequests is %d: give 0 for never", c.MaxRequests)
+	case c.Watchdog > 0 && c.Watchdog < time.Millisecond:
+		return c, fmt.Errorf("master: Config.Watchdog is %v: give at least 1ms, or 0 for never", c.Watchdog)
 	case c.Jitter > 1:
 		return c, fmt.Errorf("master: Config.Jitter is %v: it is a share of at most 1", c.Jitter)
 	}

@@ -20,10 +20,10 @@ func (f *logFlags) add(cmd *kingpin.CmdClause) {
 	f.config.Writer = os.Stderr
 	f.config.Level = promslog.NewLevel()
 	f.config.Format = promslog.NewFormat()
-	cmd.Flag(promslogflag.LevelFlagName, promslogflag.LevelFlagHelp).
-		Default("info").HintOptions(promslog.LevelFlagOptions...).SetValue(f.config.Level)
-	cmd.Flag(promslogflag.FormatFlagName, promslogflag.FormatFlagHelp).
-		Default("logfmt").HintOptions(promslog.FormatFlagOptions...).SetValue(f.config.Format)
+	valueFlag(cmd, promslogflag.LevelFlagName, promslogflag.LevelFlagHelp, f.config.Level).
+		Default("info").HintOptions(promslog.LevelFlagOptions...)
+	valueFlag(cmd, promslogflag.FormatFlagName, promslogflag.FormatFlagHelp, f.config.Format).
+		Default("logfmt").HintOptions(promslog.FormatFlagOptions...)
 }
 
 func (f *logFlags) logger() *slog.Logger { return promslog.New(&f.config) }
@@ -47,8 +47,8 @@ func (f *endpointFlags) add(cmd *kingpin.CmdClause) {
 	cmd.Flag("web.config.file", "File with TLS and basic authentication for that port, see "+
 		"https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.").
 		PlaceHolder("FILE").StringVar(&f.webConfig)
-	cmd.Flag("store.retention", "How long the series of dead workers stay when no live one touches them; 0 for ever.").
-		Default("24h").SetValue(&f.retention)
+	valueFlag(cmd, "store.retention", "How long the series of dead workers stay when no live one touches them; 0 for "+
+		"ever.", &f.retention).Default("24h")
 }
 
 // masterFlags are the flags of every command that supervises workers. Their defaults are master.Config's.
@@ -65,33 +65,33 @@ type masterFlags struct {
 	delay       span
 	watchdog    span
 	maxAge      span
-	maxRequests uint32
+	maxRequests requestCount
 	jitter      fraction
 	stop        signalName
 }
 
 func (f *masterFlags) add(cmd *kingpin.CmdClause, settle string, listen ...string) {
-	cmd.Flag("workers", "Number of worker processes (default: one a CPU).").PlaceHolder("N").SetValue(&f.workers)
+	valueFlag(cmd, "workers", "Number of worker processes (default: one a CPU).", &f.workers).PlaceHolder("N")
 	cmd.Flag("listen", "Address that the workers share: HOST:PORT, unix:PATH, or NAME=ADDRESS; may be repeated.").
 		PlaceHolder("ADDRESS").Default(listen...).StringsVar(&f.listenOn)
 	f.endpointFlags.add(cmd)
 	storeFlag(cmd, &f.store)
-	cmd.Flag("graceful-timeout", "How long a worker may take to finish what it is answering before it is killed.").
-		Default("25s").SetValue(&f.graceful)
-	cmd.Flag("linger", "How long a stopping worker still answers on open connections, with Connection: close.").
-		Default("1s").SetValue(&f.linger)
-	cmd.Flag("ready-timeout", "How long a worker may take until it says READY=1.").Default("30s").SetValue(&f.ready)
-	cmd.Flag("ready-settle", "How long a new worker must live after READY=1 before its predecessor is stopped.").
-		Default(settle).SetValue(&f.settle)
-	cmd.Flag("shutdown-delay", "How long to go on serving, no longer ready, after TERM.").Default("0s").SetValue(&f.delay)
-	cmd.Flag("stop-signal", "Signal by which workers stop gracefully.").Default("TERM").SetValue(&f.stop)
-	cmd.Flag("watchdog", "Kill a worker that says no WATCHDOG=1 for this long; 0 for never.").
-		Default("0s").SetValue(&f.watchdog)
-	cmd.Flag("max-requests", "Replace a worker after so many requests; 0 for never. For workers that use the worker "+
-		"package.").Default("0").Uint32Var(&f.maxRequests)
-	cmd.Flag("max-age", "Replace a worker that is older than this; 0 for never.").Default("0s").SetValue(&f.maxAge)
-	cmd.Flag("jitter", "Share by which --max-requests and --max-age vary from worker to worker.").
-		Default("0.1").SetValue(&f.jitter)
+	valueFlag(cmd, "graceful-timeout", "How long a worker may take to finish what it is answering before it is killed.",
+		&f.graceful).Default("25s")
+	valueFlag(cmd, "linger", "How long a stopping worker still answers on open connections, with Connection: close.",
+		&f.linger).Default("1s")
+	valueFlag(cmd, "ready-timeout", "How long a worker may take until it says READY=1.", &f.ready).Default("30s")
+	valueFlag(cmd, "ready-settle", "How long a new worker must live after READY=1 before its predecessor is stopped.",
+		&f.settle).Default(settle)
+	valueFlag(cmd, "shutdown-delay", "How long to go on serving, no longer ready, after TERM.", &f.delay).Default("0s")
+	valueFlag(cmd, "stop-signal", "Signal by which workers stop gracefully.", &f.stop).Default("TERM")
+	valueFlag(cmd, "watchdog", "Kill a worker that says no WATCHDOG=1 for this long; 0 for never.", &f.watchdog).
+		Default("0s")
+	valueFlag(cmd, "max-requests", "Replace a worker after so many requests; 0 for never. For workers that use the "+
+		"worker package.", &f.maxRequests).Default("0")
+	valueFlag(cmd, "max-age", "Replace a worker that is older than this; 0 for never.", &f.maxAge).Default("0s")
+	valueFlag(cmd, "jitter", "Share by which --max-requests and --max-age vary from worker to worker.", &f.jitter).
+		Default("0.1")
 	f.log.add(cmd)
 }
 

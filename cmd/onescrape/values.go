@@ -8,10 +8,31 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kingpin/v2"
 	"golang.org/x/sys/unix"
 )
 
 // The values of flags. Each says in its error what it would have taken, so that one line is enough to mend a command.
+
+// valueFlag adds a flag with a value of a type of its own.
+func valueFlag(cmd *kingpin.CmdClause, name, help string, v kingpin.Value) *kingpin.FlagClause {
+	f := cmd.Flag(name, help)
+	f.SetValue(named{v, name})
+	return f
+}
+
+// named is a flag's value that says in its error which flag's it is, which the parser does not.
+type named struct {
+	kingpin.Value
+	name string
+}
+
+func (n named) Set(s string) error {
+	if err := n.Value.Set(s); err != nil {
+		return fmt.Errorf("--%s: %w", n.name, err)
+	}
+	return nil
+}
 
 // workerCount is a number of workers. Its zero value stands for one a CPU, and cannot be typed.
 type workerCount int
@@ -34,6 +55,20 @@ func (n *workerCount) String() string {
 
 // maxWorkers is beyond what any machine has use for; it catches the typing error before it forks.
 const maxWorkers = 1024
+
+// requestCount is a number of requests.
+type requestCount uint32
+
+func (n *requestCount) Set(s string) error {
+	v, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no number of requests: give 1 to %d, or 0 for never", s, uint32(math.MaxUint32))
+	}
+	*n = requestCount(v)
+	return nil
+}
+
+func (n *requestCount) String() string { return strconv.FormatUint(uint64(*n), 10) }
 
 // span is a time of zero or more, in Go's and in Prometheus's units.
 type span time.Duration

@@ -53,6 +53,18 @@ func TestWorkerCount(t *testing.T) {
 	}
 }
 
+func TestRequestCount(t *testing.T) {
+	for _, in := range []string{"0", "1", "4294967295"} {
+		var n requestCount
+		assert.NoError(t, n.Set(in))
+		assert.Equal(t, in, n.String())
+	}
+	for _, in := range []string{"-1", "", "2.5", "4294967296", "many"} {
+		var n requestCount
+		assert.ErrorContains(t, n.Set(in), "0 for never", in)
+	}
+}
+
 func TestFraction(t *testing.T) {
 	for _, in := range []string{"0", "0.1", "0.99"} {
 		var f fraction
