@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -69,6 +71,8 @@ func TestReadmeCommands(t *testing.T) {
 				cmd.Dir = ".."
 				s.process = launch(t, cmd)
 				s.waitReady()
+				eventually(t, "the welcome", func() bool { return strings.Contains(s.stdout.String(), "Ctrl-C") })
+				assert.Contains(t, s.stdout.String(), fmt.Sprintf("answered by %d workers", runtime.GOMAXPROCS(0)))
 			case strings.HasPrefix(line, "curl "):
 				require.NotNil(t, s.process, "the demo is to be started first")
 				if _, err := exec.LookPath("curl"); err != nil {

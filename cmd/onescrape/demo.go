@@ -46,11 +46,11 @@ func welcome(c master.Config) {
 	if c.Store == "" {
 		c.Store, _ = shmstore.DefaultPath(c.Service)
 	}
-	text := welcomeText(c)
 	go func() {
 		for range time.Tick(50 * time.Millisecond) {
 			if s, err := readStatus(c.Store); err == nil && s.PID == os.Getpid() && s.Ready {
-				fmt.Print(text)
+				c.Workers = s.Workers // the flag's zero stands for one a CPU
+				fmt.Print(welcomeText(c))
 				return
 			}
 		}
