@@ -16,6 +16,7 @@ type View struct {
 	dir     *Dir
 	head    archiveHead
 	archive *Archive
+	folded  map[string]bool    // names that the archive holds, which are many after a crowd of deaths
 	damage  error              // of the archive that head is of
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
@@ -93,11 +94,10 @@ func (v *View) look() (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	folded := v.archive.names()
 	shown := make([]*Reader, 0, len(names))
 	dead := 0
 	for _, name := range names {
-		if folded[name] {
+		if v.folded[name] {
 			continue
 		}
 		r := v.readers[name]
@@ -177,7 +177,10 @@ func (v *View) readArchive() (ok bool, err error) {
 	if a != nil && v.archive != nil && a.Generation == v.archive.Generation && a.checksum == v.archive.checksum {
 		a = v.archive
 	}
-	v.archive, v.head, v.damage = a, head, err
+	if a != v.archive {
+		v.archive, v.folded = a, a.names()
+	}
+	v.head, v.damage = head, err
 	return true, nil
 }
 
