@@ -5,12 +5,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -151,9 +154,45 @@ func systemdVersion(t *testing.T, analyze string) int {
 	return n
 }
 
+// The alert rules are good ones, and each of them fires when it should and only then.
 func TestAlertRules(t *testing.T) {
 	promtool := peer(t, "promtool", "prometheus")
-	out, err := exec.Command(promtool, "check", "rules", "../docs/alerts.yml").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	t.Logf("%s", out)
+	dir := t.TempDir()
+	for _, file := range []string{"../docs/alerts.yml", "testdata/alerts_test.yml"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644))
+	}
+	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
+		cmd := exec.Command(promtool, args...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%v: %s", args, out)
+	}
+}
+
+// The alert rules name metrics, and values of their labels, that a scrape has.
+func TestAlertMetrics(t *testing.T) {
+	s := startDemo(t, 1)
+	f := mustScrape(t, s.metrics)
+	text, err := os.ReadFile("../docs/alerts.yml")
+	require.NoError(t, err)
+	seen := 0
+	for line := range strings.Lines(string(text)) {
+		expr, ok := strings.CutPrefix(strings.TrimSpace(line), "expr: ")
+		if !ok {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`(onescrape_\w+)(?:\{(\w+)=~?"([^"]*)"\})?`).FindAllStringSubmatch(expr, -1) {
+			if assert.Contains(t, f, m[1]) && m[2] != "" {
+				for value := range strings.SplitSeq(m[3], "|") {
+					assert.True(t, slices.ContainsFunc(f[m[1]].GetMetric(), func(metric *dto.Metric) bool {
+						return has(metric, []string{m[2], value})
+					}), "no series of %s has %s=%q", m[1], m[2], value)
+				}
+			}
+			seen++
+		}
+	}
+	assert.GreaterOrEqual(t, seen, 8)
 }
