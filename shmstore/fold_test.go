@@ -248,7 +248,22 @@ func (f *failNow) Errorf(format string, args ...any) { f.text = fmt.Sprintf(form
 func (f *failNow) FailNow()                          { panic("failed") }
 
 func TestFoldKilledAtEveryStepLosesAndDoublesNothing(t *testing.T) {
-	d := storeDir(t)
+	t.Run("with space", func(t *testing.T) {
+		d := storeDir(t)
+		killAtEveryStep(t, d, func() {}, func() {})
+	})
+	t.Run("on a full file system", func(t *testing.T) {
+		path := smallFS(t, 8<<20)
+		d := openStore(t, filepath.Join(path, "store"))
+		_, err := d.View().Fold(FoldOptions{Merge: foldCounters})
+		require.NoError(t, err, "the reserve is made while there is space")
+		ballast := filepath.Join(path, "ballast")
+		killAtEveryStep(t, d, func() { fillUp(t, ballast) }, func() { require.NoError(t, os.Remove(ballast)) })
+	})
+}
+
+// killAtEveryStep kills a folder at each of its steps, between before and after, while somebody reads.
+func killAtEveryStep(t *testing.T, d *Dir, before, after func()) {
 	live := count(t, d, 1)
 	w := watch(d, 1)
 	want := uint64(1)
@@ -262,12 +277,16 @@ func TestFoldKilledAtEveryStepLosesAndDoublesNothing(t *testing.T) {
 			die(t, count(t, d, n))
 			want += 2 * n
 			w.low.Store(want)
+			before()
 			step, done := foldInChild(t, d, at)
+			if !done {
+				steps[step] = true
+				assert.Equal(t, want, total(t, d.View()), "after a kill before %q", step)
+			}
+			after()
 			if done {
 				break
 			}
-			steps[step] = true
-			assert.Equal(t, want, total(t, d.View()), "after a kill before %q", step)
 		}
 	}
 	w.finish(t)
@@ -343,7 +362,7 @@ func TestFoldKeepsTheDirectorySmall(t *testing.T) {
 }
 
 func TestFoldFreesAFullFileSystem(t *testing.T) {
-	path := smallStore(t)
+	path := smallFS(t, 1<<20)
 	d := openStore(t, filepath.Join(path, "store"))
 	v := d.View()
 	_, err := v.Fold(FoldOptions{Merge: foldCounters})
@@ -371,7 +390,7 @@ func TestFoldFreesAFullFileSystem(t *testing.T) {
 
 // Each fold leaves the space for the next one, however full everything else is.
 func TestFullFileSystemIsFoldedAgainAndAgain(t *testing.T) {
-	path := smallStore(t)
+	path := smallFS(t, 1<<20)
 	d := openStore(t, filepath.Join(path, "store"))
 	v := d.View()
 	_, err := v.Fold(FoldOptions{Merge: foldCounters})
@@ -390,7 +409,7 @@ func TestFullFileSystemIsFoldedAgainAndAgain(t *testing.T) {
 
 // A store whose file system is full from the beginning does without the second file, and a fold takes the reserve.
 func TestStoreWithoutSpaceForAnEmptyArchive(t *testing.T) {
-	path := smallStore(t)
+	path := smallFS(t, 1<<20)
 	d := openStore(t, filepath.Join(path, "store"))
 	w := count(t, d, 7)
 	reserve := filepath.Join(path, "place")
@@ -407,18 +426,6 @@ func TestStoreWithoutSpaceForAnEmptyArchive(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	assert.Equal(t, uint64(7), total(t, d.View()))
-}
-
-// smallStore mounts a small tmpfs for a store.
-func smallStore(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "small")
-	require.NoError(t, os.Mkdir(path, 0o700))
-	if err := mountTmpfs(path, "size=1m,mode=0700"); err != nil {
-		t.Skipf("a tmpfs cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() { assert.NoError(t, unmount(path)) })
-	return path
 }
 
 // fillUp writes a file as large as there is space for.
