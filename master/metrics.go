@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,7 +159,14 @@ func (c *counters) save() {
 	}{c.status, &c.total}
 	text := marshal(kept)
 	if len(text) > lockLimit {
-		kept.Slots = nil
+		kept.Slots = slices.Clone(kept.Slots)
+		for i := range kept.Slots {
+			kept.Slots[i].Text, kept.Slots[i].LastExit = "", ""
+		}
+		text = marshal(kept)
+	}
+	if len(text) > lockLimit {
+		kept.Slots = nil // the endpoint has them
 		text = marshal(kept)
 	}
 	if bytes.Equal(text, c.written) {

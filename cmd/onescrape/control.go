@@ -196,6 +196,10 @@ func (c *control) scale(n int) error {
 		}
 	}
 	err := c.follow(func(s master.Status) (bool, error) {
+		if len(s.Slots) == 0 && s.Workers == n {
+			return true, fmt.Errorf("there are to be %d workers now, too many for the store to say how they are: %s has it", n,
+				"/api/v1/status")
+		}
 		ready := 0
 		for _, slot := range s.Slots {
 			switch slot.State {
