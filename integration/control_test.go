@@ -41,6 +41,22 @@ func TestControlReports(t *testing.T) {
 	}
 }
 
+// What is asked for while something else takes its time waits for it, and whoever asked waits too.
+func TestReloadWaitsForWhatIsBeingDone(t *testing.T) {
+	s := startDemo(t, 2, "--linger", "200ms", "--graceful-timeout", "10m")
+	hung := s.workers()[1]
+	require.NoError(t, syscall.Kill(hung, syscall.SIGSTOP))
+	s.signal(syscall.SIGTTOU)
+	eventually(t, "the end of slot 1 to begin", func() bool { return len(s.workers()) == 1 })
+	reload := launch(t, exec.Command(onescrape, "reload", "--store.path", s.store))
+	eventually(t, "the reload to be seen", func() bool { return s.status().Queued == "reload" })
+	assert.Contains(t, s.control(t, "status"), "waiting")
+	require.NoError(t, syscall.Kill(hung, syscall.SIGCONT))
+	assert.Equal(t, 0, reload.wait(), reload.stderr.String())
+	assert.Contains(t, reload.stdout.String(), "1 workers replaced")
+	assert.Empty(t, s.status().Queued)
+}
+
 // What is watched on a terminal shows each slot's steps.
 func TestReloadShowsProgressOnATerminal(t *testing.T) {
 	script := peer(t, "script", "bsdutils")

@@ -19,11 +19,13 @@ type Status struct {
 	// Metrics is where the endpoint listens; "" when it is off.
 	Metrics string `json:"metrics,omitempty"`
 	// Ready is what /-/ready says: all slots have been ready once, at least one is, and no stop has begun.
-	Ready    bool     `json:"ready"`
-	Steering string   `json:"steering"` // "on" or "off: REASON"
-	Workers  int      `json:"workers"`  // how many there are to be
-	Rollout  *Rollout `json:"rollout,omitempty"`
-	Slots    []Slot   `json:"slots"`
+	Ready    bool   `json:"ready"`
+	Steering string `json:"steering"` // "on" or "off: REASON"
+	Workers  int    `json:"workers"`  // how many there are to be
+	// Queued is what was asked for and waits until what is being done is over: "reload", "upgrade" or "".
+	Queued  string   `json:"queued,omitempty"`
+	Rollout *Rollout `json:"rollout,omitempty"`
+	Slots   []Slot   `json:"slots"`
 }
 
 // Slot is one worker's place.

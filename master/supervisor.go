@@ -343,6 +343,12 @@ func (s *supervisor) publish(now time.Time) {
 	for _, g := range s.groups {
 		st.Addresses = append(st.Addresses, g.text)
 	}
+	switch {
+	case s.upgrade:
+		st.Queued = "upgrade"
+	case s.reload:
+		st.Queued = "reload"
+	}
 	if s.rollout != nil {
 		r := *s.rollout
 		st.Rollout = &r

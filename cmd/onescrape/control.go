@@ -152,7 +152,7 @@ func (c *control) roll(kind string, sig syscall.Signal) error {
 	err := c.follow(func(s master.Status) (bool, error) {
 		r := s.Rollout
 		switch {
-		case r != nil && r.State == "running":
+		case s.Queued != "", r != nil && r.State == "running":
 			idle = time.Now()
 		case r != nil && r.ID > before && r.State == "done" && (r.Kind == kind || r.Kind == "upgrade"):
 			return true, nil

@@ -53,6 +53,9 @@ func writeStatus(out io.Writer, s master.Status) error {
 		}
 		fmt.Fprintln(w)
 	}
+	if s.Queued != "" {
+		fmt.Fprintf(w, "waiting\t%s\n", s.Queued)
+	}
 	fmt.Fprintf(w, "workers\t%d wanted\n\n", s.Workers)
 	fmt.Fprintln(w, "SLOT\tPID\tSTATE\tUP\tRESTARTS\tLAST EXIT")
 	for _, slot := range s.Slots {
