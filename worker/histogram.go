@@ -29,8 +29,9 @@ var errBucketLabel = fmt.Errorf("%q is not allowed as label name in histograms",
 // safe for concurrent use. The zero value is not usable, NewHistogram and HistogramVec make one.
 type Histogram struct {
 	series
-	bounds []float64                   // of the definition
-	table  atomic.Pointer[nativeTable] // nil: no native buckets
+	bounds  []float64                   // of the definition
+	binades binades                     // of the bounds
+	table   atomic.Pointer[nativeTable] // nil: no native buckets
 }
 
 // NewHistogram returns the histogram that opts describe: with classic buckets where opts.Buckets has some, which may be no
@@ -53,15 +54,17 @@ func (r *registry) defineHistogram(opts prometheus.HistogramOpts, labelNames []s
 	if hasLabel(bucketLabel, labelNames, opts.ConstLabels) {
 		panic(errBucketLabel)
 	}
+	bounds := bucketBounds(opts)
+	binades := newBinades(bounds)
 	return r.define(shmstore.Family{
 		Name:   prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name),
 		Help:   opts.Help,
 		Unit:   opts.Unit,
 		Type:   shmstore.HistogramType,
-		Bounds: bucketBounds(opts),
+		Bounds: bounds,
 		Native: nativeOptions(opts),
 	}, labelNames, opts.ConstLabels, func(d *definition) *series {
-		h := &Histogram{bounds: d.family.Bounds}
+		h := &Histogram{bounds: d.family.Bounds, binades: binades}
 		h.metric = h
 		return &h.series
 	})
@@ -99,7 +102,7 @@ func (h *Histogram) Observe(v float64) {
 	old := atomic.LoadUint64(sum)
 	var i int
 	if len(h.bounds) <= manyBounds {
-		i = shmstore.HistogramBuckets + bucket(h.bounds, v)
+		i = shmstore.HistogramBuckets + bucket(h.bounds, h.binades.begin(v), v)
 	} else {
 		i = shmstore.HistogramBuckets + sort.SearchFloat64s(h.bounds, v)
 	}
@@ -115,7 +118,7 @@ func (h *Histogram) Observe(v float64) {
 // bucket returns the index of v's classic bucket.
 func (h *Histogram) bucket(v float64) int {
 	if len(h.bounds) <= manyBounds {
-		return bucket(h.bounds, v)
+		return bucket(h.bounds, h.binades.begin(v), v)
 	}
 	return sort.SearchFloat64s(h.bounds, v)
 }
@@ -124,14 +127,14 @@ func (h *Histogram) bucket(v float64) int {
 const manyBounds = 32
 
 // bucket returns the index of the first bound that is not less than v, and the number of bounds where there is none, as
-// for a NaN.
-func bucket(bounds []float64, v float64) int {
-	for i, b := range bounds {
-		if v <= b {
-			return i
+// for a NaN. The bounds before from are known to be less.
+func bucket(bounds []float64, from int, v float64) int {
+	for ; from < len(bounds); from++ {
+		if v <= bounds[from] {
+			break
 		}
 	}
-	return len(bounds)
+	return from
 }
 
 // ObserveWithExemplar is Observe, with an exemplar that is checked as client_golang checks it: it panics when a label
