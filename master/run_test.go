@@ -123,7 +123,7 @@ func TestAddressInUse(t *testing.T) {
 		require.NoError(t, err)
 		m := launchMaster(t, options{"Listen": []string{addr}})
 		assert.Equal(t, 1, m.finished())
-		m.logged("listen "+addr+": in use by pid "+strconv.Itoa(os.Getpid()))
+		m.logged("listen " + addr + ": in use by pid " + strconv.Itoa(os.Getpid()))
 	}
 }
 
@@ -133,7 +133,7 @@ func TestMetricsAddressInUse(t *testing.T) {
 	defer l.Close()
 	m := launchMaster(t, options{"MetricsListen": l.Addr().String()})
 	assert.Equal(t, 1, m.finished())
-	m.logged("in use by pid "+strconv.Itoa(os.Getpid()))
+	m.logged("in use by pid " + strconv.Itoa(os.Getpid()))
 }
 
 func TestSecondMasterIsRefused(t *testing.T) {
@@ -155,7 +155,7 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("\x7fELF garbage"), 0o755))
 	m := launchMaster(t, options{"Command": []string{path}})
 	assert.Equal(t, 1, m.finished())
-	m.logged("error: master: cannot run "+path)
+	m.logged("error: master: cannot run " + path)
 }
 
 func TestCommandThatExitsAtOnce(t *testing.T) {
