@@ -102,6 +102,18 @@ func TestListenOnSeveral(t *testing.T) {
 	assert.Equal(t, 2.0, mustScrape(t, s.metrics).sum("demo_requests_total"))
 }
 
+// Workers that need no sockets are fine, but most who start some have forgotten an address.
+func TestRunWithoutAddress(t *testing.T) {
+	argv, env := asRole("idle")
+	s := newServer(t)
+	s.process = launch(t, exec.Command(onescrape, append([]string{"run", "--workers", "1", "--web.listen-address",
+		strings.TrimPrefix(s.base, "http://"), "--store.path", s.store, "--"}, argv...)...), env...)
+	s.says("there is no address")
+	s.waitReady()
+	s.signal(os.Interrupt)
+	assert.Equal(t, 0, s.wait())
+}
+
 func TestMetricsPortOff(t *testing.T) {
 	s := newServer(t)
 	s.start(t, nil, "demo", 1, []string{"--web.listen-address", "off"})

@@ -127,6 +127,10 @@ func (s *supervisor) begin() (err error) {
 	if err := s.openAddresses(); err != nil {
 		return err
 	}
+	if len(s.groups) == 0 {
+		s.log.Warn("there is no address, so the workers get no sockets", "help", "give a listen address, or let systemd pass "+
+			"sockets")
+	}
 	for range s.target {
 		if err := s.addSlot(); err != nil {
 			return err
