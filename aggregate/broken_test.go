@@ -218,6 +218,25 @@ func TestOwnFamilies(t *testing.T) {
 	assert.Equal(t, want, bytes)
 }
 
+// A Store goes on from what another one has counted.
+func TestCountedGoesOn(t *testing.T) {
+	dir := newDir(t)
+	startLocal(t, dir, 0).do(action{Do: "add", Family: counterFamily("m"), V: 1}, ready)
+	startLocal(t, dir, 1).do(action{Do: "set", Family: gaugeFamily("m", shmstore.Sum), V: 1}, ready)
+	broken := filepath.Join(dir, "1-0000000000000001.shm")
+	require.NoError(t, os.WriteFile(broken, nil, 0o400))
+	names := []string{"onescrape_merge_conflicts_total", "onescrape_store_errors_total"}
+	s := openStore(t, dir, Options{})
+	first := text(t, s, names...)
+	assert.Contains(t, first, `onescrape_merge_conflicts_total{family="m"} 1`)
+	assert.Contains(t, first, `onescrape_store_errors_total{reason="corrupt"} 1`)
+	require.NoError(t, os.Remove(broken))
+	next := text(t, openStore(t, dir, Options{Counted: s.Counted()}), names...)
+	assert.Contains(t, next, `onescrape_merge_conflicts_total{family="m"} 2`, "it is so still")
+	assert.Contains(t, next, `onescrape_store_errors_total{reason="corrupt"} 1`)
+	assert.Equal(t, first, text(t, s, names...), "the maps are the new one's own")
+}
+
 // Whatever becomes of one file, a scrape succeeds, can be encoded, and holds the others' values.
 func TestBitFlips(t *testing.T) {
 	dir := newDir(t)

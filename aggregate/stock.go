@@ -18,6 +18,28 @@ type stock struct {
 	conflicts        map[string]int // by family
 }
 
+// Counted is what a Store counts of what it leaves out: the values of onescrape_store_errors_total, by reason, and of
+// onescrape_merge_conflicts_total, by family. It is for Options of the Store that follows, so that they do not fall; what is
+// still wrong then is counted once more.
+type Counted struct {
+	Errors    map[string]int `json:"errors,omitempty"`
+	Conflicts map[string]int `json:"conflicts,omitempty"`
+}
+
+// Counted returns what the Store has counted up to now.
+func (s *Store) Counted() Counted {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Counted{Errors: maps.Clone(s.stock.errors), Conflicts: maps.Clone(s.stock.conflicts)}
+}
+
+func newStock(before Counted) stock {
+	st := stock{errors: map[string]int{}, conflicts: map[string]int{}}
+	maps.Copy(st.errors, before.Errors)
+	maps.Copy(st.conflicts, before.Conflicts)
+	return st
+}
+
 // Names of the families that every scrape has besides the users', whose families of these names are left out.
 const (
 	nameFiles     = "onescrape_store_files"

@@ -29,6 +29,8 @@ type Options struct {
 	Retention time.Duration
 	// Label is the label of all and liveall gauges that holds the slot; "": "worker".
 	Label string
+	// Counted is what a Store before this one has counted, from which this one goes on.
+	Counted Counted
 }
 
 const defaultRetention = 24 * time.Hour
@@ -91,7 +93,7 @@ func Open(dir string, o Options) (*Store, error) {
 		view:     d.View(),
 		files:    map[string]*file{},
 		families: map[string]*family{},
-		stock:    stock{errors: map[string]int{}, conflicts: map[string]int{}},
+		stock:    newStock(o.Counted),
 	}
 	return s, nil
 }

@@ -216,6 +216,7 @@ func TestGarbageInTheStore(t *testing.T) {
 
 	// Names as the store's own, with another nonce.
 	n := 0
+	var planted []string
 	plant := func(make func(path string) error) {
 		t.Helper()
 		stem, suffix := real, ""
@@ -224,7 +225,8 @@ func TestGarbageInTheStore(t *testing.T) {
 		}
 		n++
 		name := stem[:len(stem)-4] + fmt.Sprintf("%04x", n) + suffix
-		require.NoError(t, make(filepath.Join(s.store, name)))
+		planted = append(planted, filepath.Join(s.store, name))
+		require.NoError(t, make(planted[len(planted)-1]))
 	}
 	content := func(b []byte) func(string) error {
 		return func(path string) error { return os.WriteFile(path, b, 0o400) }
@@ -251,6 +253,20 @@ func TestGarbageInTheStore(t *testing.T) {
 	assert.Contains(t, r.stderr, "cannot be read")
 	assert.Contains(t, r.stdout, "broken: ")
 	assert.True(t, s.alive())
+
+	// Files that have gone stay counted, over an upgrade and over the death of the master.
+	for _, path := range planted {
+		require.NoError(t, os.Remove(path))
+	}
+	before := mustScrape(t, s.metrics).sum("onescrape_store_errors_total")
+	m := startMonitor(s.metrics, monitorOptions{})
+	s.control(t, "upgrade")
+	m.stop(t)
+	require.NoError(t, s.cmd.Process.Kill())
+	s.wait()
+	s.start(t, nil, "demo", 2, nil)
+	s.waitReady()
+	assert.Equal(t, before, mustScrape(t, s.metrics).sum("onescrape_store_errors_total"))
 }
 
 // inspectStates counts what inspect shows, by "broken", "live" and "dead".

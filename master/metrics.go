@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -28,6 +29,7 @@ type counters struct {
 	steering bool
 	status   Status
 	lock     *shmstore.Lock
+	store    *aggregate.Store // what is scraped; set before the first scrape
 	log      *slog.Logger
 	written  []byte
 	failed   bool
@@ -39,6 +41,7 @@ type totals struct {
 	Rollouts map[string]uint64        `json:"rollouts,omitempty"` // by kind and result
 	Rolling  map[string]*distribution `json:"rolling,omitempty"`  // seconds by kind
 	Scrapes  distribution             `json:"scrapes"`
+	Store    aggregate.Counted        `json:"store"`
 }
 
 // distribution is a histogram; Counts has one more element than there are bounds.
@@ -119,10 +122,12 @@ func (c *counters) rollout(kind, result string, took time.Duration) {
 	d.observe(rollingBounds, took.Seconds())
 }
 
-// scraped counts a scrape that was answered.
+// scraped counts a scrape that was answered, and keeps what it may have shown.
 func (c *counters) scraped(took time.Duration) {
+	counted := c.store.Counted() // waits for a scrape that is under way, and mu must not
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.total.Store = counted
 	c.total.Scrapes.observe(scrapeBounds, took.Seconds())
 	c.save()
 }
@@ -167,6 +172,12 @@ func (c *counters) save() {
 	}
 	if len(text) > lockLimit {
 		kept.Slots = nil // the endpoint has them
+		text = marshal(kept)
+	}
+	if len(text) > lockLimit {
+		totals := c.total
+		totals.Store.Conflicts = nil
+		kept.Counters = &totals
 		text = marshal(kept)
 	}
 	if bytes.Equal(text, c.written) {

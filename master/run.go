@@ -121,6 +121,7 @@ func (s *supervisor) begin() (err error) {
 	if s.merged, err = aggregate.Open(s.storePath, s.aggregateOptions()); err != nil {
 		return err
 	}
+	s.counters.store = s.merged
 	if s.endpoint, err = newEndpoint(s.cfg, s.handler()); err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (s *supervisor) stopFold() {
 }
 
 func (s *supervisor) aggregateOptions() aggregate.Options {
-	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention}
+	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention, Counted: s.counters.total.Store}
 }
 
 // handler is what the endpoint serves.

@@ -287,6 +287,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	if s.merged, err = aggregate.Open(s.storePath, s.aggregateOptions()); err != nil {
 		return err
 	}
+	s.counters.store = s.merged
 	if err := s.adoptEndpoint(h); err != nil {
 		return err
 	}
