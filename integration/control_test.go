@@ -2,7 +2,9 @@ package integration
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -39,6 +41,22 @@ func TestControlReports(t *testing.T) {
 	for _, verb := range [][]string{{"reload"}, {"upgrade"}, {"scale", "2"}, {"stop"}, {"status"}} {
 		refused(t, command(t, append([]string{verb[0], "--store.path", s.store}, verb[1:]...)...), "no master runs", s.store)
 	}
+}
+
+// A server that has its own master and embeds the store is sent no signals, of which it would die.
+func TestControlLeavesOthersMastersAlone(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "store")
+	argv, env := asRole("embedded", exportStore+"="+store)
+	p := launch(t, exec.Command(argv[0]), env...)
+	eventually(t, "the server", func() bool { return strings.Contains(p.stdout.String(), "serving") })
+	for _, verb := range [][]string{{"reload"}, {"upgrade"}, {"scale", "2"}, {"stop"}} {
+		r := command(t, append([]string{verb[0], "--store.path", store}, verb[1:]...)...)
+		refused(t, r, strconv.Itoa(p.pid()), "supervises no workers")
+	}
+	r := command(t, "status", "--store.path", store)
+	assert.Equal(t, 0, r.status, r.stderr)
+	p.signal(syscall.SIGTERM)
+	assert.Equal(t, 0, p.wait())
 }
 
 // What is asked for while something else takes its time waits for it, and whoever asked waits too.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master"
 	"github.com/onescrape/onescrape/worker"
 )
 
@@ -30,6 +32,7 @@ var roles = map[string]func() error{
 
 	"exported": serveExported,
 	"oracle":   inWorker(writeOracle),
+	"embedded": embed,
 }
 
 // asRole is the command and the environment of this binary in a role.
@@ -116,6 +119,20 @@ func serveWeb() error {
 		requests.Inc()
 		fmt.Fprint(rw, release)
 	})})
+}
+
+// embed is a prefork server of somebody else's, which has the store in ONESCRAPE_TEST_STORE and no workers at the moment.
+func embed() error {
+	store, err := master.Embed(os.Getenv(exportStore), aggregate.Options{})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	fmt.Println("serving")
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	return nil
 }
 
 // makeOrphan leaves a process whose parent is gone, which ends soon after: who is pid 1 has to reap it.

@@ -91,6 +91,21 @@ func newControl(path string) (*control, error) {
 		return nil, err
 	}
 	c.seen = c.status.Slots
+	start := time.Now()
+	err = c.follow(func(s master.Status) (bool, error) {
+		switch {
+		case !s.Started.IsZero() && s.Workers == 0:
+			// Most programs die of a HUP.
+			return true, fmt.Errorf("process %d has the store %s and supervises no workers: it is steered by its own server's "+
+				"means", s.PID, path)
+		case s.Started.IsZero() && time.Since(start) > patience:
+			return true, fmt.Errorf("master %d has started and says nothing of itself; its log says why", s.PID)
+		}
+		return !s.Started.IsZero(), nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
