@@ -118,7 +118,7 @@ func TestPID1(t *testing.T) {
 // child is the one child of a process.
 func child(t *testing.T, pid int) int {
 	t.Helper()
-	out, err := exec.Command("ps", "-o", "pid=", "--ppid", strconv.Itoa(pid)).Output()
+	out, err := exec.Command(peer(t, "ps", "procps"), "-o", "pid=", "--ppid", strconv.Itoa(pid)).Output()
 	require.NoError(t, err)
 	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
 	require.NoError(t, err)
@@ -128,7 +128,7 @@ func child(t *testing.T, pid int) int {
 // zombies tells whether a process has children that it did not wait for, or ones that are not its workers yet to end.
 func zombies(t *testing.T, pid int) bool {
 	t.Helper()
-	out, err := exec.Command("ps", "-o", "stat=,comm=", "--ppid", strconv.Itoa(pid)).Output()
+	out, err := exec.Command(peer(t, "ps", "procps"), "-o", "stat=,comm=", "--ppid", strconv.Itoa(pid)).Output()
 	require.NoError(t, err)
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, "Z") || strings.Contains(line, "sleep") {
