@@ -129,6 +129,7 @@ func TestFileThatBreaksWhileItIsRead(t *testing.T) {
 	path := filepath.Join(dir, bad.name)
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
+	require.NoError(t, os.Chmod(path, 0o600))
 	require.NoError(t, os.Truncate(path, 4096))
 	for range 3 {
 		assert.Equal(t, "c_total{l=\"x\"} 5\n", text(t, s))
@@ -259,6 +260,7 @@ func TestBitFlips(t *testing.T) {
 	path := filepath.Join(dir, bad.name)
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
+	require.NoError(t, os.Chmod(path, 0o600))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer f.Close()
