@@ -26,6 +26,8 @@ type family struct {
 	hushed   bool            // left out, because another family's samples would have its name
 	speakers map[int]*member // in the modes all and liveall, whose gauges each slot shows; else nil
 
+	frames [syntaxes]*frame // nil where the rule is newer
+
 	index map[string]int32 // rows by identity
 	rows  []row
 	free  []int32
@@ -56,7 +58,8 @@ type row struct {
 	key     string // its identity, by which index finds it
 	refs    int32  // entries of the plan that add into it
 	labels  []*dto.LabelPair
-	oldest  int64 // when the first of its sources was created, nanoseconds; 0: unknown
+	text    string // the same, see labelsText
+	oldest  int64  // when the first of its sources was created, nanoseconds; 0: unknown
 	created *timestamppb.Timestamp
 }
 
@@ -81,7 +84,7 @@ func (f *family) choose() (losers []*decl) {
 	win := f.winner().def
 	same := f.rule.Type == win.Type && f.rule.Mode == win.Mode && slices.Equal(f.rule.Bounds, win.Bounds) &&
 		(f.rule.Native != nil) == (win.Native != nil)
-	f.rule = win
+	f.rule, f.frames = win, [syntaxes]*frame{}
 	if !same {
 		f.reset()
 	}
@@ -146,7 +149,7 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
 	r := &f.rows[n]
 	r.refs++
 	if !ok || moreLabels(names, r.labels) {
-		r.labels = labelPairs(names, values)
+		r.labels, r.text = labelPairs(names, values), labelsText(names, values)
 		if ok {
 			f.unsorted = true
 		} else {

@@ -1,13 +1,20 @@
 package aggregate
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	_ "github.com/prometheus/client_golang/prometheus/promhttp/zstd" // so that promhttp offers it
+	"github.com/prometheus/common/expfmt"
 )
 
 // HandlerOptions say how a Handler answers. The zero value is right.
@@ -22,6 +29,9 @@ type HandlerOptions struct {
 	CreatedLines bool
 	// DisableCompression never compresses, even if the scraper would take it.
 	DisableCompression bool
+	// Beside is what is in the answer beside the store's metrics, such as those of the process that answers; nil: nothing.
+	// It is asked in each scrape, and may be by several at once.
+	Beside prometheus.Gatherer
 }
 
 const (
@@ -33,24 +43,145 @@ const (
 // Handler returns a handler that answers scrapes, in the format and compression that the scraper prefers. Parameters
 // `name[]` restrict it to families of these names. Each answer is at least as new as its request.
 func (s *Store) Handler(o HandlerOptions) http.Handler {
-	inFlight := o.MaxRequestsInFlight
-	if inFlight == 0 {
-		inFlight = defaultInFlight
+	h := &handler{store: s, options: o}
+	switch {
+	case o.MaxRequestsInFlight == 0:
+		h.inFlight = make(chan struct{}, defaultInFlight)
+	case o.MaxRequestsInFlight > 0:
+		h.inFlight = make(chan struct{}, o.MaxRequestsInFlight)
 	}
-	h := promhttp.HandlerFor(s, promhttp.HandlerOpts{
-		MaxRequestsInFlight:                 max(inFlight, 0),
+	var all prometheus.Gatherer = s
+	if o.Beside != nil {
+		all = prometheus.Gatherers{s, o.Beside}
+	}
+	options := promhttp.HandlerOpts{
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: o.CreatedLines,
 		DisableCompression:                  o.DisableCompression,
-	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if limit, ok := o.timeout(r); ok {
-			// The pass goes on after the answer was given up, and counts as one in flight.
-			http.TimeoutHandler(h, limit, "The scrape took longer than "+limit.String()+".\n").ServeHTTP(w, r)
+		ErrorHandling:                       promhttp.ContinueOnError,
+		ErrorLog:                            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
+	}
+	h.gathered = promhttp.HandlerFor(all, options)
+	h.empty = promhttp.HandlerFor(prometheus.Gatherers{}, options)
+	return h
+}
+
+// handler answers scrapes. What is text comes from the plan, everything else by way of Gather from promhttp.
+type handler struct {
+	store    *Store
+	options  HandlerOptions
+	inFlight chan struct{} // has as many as are being answered; nil: any number may be
+	gathered http.Handler
+	empty    http.Handler // of no metrics at all: what promhttp makes of the headers
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	limit, limited := h.options.timeout(r)
+	if h.inFlight != nil {
+		select {
+		case h.inFlight <- struct{}{}:
+		default:
+			http.Error(w, fmt.Sprintf("Limit of concurrent requests reached (%d), try again later.", cap(h.inFlight)),
+				http.StatusServiceUnavailable)
 			return
 		}
-		h.ServeHTTP(w, r)
-	})
+	}
+	if !limited {
+		h.answer(r).writeTo(w)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
+	defer cancel()
+	done := make(chan *answer, 1)
+	go func() { done <- h.answer(r) }()
+	select {
+	case a := <-done:
+		a.writeTo(w)
+	case <-ctx.Done():
+		// The pass goes on after the answer was given up, and counts as one in flight.
+		w.WriteHeader(http.StatusServiceUnavailable)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			fmt.Fprintf(w, "The scrape took longer than %v.\n", limit)
+		}
+	}
+}
+
+// answer makes the whole answer to a request, which from then on is no longer in flight.
+func (h *handler) answer(r *http.Request) (a *answer) {
+	a = newAnswer()
+	defer func() {
+		a.panicked = recover()
+		if h.inFlight != nil {
+			<-h.inFlight
+		}
+	}()
+	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
+	x := exposition{escaping: format.ToEscapingScheme(), created: h.options.CreatedLines}
+	switch format.FormatType() {
+	case expfmt.TypeTextPlain:
+	case expfmt.TypeOpenMetrics:
+		x.syntax = openMetrics
+	default:
+		h.gathered.ServeHTTP(a, r)
+		return a
+	}
+	text := buffers.take()
+	defer func() { buffers.give(text) }()
+	var err error
+	var names []string
+	if r.URL != nil {
+		names = r.URL.Query()["name[]"]
+	}
+	text.bytes, err = h.store.appendText(text.bytes, x, names, h.options.Beside)
+	if err != nil {
+		h.gathered.ServeHTTP(a, r)
+		return a
+	}
+	h.empty.ServeHTTP(a, r)
+	encoding := a.header.Get("Content-Encoding")
+	if compress := compressions[encoding]; compress != nil {
+		a.body.bytes = compress(a.body.bytes[:0], text.bytes)
+	} else {
+		a.body, text = text, a.body
+	}
+	return a
+}
+
+// answer is a whole answer before it is sent. It is an http.ResponseWriter.
+type answer struct {
+	header   http.Header
+	code     int
+	body     *buffer
+	panicked any // what nobody has recovered from
+}
+
+func newAnswer() *answer {
+	return &answer{header: http.Header{}, code: http.StatusOK, body: buffers.take()}
+}
+
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(code int) { a.code = code }
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(b []byte) (int, error) {
+	a.body.bytes = append(a.body.bytes, b...)
+	return len(b), nil
+}
+
+// writeTo sends the answer, after which it is nobody's.
+func (a *answer) writeTo(w http.ResponseWriter) {
+	if a.panicked != nil {
+		panic(a.panicked)
+	}
+	maps.Copy(w.Header(), a.header)
+	w.Header().Set("Content-Length", strconv.Itoa(len(a.body.bytes)))
+	w.WriteHeader(a.code)
+	w.Write(a.body.bytes)
+	buffers.give(a.body)
 }
 
 // timeout returns how long a request may take; false: as long as it takes.

@@ -29,6 +29,7 @@ func (s *Store) pass() {
 	for _, f := range s.families {
 		if !f.hushed && !f.rule.QuantileLines && slices.ContainsFunc(f.order, f.visible) {
 			f.quantiles = s.quantileLines(f)
+			f.frame()
 			s.exposed = append(s.exposed, f)
 		}
 	}

@@ -419,6 +419,7 @@ func followModel(t *testing.T, folds bool) {
 					}
 					require.Equal(t, want, modelLines(all[name]), name)
 				}
+				requireStoreText(t, s)
 				require.NoError(t, fresh.Close())
 			}
 			for i := range steps {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -129,20 +127,20 @@ func (s *Store) Gather() ([]*dto.MetricFamily, error) {
 // WriteText writes the families of these names, or all, in Prometheus's text format 0.0.4. Names that nobody has are
 // passed over. The error is the writer's, or that the Store was closed.
 func (s *Store) WriteText(w io.Writer, names ...string) error {
-	families, err := s.gather(names)
-	if err != nil {
+	b := buffers.take()
+	defer buffers.give(b)
+	var err error
+	if b.bytes, err = s.appendText(b.bytes, exposition{}, names, nil); err != nil {
 		return err
 	}
-	for _, mf := range families {
-		if _, err := expfmt.MetricFamilyToText(w, mf); err != nil {
-			return fmt.Errorf("aggregate: write text: %w", err)
-		}
+	if _, err := w.Write(b.bytes); err != nil {
+		return fmt.Errorf("aggregate: write text: %w", err)
 	}
 	return nil
 }
 
 // gather returns the families of these names, or all.
-func (s *Store) gather(names []string) (families []*dto.MetricFamily, err error) {
+func (s *Store) gather(names []string) ([]*dto.MetricFamily, error) {
 	if err := s.fresh(); err != nil {
 		return nil, err
 	}
@@ -151,19 +149,7 @@ func (s *Store) gather(names []string) (families []*dto.MetricFamily, err error)
 	if s.closed {
 		return nil, errClosed
 	}
-	wanted := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
-	for _, f := range s.exposed {
-		if wanted(f.name) {
-			families = append(families, f.output())
-		}
-	}
-	for _, mf := range s.stock.families() {
-		if wanted(mf.GetName()) {
-			families = append(families, mf)
-		}
-	}
-	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return families, nil
+	return s.collect(namesAmong(names)), nil
 }
 
 // fresh makes sure that a pass has run which began after the call. Calls that wait for one that is running share the

@@ -10,9 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	_ "github.com/prometheus/client_golang/prometheus/promhttp/zstd" // so that promhttp offers it
 	"golang.org/x/sys/unix"
 )
 
@@ -221,16 +218,9 @@ func (o *openConns) wait() {
 // scrapeTime is how long a scrape may take.
 const scrapeTime = 10 * time.Second
 
-// endpointHandler answers on the metrics port: the metrics of gatherer, health, status, and a page for people.
-func endpointHandler(cfg Config, gatherer prometheus.Gatherer, c *counters, status func() Status) http.Handler {
+// endpointHandler answers on the metrics port: metrics, health, status, and a page for people.
+func endpointHandler(cfg Config, metrics http.Handler, c *counters, status func() Status) http.Handler {
 	mux := http.NewServeMux()
-	metrics := promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
-		EnableOpenMetrics:   true,
-		MaxRequestsInFlight: 8,
-		Timeout:             scrapeTime,
-		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelError),
-		ErrorHandling:       promhttp.ContinueOnError,
-	})
 	mux.HandleFunc(cfg.TelemetryPath, func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		metrics.ServeHTTP(w, r)

@@ -197,7 +197,8 @@ func (s *supervisor) aggregateOptions() aggregate.Options {
 func (s *supervisor) handler() http.Handler {
 	own := prometheus.NewRegistry()
 	own.MustRegister(s.counters)
-	return endpointHandler(s.cfg, prometheus.Gatherers{s.merged, own}, s.counters, func() Status {
+	metrics := s.merged.Handler(aggregate.HandlerOptions{Timeout: scrapeTime, Beside: own})
+	return endpointHandler(s.cfg, metrics, s.counters, func() Status {
 		if st := s.published.Load(); st != nil {
 			return *st
 		}

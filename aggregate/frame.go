@@ -1,0 +1,180 @@
+package aggregate
+
+import (
+	"math"
+	"strings"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// What no sample changes is text that is made once: of a family its comments and what its lines have in common, of a row
+// its labels. A scrape copies it and prints numbers. It is byte for byte what expfmt makes of the same.
+
+// syntax is one of the two formats.
+type syntax uint8
+
+const (
+	text004     syntax = iota // Prometheus's text format 0.0.4
+	openMetrics               // OpenMetrics 1.0
+	syntaxes
+)
+
+// frame is the text of a family in one format.
+type frame struct {
+	head                                string // its comments
+	sample, sum, count, bucket, created line
+	ends                                []string // of the labels of each bucket, the one up to +Inf last, or of each quantile
+}
+
+// line is what the lines of a family's samples of one kind begin with.
+type line struct {
+	bare string // without labels, up to the value
+	open string // with labels, up to these
+}
+
+// lineEnd follows the labels.
+const lineEnd = "} "
+
+// append appends a line up to the value. The labels are as row.text has them.
+func (l *line) append(b []byte, labels string) []byte {
+	if labels == "" {
+		return append(b, l.bare...)
+	}
+	return append(append(b, l.open...), labels...)
+}
+
+// appendWith is append with one label more, of which end is a comma, the label and lineEnd.
+func (l *line) appendWith(b []byte, labels, end string) []byte {
+	b = append(b, l.open...)
+	if labels == "" {
+		return append(b, end[1:]...)
+	}
+	return append(append(b, labels[:len(labels)-len(lineEnd)]...), end...)
+}
+
+func newLine(name string) line {
+	if plainName(name) {
+		return line{bare: name + " ", open: name + "{"}
+	}
+	quoted := string(appendName(nil, name))
+	return line{bare: "{" + quoted + "} ", open: "{" + quoted + ","}
+}
+
+// frame makes the family's text, where it has none.
+func (f *family) frame() {
+	for as := range syntaxes {
+		if f.frames[as] == nil {
+			f.frames[as] = newFrame(f, as)
+		}
+	}
+}
+
+// newFrame makes a family's text.
+func newFrame(f *family, as syntax) *frame {
+	fr := &frame{sample: newLine(f.name)}
+	named, typ := f.name, f.rule.Type.String()
+	if as == openMetrics {
+		switch f.rule.Type {
+		case shmstore.CounterType:
+			var ok bool
+			if named, ok = strings.CutSuffix(f.name, "_total"); !ok {
+				typ = "unknown"
+			}
+		case shmstore.UntypedType:
+			typ = "unknown"
+		}
+		fr.created = newLine(named + "_created")
+	}
+	name := string(appendName(nil, named))
+	var head []byte
+	head = append(head, "# HELP "+name+" "...)
+	head = append(appendEscaped(head, f.rule.Help, as == openMetrics), '\n')
+	head = append(head, "# TYPE "+name+" "+typ+"\n"...)
+	if as == openMetrics && f.rule.Unit != "" {
+		head = append(head, "# UNIT "+name+" "...)
+		head = append(appendEscaped(head, f.rule.Unit, true), '\n')
+	}
+	fr.head = string(head)
+	switch f.rule.Type {
+	case shmstore.HistogramType:
+		fr.bucket, fr.sum, fr.count = newLine(f.name+"_bucket"), newLine(f.name+"_sum"), newLine(f.name+"_count")
+		for _, bound := range f.rule.Bounds {
+			fr.ends = append(fr.ends, as.end(model.BucketLabel, bound))
+		}
+		fr.ends = append(fr.ends, as.end(model.BucketLabel, math.Inf(1)))
+	case shmstore.SummaryType:
+		fr.sum, fr.count = newLine(f.name+"_sum"), newLine(f.name+"_count")
+		if f.rule.Window != nil {
+			for _, q := range f.rule.Window.Objectives {
+				fr.ends = append(fr.ends, as.end(model.QuantileLabel, q))
+			}
+		}
+	}
+	return fr
+}
+
+// end is the last of the labels where that is a number.
+func (as syntax) end(label string, v float64) string { return string(as.appendEnd(nil, label, v)) }
+
+func (as syntax) appendEnd(b []byte, label string, v float64) []byte {
+	b = append(append(append(b, ','), label...), `="`...)
+	return append(append(as.number(b, v), '"'), lineEnd...)
+}
+
+// number appends a value.
+func (as syntax) number(b []byte, v float64) []byte {
+	if as == openMetrics {
+		return appendOpenMetricsFloat(b, v)
+	}
+	return appendFloat(b, v)
+}
+
+// plainName tells whether a name is written without quotes.
+func plainName(name string) bool { return model.LegacyValidation.IsValidMetricName(name) }
+
+// labelsText is what stands between the opening brace and the value of a sample with these labels; "" without any.
+func labelsText(names, values []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	var buf [256]byte
+	b := buf[:0]
+	for i := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendLabel(b, names[i], values[i])
+	}
+	return string(append(b, lineEnd...))
+}
+
+func appendLabel(b []byte, name, value string) []byte {
+	b = append(appendName(b, name), `="`...)
+	return append(appendEscaped(b, value, true), '"')
+}
+
+func appendName(b []byte, name string) []byte {
+	if plainName(name) {
+		return append(b, name...)
+	}
+	return append(appendEscaped(append(b, '"'), name, true), '"')
+}
+
+// appendEscaped appends s with backslashes before what would end it.
+func appendEscaped(b []byte, s string, quoted bool) []byte {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '\\':
+			b = append(b, `\\`...)
+		case c == '\n':
+			b = append(b, `\n`...)
+		case c == '"' && quoted:
+			b = append(b, `\"`...)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
