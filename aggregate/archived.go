@@ -102,7 +102,7 @@ func (d *decl) planArchived() {
 // mergeArchived adds what dead processes have left to the family's rows.
 func (d *decl) mergeArchived() {
 	f := d.family
-	for _, e := range d.shown {
+	for e := range d.shown.each {
 		p := d.archived[e.series].part
 		f.presence[e.row] |= archivedShown
 		for i := range d.archived[e.series].Exemplars {
@@ -110,7 +110,7 @@ func (d *decl) mergeArchived() {
 		}
 		switch d.def.Type {
 		case shmstore.CounterType:
-			f.counters[e.row].add(&p.counter)
+			f.tally.add(e.row, &p.counter)
 		case shmstore.HistogramType, shmstore.SummaryType:
 			f.sums[e.row].addSum(&p.sum)
 			if d.def.Native != nil {

@@ -3,12 +3,15 @@ package aggregate
 import (
 	"fmt"
 	"io"
+	"math"
 	"syscall"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore"
 )
 
 // benchSeries are label values of 10,000 counters.
@@ -39,14 +42,26 @@ func cpuTime(b *testing.B) int64 {
 
 var benchLabels = []string{"code", "route"}
 
+// benchFill adds a worker to a store that has counted up to v times the number of each series.
+func benchFill(b *testing.B, dir string, slot int, v float64) {
+	p := startLocal(b, dir, slot)
+	id, err := p.w.AddFamily(counterFamily("requests_total", benchLabels...))
+	require.NoError(b, err)
+	for n, values := range benchSeries() {
+		s, err := p.w.AddSeries(id, values)
+		require.NoError(b, err)
+		if total := v * float64(n); total == math.Trunc(total) {
+			s.Cells[shmstore.CounterInteger] = uint64(total)
+		} else {
+			s.Cells[shmstore.CounterFloat] = math.Float64bits(total)
+		}
+	}
+}
+
 func benchStore(b *testing.B, workers int, v float64) *Store {
 	dir := newDir(b)
-	def := counterFamily("requests_total", benchLabels...)
 	for i := range workers {
-		p := startLocal(b, dir, i)
-		for n, values := range benchSeries() {
-			p.do(action{Do: "add", Family: def, Values: values, V: v * float64(n)})
-		}
+		benchFill(b, dir, i, v)
 	}
 	s := openStore(b, dir, Options{})
 	require.NoError(b, s.fresh())

@@ -59,20 +59,19 @@ func (c *counter) addCells(cells []uint64) (bad int) {
 	} else {
 		bad++
 	}
-	if fraction := math.Float64frombits(cells[shmstore.CounterFloat]); fraction > 0 && fraction <= math.MaxFloat64 {
-		c.fraction.add(fraction)
-	} else if fraction != 0 {
-		bad++
-	}
-	return bad
+	return bad + c.addFraction(cells[shmstore.CounterFloat])
 }
 
-// add adds all that was added to o.
-func (c *counter) add(o *counter) {
-	var carry uint64
-	c.low, carry = bits.Add64(c.low, o.low, 0)
-	c.high += o.high + carry
-	c.fraction.addSum(&o.fraction)
+// addFraction adds a process's second cell and returns 1 if it was rejected.
+func (c *counter) addFraction(cell uint64) (bad int) {
+	fraction := math.Float64frombits(cell)
+	switch {
+	case fraction > 0 && fraction <= math.MaxFloat64:
+		c.fraction.add(fraction)
+	case fraction != 0:
+		bad = 1
+	}
+	return bad
 }
 
 // total returns whole numbers and fractions together, rounded once, and changes the counter for that.

@@ -27,8 +27,8 @@ func (f *family) rejuvenate() {
 		f.rows[i].oldest = 0
 	}
 	for _, d := range f.decls {
-		for _, entries := range [2][]entry{d.hidden, d.shown} {
-			for _, e := range entries {
+		for _, list := range [2]entries{d.hidden, d.shown} {
+			for e := range list.each {
 				f.age(&f.rows[e.row], d.created(e))
 			}
 		}

@@ -23,16 +23,13 @@ type decl struct {
 	family *family // nil: the definition is not usable
 	lost   bool    // the family is ruled by a definition that this one cannot be merged with
 	stale  bool    // shown and hidden are to be made anew
-	shown  []entry
-	hidden []entry // deleted; for gauges only where that says something about a row
+	shown  entries
+	hidden entries // deleted; for gauges only where that says something about a row
 	carry  []int32 // of each bucket, the bucket of the family that takes its count; nil: the same
 	series uint64  // sum of the series' fingerprints
 
 	archived []archivedSeries // instead of cells, when it is the archive's
 }
-
-// entry is one series: its number in the file, its first cell and its row in the family.
-type entry struct{ series, cell, row int32 }
 
 // usable tells whether a definition is one that client libraries let pass: a file may have been made by anything.
 func usable(def *shmstore.Family) bool {
@@ -53,27 +50,27 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 	}
 	e := entry{series: int32(i), cell: int32(s.Cell), row: d.family.take(d, s)}
 	if s.Hidden {
-		d.hidden = append(d.hidden, e)
+		d.hidden.add(e)
 	} else {
-		d.shown = append(d.shown, e)
+		d.shown.add(e)
 	}
 }
 
 // clear forgets all series.
 func (d *decl) clear() {
-	for _, e := range d.shown {
-		d.family.drop(e.row)
+	for _, list := range [2]*entries{&d.shown, &d.hidden} {
+		for _, row := range list.rows {
+			d.family.drop(row)
+		}
+		list.clear()
 	}
-	for _, e := range d.hidden {
-		d.family.drop(e.row)
-	}
-	d.shown, d.hidden, d.series = d.shown[:0], d.hidden[:0], 0
+	d.series = 0
 }
 
 // adapt makes the declaration fit the family's rule, whose series it then has none of.
 func (d *decl) adapt(lost bool) {
 	d.lost, d.stale = lost, true
-	d.shown, d.hidden, d.series, d.carry = nil, nil, 0, nil
+	d.shown, d.hidden, d.series, d.carry = entries{}, entries{}, 0, nil
 	if !lost && d.def.Type == shmstore.HistogramType {
 		d.carry = carryOver(d.def.Bounds, d.family.rule.Bounds)
 	}
@@ -134,29 +131,39 @@ func (d *decl) silent() bool {
 
 func (d *decl) load(words, buf []uint64) []uint64 {
 	n := d.def.Words()
-	for _, entries := range [2][]entry{d.hidden, d.shown} {
+	for _, list := range [2]entries{d.hidden, d.shown} {
 		switch {
 		case d.def.Native != nil:
-			buf = d.loadNative(entries, words, buf)
+			buf = d.loadNative(list, words, buf)
 		case n == shmstore.CounterWords && d.def.Type != shmstore.HistogramType:
-			for _, e := range entries {
-				c := words[e.cell : e.cell+2 : e.cell+2]
-				buf = append(buf, atomic.LoadUint64(&c[0]), atomic.LoadUint64(&c[1]))
-			}
+			buf = loadPairs(list.cells, words, buf)
 		case d.def.Type == shmstore.HistogramType:
-			for _, e := range entries {
-				buf = appendCells(buf, words[e.cell:int(e.cell)+n])
+			for _, cell := range list.cells {
+				buf = appendCells(buf, words[cell:int(cell)+n])
 			}
 		case n == shmstore.TimedWords:
-			for _, e := range entries {
-				word, at := loadTimed(words[e.cell : e.cell+shmstore.TimedWords])
+			for _, cell := range list.cells {
+				word, at := loadTimed(words[cell : cell+shmstore.TimedWords])
 				buf = append(buf, word, at)
 			}
 		default:
-			for _, e := range entries {
-				buf = append(buf, atomic.LoadUint64(&words[e.cell]))
+			for _, cell := range list.cells {
+				buf = append(buf, atomic.LoadUint64(&words[cell]))
 			}
 		}
+	}
+	return buf
+}
+
+// loadPairs appends two cells of each series.
+func loadPairs(cells []int32, words, buf []uint64) []uint64 {
+	n := len(buf)
+	buf = slices.Grow(buf, 2*len(cells))[:n+2*len(cells)]
+	to := buf[n:]
+	for _, cell := range cells {
+		from, pair := (*[2]uint64)(words[cell:]), (*[2]uint64)(to)
+		pair[0], pair[1] = atomic.LoadUint64(&from[0]), atomic.LoadUint64(&from[1])
+		to = to[2:]
 	}
 	return buf
 }
@@ -209,12 +216,9 @@ func (d *decl) presence() [2]presence {
 func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
-	for i, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
-			f.presence[e.row] |= marks[i]
-			bad += f.counters[e.row].addCells(buf)
-			buf = buf[shmstore.CounterWords:]
-		}
+	for i, list := range [2]entries{d.hidden, d.shown} {
+		bad += f.addCounters(list.rows, buf, marks[i])
+		buf = buf[shmstore.CounterWords*len(list.rows):]
 	}
 	return buf, bad
 }
@@ -226,18 +230,18 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	n, width := d.def.Words(), len(f.rule.Bounds)+1
-	for i, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
-			f.presence[e.row] |= marks[i]
-			f.sums[e.row].add(math.Float64frombits(buf[shmstore.HistogramSum]))
-			buckets := f.buckets[int(e.row)*width:][:width]
+	for i, list := range [2]entries{d.hidden, d.shown} {
+		for _, row := range list.rows {
+			f.presence[row] |= marks[i]
+			f.sums[row].add(math.Float64frombits(buf[shmstore.HistogramSum]))
+			buckets := f.buckets[int(row)*width:][:width]
 			for j, count := range buf[shmstore.HistogramBuckets:n] {
 				if count >= tooLarge {
 					bad++
 					continue
 				}
 				if f.rule.Native != nil {
-					d.addClassic(e.row, j, count)
+					d.addClassic(row, j, count)
 				}
 				if d.carry != nil {
 					j = int(d.carry[j])
@@ -253,18 +257,18 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
-	for i, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
-			f.presence[e.row] |= marks[i]
-			f.sums[e.row].add(math.Float64frombits(buf[shmstore.SummarySum]))
+	for i, list := range [2]entries{d.hidden, d.shown} {
+		for _, row := range list.rows {
+			f.presence[row] |= marks[i]
+			f.sums[row].add(math.Float64frombits(buf[shmstore.SummarySum]))
 			if count := buf[shmstore.SummaryCount]; count < tooLarge {
-				f.buckets[e.row] = addSaturated(f.buckets[e.row], count)
+				f.buckets[row] = addSaturated(f.buckets[row], count)
 			} else {
 				bad++
 			}
 			buf = buf[shmstore.SummaryWords:]
 			if d.def.Window != nil {
-				buf = d.mergeWindow(e.row, buf)
+				buf = d.mergeWindow(row, buf)
 			}
 		}
 	}
@@ -275,7 +279,7 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 	f := d.family
 	mode := f.rule.Mode.Base()
 	timed := d.def.Words() == shmstore.TimedWords
-	for _, e := range d.shown {
+	for _, row := range d.shown.rows {
 		v, set := shmstore.GaugeValue(buf[0])
 		at := d.of.since
 		if timed {
@@ -283,8 +287,8 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 			buf = buf[1:]
 		}
 		buf = buf[1:]
-		f.presence[e.row] |= liveShown
-		g := &f.gauges[e.row]
+		f.presence[row] |= liveShown
+		g := &f.gauges[row]
 		if mode == shmstore.All {
 			g.value = v
 		} else if set {

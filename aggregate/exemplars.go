@@ -130,8 +130,8 @@ func (f *file) readExemplars() error {
 		if d.silent() || d.def.ExemplarSlots() == 0 {
 			continue
 		}
-		for _, entries := range [2][]entry{d.hidden, d.shown} {
-			for _, e := range entries {
+		for _, list := range [2]entries{d.hidden, d.shown} {
+			for e := range list.each {
 				if series[e.series].Exemplars {
 					f.asked = append(f.asked, e.series)
 					f.askedFor = append(f.askedFor, exemplarRow{d.family, e.row})

@@ -40,7 +40,7 @@ type family struct {
 
 	// By row, and anew for each scrape; which of them there are depends on the type.
 	presence []presence
-	counters []counter
+	tally    tally // of counters
 	gauges   []gauge
 	sums     []sum
 	natives  []nativehist.Counts // of a histogram with native buckets
@@ -187,7 +187,7 @@ func (f *family) newRow(key string) int32 {
 		f.presence = append(f.presence, 0)
 		switch f.rule.Type {
 		case shmstore.CounterType:
-			f.counters = append(f.counters, counter{})
+			f.tally.grow()
 			f.values = append(f.values, 0)
 		case shmstore.HistogramType:
 			f.sums = append(f.sums, sum{})
@@ -214,9 +214,7 @@ func (f *family) begin() {
 	clear(f.buckets)
 	f.beginExemplars()
 	f.beginSketches()
-	for i := range f.counters {
-		f.counters[i].reset()
-	}
+	f.tally.reset()
 	for i := range f.gauges {
 		f.gauges[i].reset()
 	}
@@ -233,9 +231,7 @@ func (f *family) finish() {
 	f.arrange()
 	f.rejuvenate()
 	f.finishExemplars()
-	for i := range f.counters {
-		f.values[i] = f.counters[i].total()
-	}
+	f.tally.totals(f.values)
 	mode := f.rule.Mode.Base()
 	for i := range f.gauges {
 		f.values[i] = f.gauges[i].total(mode)

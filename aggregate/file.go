@@ -171,8 +171,8 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 		if d.silent() {
 			continue
 		}
-		d.hidden = d.keep(d.hidden, at)
-		d.shown = d.keep(d.shown, at)
+		d.keep(&d.hidden, at)
+		d.keep(&d.shown, at)
 		// The copies are read as the file's words are, with other places of the cells.
 		moved := *d
 		moved.hidden, moved.shown = moveTo(d.hidden, at), moveTo(d.shown, at)
@@ -186,24 +186,24 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 }
 
 // keep drops the entries of series that have no place.
-func (d *decl) keep(entries []entry, at []int) []entry {
-	kept := entries[:0]
-	for _, e := range entries {
+func (d *decl) keep(list *entries, at []int) {
+	all := *list
+	list.clear()
+	for e := range all.each {
 		if at[e.series] == 0 {
 			d.family.drop(e.row)
 			d.stale = true
 			continue
 		}
-		kept = append(kept, e)
+		list.add(e)
 	}
-	return kept
 }
 
 // moveTo returns the entries with their cells where at says.
-func moveTo(entries []entry, at []int) []entry {
-	moved := make([]entry, len(entries))
-	for i, e := range entries {
-		moved[i] = entry{series: e.series, cell: int32(at[e.series] - 1), row: e.row}
+func moveTo(list entries, at []int) entries {
+	moved := entries{series: list.series, rows: list.rows}
+	for _, series := range list.series {
+		moved.cells = append(moved.cells, int32(at[series]-1))
 	}
 	return moved
 }

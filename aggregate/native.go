@@ -20,9 +20,9 @@ import (
 // stays exact and equals the sum of all native buckets (and NaNs) in every scrape, as Prometheus demands.
 
 // loadNative appends the cells of native histograms to buf: the classic ones and what shmstore.Family.AppendNative says.
-func (d *decl) loadNative(entries []entry, words, buf []uint64) []uint64 {
+func (d *decl) loadNative(list entries, words, buf []uint64) []uint64 {
 	n, classic := d.def.Words(), d.def.NativeCells()
-	for _, e := range entries {
+	for e := range list.each {
 		cells := words[e.cell : int(e.cell)+n : int(e.cell)+n]
 		buf = appendCells(buf, cells[:classic])
 		// After the classic ones, which a process writes later: so these never have more.
@@ -81,8 +81,8 @@ func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
 	marks := d.presence()
 	own := &nativehist.Counts{}
 	direct := f.rule.Native != nil && !d.withoutBounds()
-	for i, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
+	for i, list := range [2]entries{d.hidden, d.shown} {
+		for e := range list.each {
 			var c nativeCells
 			c, buf = takeNative(&d.def, buf)
 			f.presence[e.row] |= marks[i]

@@ -72,7 +72,7 @@ func (s *Store) takeStock() {
 		}
 		st.bytes += f.state.Reserved
 		for _, d := range f.decls {
-			st.series += len(d.shown)
+			st.series += len(d.shown.rows)
 		}
 	}
 }

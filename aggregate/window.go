@@ -21,8 +21,8 @@ func (d *decl) windowed() bool {
 // loadWindows is load for summaries with windows. Behind the cells of each series is what is counted in its window, as
 // shmstore.Window.AppendCounts has it.
 func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uint64, budget *int, buf []uint64) []uint64 {
-	for _, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
+	for _, list := range [2]entries{d.hidden, d.shown} {
+		for e := range list.each {
 			for i := range words[e.cell:][:shmstore.SummaryWords] {
 				buf = append(buf, atomic.LoadUint64(&words[int(e.cell)+i]))
 			}
@@ -38,8 +38,8 @@ func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uin
 
 // loadCopies is loadWindows from copies of cells and counts that were put together the same way.
 func (d *decl) loadCopies(copies []uint64, buf []uint64) []uint64 {
-	for _, entries := range [2][]entry{d.hidden, d.shown} {
-		for _, e := range entries {
+	for _, list := range [2]entries{d.hidden, d.shown} {
+		for e := range list.each {
 			c := copies[e.cell:]
 			buf = append(buf, c[:shmstore.SummaryWords+1+2*c[shmstore.SummaryWords]]...)
 		}

@@ -1,0 +1,86 @@
+package aggregate
+
+import (
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// Whatever counters of many processes hold, their sums are those of counter, which are the exact ones rounded once; and
+// what cannot be is rejected by both.
+func TestTallyIsExact(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	const rows = 50
+	numbers := []func() float64{
+		func() float64 { return r.Float64() },
+		func() float64 { return r.ExpFloat64() * 1e6 },
+		func() float64 { return math.Ldexp(1+r.Float64(), r.IntN(80)-20) },
+		func() float64 { return math.Float64frombits(r.Uint64()) },
+		func() float64 { return oddNumbers[r.IntN(len(oddNumbers))] },
+		func() float64 { return math.Nextafter(0x1p-12, float64(r.IntN(2))) },
+		func() float64 { return math.Nextafter(0x1p52, float64(r.IntN(2))*math.MaxFloat64) },
+	}
+	f := newFamily("c", "worker")
+	f.rule = counterFamily("c")
+	for range rows {
+		f.newRow(string(rune(len(f.rows))))
+	}
+	for round := range 300 {
+		// Some rounds have nothing but what fits, after those that had more.
+		kinds := 1 + r.IntN(len(numbers))
+		want := make([]counter, rows)
+		exact := make([]big.Float, rows)
+		wantBad, bad := 0, 0
+		f.begin()
+		for range 1 + r.IntN(20) {
+			var list []int32
+			var cells []uint64
+			for row := range int32(rows) {
+				if r.IntN(4) == 0 {
+					continue
+				}
+				pair := [shmstore.CounterWords]uint64{r.Uint64() >> r.UintN(64), 0}
+				if r.IntN(3) > 0 {
+					pair[shmstore.CounterFloat] = math.Float64bits(numbers[r.IntN(kinds)]())
+				}
+				list, cells = append(list, row), append(cells, pair[:]...)
+				wantBad += want[row].addCells(pair[:])
+				sum := exact[row].SetPrec(3000)
+				if pair[0] < tooLarge {
+					sum.Add(sum, new(big.Float).SetUint64(pair[0]))
+				}
+				if v := math.Float64frombits(pair[1]); v > 0 && v <= math.MaxFloat64 {
+					sum.Add(sum, big.NewFloat(v))
+				}
+			}
+			bad += f.addCounters(list, cells, liveShown)
+		}
+		if round%2 == 0 {
+			// An archive's part.
+			part := counter{low: r.Uint64(), high: r.Uint64() >> r.UintN(64)}
+			part.fraction.add(r.ExpFloat64())
+			for row := range int32(rows) {
+				f.tally.add(row, &part)
+				v := part.fraction.value()
+				sum := exact[row].SetPrec(3000)
+				sum.Add(sum, big.NewFloat(v))
+				sum.Add(sum, new(big.Float).SetUint64(part.low))
+				sum.Add(sum, new(big.Float).SetMantExp(new(big.Float).SetUint64(part.high), 64))
+			}
+		}
+		f.finish()
+		require.Equal(t, wantBad, bad)
+		for row := range exact {
+			v, _ := exact[row].Float64()
+			require.Equal(t, v, f.values[row], "round %d, row %d", round, row)
+			if round%2 == 1 {
+				require.Equal(t, v, want[row].total())
+			}
+		}
+	}
+}
