@@ -160,6 +160,9 @@ func (s *Store) introduce(d *decl) {
 		s.families[name] = f
 	}
 	d.family = f
+	if i := slices.IndexFunc(f.decls, func(o *decl) bool { return slices.Equal(o.def.Labels, d.def.Labels) }); i >= 0 {
+		d.def.Labels = f.decls[i].def.Labels
+	}
 	f.decls = append(f.decls, d)
 	f.dirty = true
 	d.adapt(d.def.Type != f.rule.Type)

@@ -27,6 +27,7 @@ type decl struct {
 	hidden entries // deleted; for gauges only where that says something about a row
 	carry  []int32 // of each bucket, the bucket of the family that takes its count; nil: the same
 	series uint64  // sum of the series' fingerprints
+	next   int32   // the row where the next series is likely to be
 
 	archived []archivedSeries // instead of cells, when it is the archive's
 }
@@ -44,11 +45,13 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 	if d.lost || s.Free {
 		return
 	}
-	d.series += fingerprint(i, s)
+	var buf [256]byte
+	key := identity(buf[:0], d.def.Labels, s.Values)
+	d.series += fingerprint(i, s, key)
 	if s.Hidden && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.taken {
 		return
 	}
-	e := entry{series: int32(i), cell: int32(s.Cell), row: d.family.take(d, s)}
+	e := entry{series: int32(i), cell: int32(s.Cell), row: d.family.take(d, s, key)}
 	if s.Hidden {
 		d.hidden.add(e)
 	} else {
@@ -96,22 +99,15 @@ func carryOver(old, new []float64) []int32 {
 var seed = maphash.MakeSeed()
 
 // fingerprint is another number, nearly certainly, for anything that the plan takes from a series. The sum of a
-// declaration's tells whether something changed, without a copy of every label value.
-func fingerprint(i int, s *shmstore.SeriesInfo) uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(i)<<1)
+// declaration's tells whether something changed, without a copy of every label value. The key is its identity, which it
+// may append to.
+func fingerprint(i int, s *shmstore.SeriesInfo, key []byte) uint64 {
+	number := uint64(i) << 1
 	if s.Hidden {
-		b[0] |= 1
+		number |= 1
 	}
-	binary.LittleEndian.PutUint64(b[8:], uint64(s.Cell))
-	h.Write(b[:])
-	for _, v := range s.Values {
-		h.WriteString(v)
-		h.WriteByte(0xff)
-	}
-	return h.Sum64()
+	key = binary.LittleEndian.AppendUint64(key, number)
+	return maphash.Bytes(seed, binary.LittleEndian.AppendUint64(key, uint64(s.Cell)))
 }
 
 // silent tells whether nothing of the declaration counts at the moment.

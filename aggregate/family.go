@@ -55,8 +55,9 @@ type family struct {
 
 // row is what stays of a series that is exposed.
 type row struct {
-	key     string // its identity, by which index finds it
-	refs    int32  // entries of the plan that add into it
+	key     string   // its identity, by which index finds it
+	refs    int32    // entries of the plan that add into it
+	names   []string // of labels
 	labels  []*dto.LabelPair
 	text    string // the same, see labelsText
 	oldest  int64  // when the first of its sources was created, nanoseconds; 0: unknown
@@ -134,22 +135,22 @@ func (f *family) reset() {
 		index: map[string]int32{}}
 }
 
-// take returns the row of a series, with one reference more.
-func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
+// take returns the row of a series, with one reference more. The key is its identity.
+func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte) int32 {
 	names, values := d.def.Labels, s.Values
 	if f.rule.Mode.Base() == shmstore.All {
 		names, values = withSlot(names, values, f.label, d.of.slot())
+		key = identity(nil, names, values)
 	}
-	var buf [256]byte
-	key := identity(buf[:0], names, values)
-	n, ok := f.index[string(key)]
+	n, ok := f.find(d.next, key)
 	if !ok {
 		n = f.newRow(string(key))
 	}
+	d.next = n + 1
 	r := &f.rows[n]
 	r.refs++
-	if !ok || moreLabels(names, r.labels) {
-		r.labels, r.text = labelPairs(names, values), labelsText(names, values)
+	if !ok || moreLabels(names, r.names) {
+		r.names, r.labels, r.text = names, labelPairs(names, values), labelsText(names, values)
 		if ok {
 			f.unsorted = true
 		} else {
@@ -158,6 +159,16 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo) int32 {
 	}
 	f.age(r, s.Created)
 	return n
+}
+
+// find returns the row with a key. Processes of one program make their series in much the same order, so the one behind
+// the row that was found last is looked at first.
+func (f *family) find(guess int32, key []byte) (n int32, ok bool) {
+	if int(guess) < len(f.rows) && f.rows[guess].refs > 0 && f.rows[guess].key == string(key) {
+		return guess, true
+	}
+	n, ok = f.index[string(key)]
+	return n, ok
 }
 
 // drop takes one reference to a row away.
@@ -296,16 +307,14 @@ func identity(b []byte, names, values []string) []byte {
 
 // moreLabels tells whether names are to replace the labels of a row that differ from them in empty ones only. The
 // longer list wins, then the lesser, so that every scraper exposes the same.
-func moreLabels(names []string, labels []*dto.LabelPair) bool {
-	if len(names) != len(labels) {
-		return len(names) > len(labels)
+func moreLabels(names, old []string) bool {
+	if len(names) != len(old) {
+		return len(names) > len(old)
 	}
-	for i, name := range names {
-		if c := strings.Compare(name, labels[i].GetName()); c != 0 {
-			return c < 0
-		}
+	if len(names) == 0 || &names[0] == &old[0] {
+		return false // most are shared, see introduce
 	}
-	return false
+	return slices.Compare(names, old) < 0
 }
 
 // labelPairs makes labels that every scrape's result shares; the capacity keeps who appends to it from writing here.

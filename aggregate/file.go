@@ -76,9 +76,11 @@ func (f *file) compare() {
 	f.layout = f.reader.Layout()
 	sums := make([]uint64, len(f.decls))
 	series := f.reader.Series()
+	var buf [256]byte
 	for i := range series[:f.planned] {
 		if s := &series[i]; !s.Free && int(s.Family) < len(f.decls) {
-			sums[s.Family] += fingerprint(i, s)
+			key := identity(buf[:0], f.decls[s.Family].def.Labels, s.Values)
+			sums[s.Family] += fingerprint(i, s, key)
 		}
 	}
 	for i, d := range f.decls {

@@ -27,8 +27,11 @@ type Reader struct {
 	unknown  bool
 	size     int64 // of the file, the last time that we asked
 	scratch  []byte
-	labels   []byte // of an exemplar
-	beside   uint64 // what hdrBeside was when series were last asked for what they have beside their cells
+	latest   *latest // nil once it was refreshed, or when it is in no View
+	peer     *Reader // in the first Refresh
+	slab     slab    // of what the series have that are being added
+	labels   []byte  // of an exemplar
+	beside   uint64  // what hdrBeside was when series were last asked for what they have beside their cells
 	families []Family
 	series   []SeriesInfo
 	records  []record // of series
@@ -73,16 +76,18 @@ type SeriesInfo struct {
 	Family uint32 // index into Families
 	Hidden bool   // deleted by the process; a handle may still write to the cells, unless Release is set
 	Free   bool   // nothing at the moment: the record waits for another series, and Hidden, Values, Cell mean nothing
+	// Exemplars says that it may have some; Refresh changes that without another Layout.
+	Exemplars bool
+
 	Cell   int
 	Words  int
 	Window int // the first word of its window's block; 0: it has none
 
 	Created   time.Time
-	Born      uint64 // when it was added to the file, on Monotonic's clock
-	DeletedAt uint64 // when hidden: on Monotonic's clock
-	Release   uint64 // when hidden and the cells are final: the number of the release in this file, from 1
-	Values    []string
-	Exemplars bool // it may have some; Refresh changes that without another Layout
+	Born      uint64   // when it was added to the file, on Monotonic's clock
+	DeletedAt uint64   // when hidden: on Monotonic's clock
+	Release   uint64   // when hidden and the cells are final: the number of the release in this file, from 1
+	Values    []string // others may share them: they are not to be written to
 }
 
 // Open opens the file of that name. Errors: fs.ErrNotExist when it has gone, ErrForeign, ErrVersion and ErrCorrupt for
@@ -290,8 +295,15 @@ var (
 	errMore = errors.New("more")
 )
 
+// latest is the reader that was refreshed last for the first time. Processes of one program make much the same series, so
+// the next one shares its label values, where they are the same, rather than keep its own.
+type latest struct{ reader *Reader }
+
 func (r *Reader) refresh() error {
 	m := &r.memory
+	if r.latest != nil {
+		r.peer = r.latest.reader
+	}
 	// Before the layout: the writer raises that before it counts the release.
 	releases := m.load(hdrReleases)
 	layout := m.load(hdrLayout)
@@ -313,8 +325,12 @@ func (r *Reader) refresh() error {
 	if layout != r.layout {
 		first = 0
 	}
+	r.slab = slab{}
 	for i := first; i < len(r.series); i++ {
 		before := r.records[i].state
+		if i == r.checked {
+			r.slab = slab{left: len(r.series) - i}
+		}
 		err := r.recheck(i)
 		if errors.Is(err, errMore) && m.load(hdrUsed) == uint64(used) {
 			err = corrupt("at %d: a series of a family that there is not", r.records[i].offset)
@@ -325,6 +341,9 @@ func (r *Reader) refresh() error {
 		if i < r.checked && r.records[i].state != before {
 			r.changes++
 		}
+	}
+	if r.latest != nil {
+		r.latest.reader, r.latest, r.peer = r, nil, nil
 	}
 	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
 	return r.lookBeside()
@@ -346,6 +365,11 @@ func (r *Reader) parse(used int64) error {
 	case kindSeries:
 		if length < seriesValues {
 			return corrupt("at %d: a series record of %d bytes", r.next, length)
+		}
+		if len(r.series) == cap(r.series) {
+			// The others are as long as this one, or nearly.
+			n := int((used-r.next)/length) + 1
+			r.series, r.records = slices.Grow(r.series, n), slices.Grow(r.records, n)
 		}
 		r.series = append(r.series, SeriesInfo{Free: true})
 		r.records = append(r.records, record{offset: r.next, length: length})
@@ -396,7 +420,7 @@ func (r *Reader) recheck(i int) error {
 		case seriesFree:
 			s = SeriesInfo{Free: true}
 		case seriesShown, seriesHidden, seriesReleased:
-			s, err = r.readSeries(rec.offset, rec.length)
+			s, err = r.readSeries(i)
 			if s.Hidden = seriesStateOf(state) != seriesShown; s.Hidden {
 				s.DeletedAt = m.load(rec.offset + seriesDeletedAt)
 			}
@@ -423,9 +447,10 @@ func (r *Reader) recheck(i int) error {
 	return nil
 }
 
-// readSeries reads the part of a series' record that only its writer's reuse of it changes.
-func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
+// readSeries reads the part of record i that only its writer's reuse of it changes.
+func (r *Reader) readSeries(i int) (SeriesInfo, error) {
 	m := &r.memory
+	offset, length := r.records[i].offset, r.records[i].length
 	r.scratch = slices.Grow(r.scratch[:0], int(length))
 	b := r.scratch[:length]
 	m.copy(b, offset)
@@ -469,10 +494,14 @@ func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 			return SeriesInfo{}, errGrown
 		}
 	}
+	if r.peer != nil && i < len(r.peer.series) && sameValues(b[seriesValues:], r.peer.series[i].Values, len(f.Labels)) {
+		s.Values = r.peer.series[i].Values
+		return s, nil
+	}
 	// The values are parts of one string.
 	d := decoder{b: b[seriesValues:]}
-	all := string(d.b)
-	s.Values = make([]string, len(f.Labels))
+	all := r.slab.text(d.b)
+	s.Values = r.slab.strings(len(f.Labels))
 	for i := range s.Values {
 		n := len(d.text())
 		end := len(all) - len(d.b)
@@ -483,6 +512,20 @@ func (r *Reader) readSeries(offset, length int64) (SeriesInfo, error) {
 		return SeriesInfo{}, corrupt("at %d: the label values of a series of %s do not fill its record", offset, f.Name)
 	}
 	return s, nil
+}
+
+// sameValues tells whether the label values in a record are n, and these.
+func sameValues(b []byte, values []string, n int) bool {
+	if len(values) != n {
+		return false
+	}
+	d := decoder{b: b}
+	for _, v := range values {
+		if string(d.text()) != v {
+			return false
+		}
+	}
+	return !d.bad && len(d.b) == 0
 }
 
 // Read calls fn with the words of the file, which it reads with atomic loads: those of series s are

@@ -82,6 +82,9 @@ func (m *mapping) unmap() error {
 	return err
 }
 
+// stringOf returns the text that is in b, which nobody may write to from now on.
+func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // guard runs fn, which reads m, and turns a fault in m (the file was truncated) into ErrCorrupt. It is for one goroutine:
 // what fn starts is not guarded.
 func (m *mapping) guard(fn func() error) (err error) {

@@ -21,6 +21,7 @@ type View struct {
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
 	broken  map[string]error
+	latest  latest
 	most    int // dead files that are opened at most; 0: all
 }
 
@@ -115,6 +116,7 @@ func (v *View) look() (ok bool, err error) {
 				broken[name] = err
 				continue
 			}
+			r.latest = &v.latest
 			v.readers[name] = r
 		}
 		if v.most > 0 {
