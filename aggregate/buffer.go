@@ -1,12 +1,18 @@
 package aggregate
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // buffer is where an answer is put together. Buffers are used again, because an answer is the only thing in a scrape
 // that is as large as the server has series.
 type buffer struct{ bytes []byte }
 
-type bufferPool struct{ pool sync.Pool }
+type bufferPool struct {
+	pool sync.Pool
+	size atomic.Int64 // of the one that was given back last
+}
 
 var buffers bufferPool
 
@@ -16,8 +22,13 @@ func (p *bufferPool) take() *buffer {
 		b.bytes = b.bytes[:0]
 		return b
 	}
-	return new(buffer)
+	// A little more, so that it does not grow by a copy at once.
+	size := p.size.Load()
+	return &buffer{make([]byte, 0, size+size/16)}
 }
 
 // give takes a buffer back that nobody uses any more.
-func (p *bufferPool) give(b *buffer) { p.pool.Put(b) }
+func (p *bufferPool) give(b *buffer) {
+	p.size.Store(int64(len(b.bytes)))
+	p.pool.Put(b)
+}

@@ -132,7 +132,7 @@ func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32) []b
 	var total uint64
 	for j, count := range f.buckets[int(n)*width:][:width] {
 		total = addSaturated(total, count)
-		b = x.appendCount(fr.bucket.appendWith(b, labels, fr.ends[j]), total)
+		b = x.appendCount(append(fr.bucket.appendUpTo(b, labels), fr.ends[j]...), total)
 		if held != nil {
 			if j < width-1 {
 				b = appendExemplar(b, held[j].out)
@@ -151,13 +151,12 @@ func (x exposition) appendSummary(b []byte, f *family, fr *frame, n int32) []byt
 	labels := f.rows[n].text
 	for j, end := range fr.ends {
 		v := f.computed[int(n)*len(fr.ends)+j]
-		b = append(x.syntax.number(fr.sample.appendWith(b, labels, end), v), '\n')
+		b = append(x.syntax.number(append(fr.sample.appendUpTo(b, labels), end...), v), '\n')
 	}
-	if len(fr.ends) == 0 && f.quantiles != nil {
-		for _, q := range f.quantiles[f.rows[n].key] {
-			var buf [64]byte
-			end := x.syntax.appendEnd(buf[:0], model.QuantileLabel, q.GetQuantile())
-			b = append(x.syntax.number(fr.sample.appendWith(b, labels, string(end)), q.GetValue()), '\n')
+	if f.lines != nil && f.rule.Window == nil {
+		for q, v := range f.eachLine(n) {
+			b = x.syntax.appendEnd(fr.sample.appendUpTo(b, labels), model.QuantileLabel, q)
+			b = append(x.syntax.number(b, v), '\n')
 		}
 	}
 	b = append(x.syntax.number(fr.sum.append(b, labels), f.sums[n].value()), '\n')

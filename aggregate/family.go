@@ -47,10 +47,14 @@ type family struct {
 	buckets  []uint64            // of a histogram len(rule.Bounds)+1 a row, of a summary one
 	values   []float64
 
-	quantiles map[string][]*dto.Quantile // by the keys of rows: what a summary's sources have computed
-	exemplars [][]held                   // by row, then by bucket; shorter than rows or nil where there are none
-	sketches  []*shmstore.Sketch         // by row, of a summary with quantiles; shorter than rows, and nil, where there are none
-	computed  []float64                  // of the sketches: len(rule.Window.Objectives) a row
+	arranged uint64                    // how often order, or what is in it, changed
+	lines    *family                   // of a summary: what its sources have computed; nil: nothing
+	linesOf  uint64                    // when lineRows were found in lines
+	lineRows map[string][]quantileLine // by the keys of rows
+
+	exemplars [][]held           // by row, then by bucket; shorter than rows or nil where there are none
+	sketches  []*shmstore.Sketch // by row, of a summary with quantiles; shorter than rows, and nil, where there are none
+	computed  []float64          // of the sketches: len(rule.Window.Objectives) a row
 }
 
 // row is what stays of a series that is exposed.
@@ -132,7 +136,7 @@ func (f *family) elect() {
 // reset drops all rows.
 func (f *family) reset() {
 	*f = family{name: f.name, label: f.label, decls: f.decls, rule: f.rule, conflict: f.conflict, hushed: f.hushed,
-		index: map[string]int32{}}
+		index: map[string]int32{}, arranged: f.arranged + 1}
 }
 
 // take returns the row of a series, with one reference more. The key is its identity.
@@ -256,6 +260,7 @@ func (f *family) arrange() {
 	if len(f.gone) == 0 && len(f.fresh) == 0 && !f.unsorted {
 		return
 	}
+	f.arranged++
 	if len(f.gone) > 0 {
 		f.order = slices.DeleteFunc(f.order, func(n int32) bool { return f.rows[n].refs == 0 })
 		f.fresh = slices.DeleteFunc(f.fresh, func(n int32) bool { return f.rows[n].refs == 0 })

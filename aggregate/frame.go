@@ -45,13 +45,13 @@ func (l *line) append(b []byte, labels string) []byte {
 	return append(append(b, l.open...), labels...)
 }
 
-// appendWith is append with one label more, of which end is a comma, the label and lineEnd.
-func (l *line) appendWith(b []byte, labels, end string) []byte {
+// appendUpTo appends a line up to where one label more goes, and lineEnd after that.
+func (l *line) appendUpTo(b []byte, labels string) []byte {
 	b = append(b, l.open...)
 	if labels == "" {
-		return append(b, end[1:]...)
+		return b
 	}
-	return append(append(b, labels[:len(labels)-len(lineEnd)]...), end...)
+	return append(append(b, labels[:len(labels)-len(lineEnd)]...), ',')
 }
 
 func newLine(name string) line {
@@ -119,7 +119,7 @@ func newFrame(f *family, as syntax) *frame {
 func (as syntax) end(label string, v float64) string { return string(as.appendEnd(nil, label, v)) }
 
 func (as syntax) appendEnd(b []byte, label string, v float64) []byte {
-	b = append(append(append(b, ','), label...), `="`...)
+	b = append(append(b, label...), `="`...)
 	return append(append(as.number(b, v), '"'), lineEnd...)
 }
 

@@ -92,7 +92,7 @@ func (f *family) outputSummaries(rows []int32, metrics []dto.Metric) {
 	for i, n := range rows {
 		sums[i], counts[i] = f.sums[n].value(), f.buckets[n]
 		summaries[i].SampleSum, summaries[i].SampleCount = &sums[i], &counts[i]
-		summaries[i].Quantile = f.quantiles[f.rows[n].key]
+		summaries[i].Quantile = f.outputLines(n)
 		summaries[i].CreatedTimestamp = f.rows[n].created
 		metrics[i].Summary = &summaries[i]
 	}

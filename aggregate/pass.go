@@ -28,7 +28,7 @@ func (s *Store) pass() {
 	s.exposed = s.exposed[:0]
 	for _, f := range s.families {
 		if !f.hushed && !f.rule.QuantileLines && slices.ContainsFunc(f.order, f.visible) {
-			f.quantiles = s.quantileLines(f)
+			s.findLines(f)
 			f.frame()
 			s.exposed = append(s.exposed, f)
 		}

@@ -2,6 +2,8 @@ package aggregate
 
 import (
 	"cmp"
+	"iter"
+	"math"
 	"slices"
 	"strconv"
 
@@ -27,17 +29,25 @@ func planName(def *shmstore.Family) string {
 	return def.Name
 }
 
-// quantileLines returns the lines of each row of a summary, ascending; nil where there are none.
-func (s *Store) quantileLines(f *family) map[string][]*dto.Quantile {
+// quantileLine is one line of a row of a summary: its value is that of a row of the family of lines.
+type quantileLine struct {
+	quantile float64
+	row      int32
+}
+
+// findLines makes the lines of each row of a summary part of the plan, by the row's key and ascending, unless nothing has
+// changed since it was done last.
+func (s *Store) findLines(f *family) {
 	lines := s.families[f.name+linesSuffix]
 	if lines == nil || f.rule.Type != shmstore.SummaryType {
-		return nil
+		f.lines, f.lineRows = nil, nil
+		return
 	}
-	all := map[string][]*dto.Quantile{}
+	if f.lines == lines && f.linesOf == lines.arranged {
+		return
+	}
+	f.lines, f.linesOf, f.lineRows = lines, lines.arranged, map[string][]quantileLine{}
 	for _, n := range lines.order {
-		if !lines.visible(n) {
-			continue
-		}
 		var names, values []string
 		var quantile string
 		for _, l := range lines.rows[n].labels {
@@ -52,12 +62,33 @@ func (s *Store) quantileLines(f *family) map[string][]*dto.Quantile {
 			continue
 		}
 		key := string(identity(nil, names, values))
-		all[key] = append(all[key], &dto.Quantile{Quantile: &q, Value: new(lines.values[n])})
+		f.lineRows[key] = append(f.lineRows[key], quantileLine{q, n})
 	}
-	for key, row := range all {
-		slices.SortStableFunc(row, func(a, b *dto.Quantile) int { return cmp.Compare(a.GetQuantile(), b.GetQuantile()) })
-		// "0.5" and "0.50" are two series and one quantile.
-		all[key] = slices.CompactFunc(row, func(a, b *dto.Quantile) bool { return a.GetQuantile() == b.GetQuantile() })
+	for _, row := range f.lineRows {
+		slices.SortStableFunc(row, func(a, b quantileLine) int { return cmp.Compare(a.quantile, b.quantile) })
+	}
+}
+
+// eachLine is an iterator over the quantiles of a row of a summary and their values.
+func (f *family) eachLine(row int32) iter.Seq2[float64, float64] {
+	return func(yield func(quantile, value float64) bool) {
+		last := math.NaN()
+		for _, l := range f.lineRows[f.rows[row].key] {
+			// "0.5" and "0.50" are two series and one quantile.
+			if l.quantile == last || !f.lines.visible(l.row) {
+				continue
+			}
+			if last = l.quantile; !yield(last, f.lines.values[l.row]) {
+				return
+			}
+		}
+	}
+}
+
+// outputLines returns the quantiles of a row of a summary; nil: it has none.
+func (f *family) outputLines(row int32) (all []*dto.Quantile) {
+	for q, v := range f.eachLine(row) {
+		all = append(all, &dto.Quantile{Quantile: &q, Value: &v})
 	}
 	return all
 }

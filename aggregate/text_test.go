@@ -187,10 +187,14 @@ func thrownFamily(d *dice, name string) *family {
 			}
 		}
 		if def.Type == shmstore.SummaryType && def.Window == nil && d.n(2) == 0 {
-			if f.quantiles == nil {
-				f.quantiles = map[string][]*dto.Quantile{}
+			if f.lines == nil {
+				f.lines, f.lineRows = newFamily(name+linesSuffix, ""), map[string][]quantileLine{}
 			}
-			f.quantiles[f.rows[n].key] = []*dto.Quantile{{Quantile: new(d.float()), Value: new(d.float())}}
+			for range d.n(3) {
+				f.lineRows[f.rows[n].key] = append(f.lineRows[f.rows[n].key], quantileLine{d.float(), int32(len(f.lines.values))})
+				f.lines.values = append(f.lines.values, d.float())
+				f.lines.presence = append(f.lines.presence, presence(d.n(3)))
+			}
 		}
 	}
 	if def.Window != nil {

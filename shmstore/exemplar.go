@@ -355,6 +355,7 @@ func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)
 	}
 	return r.wrap(r.guard(func() error {
 		m := &r.memory
+		var e Exemplar
 		for k, i := range series {
 			offsets := r.exemplarIndex(m.load(r.records[i].offset + seriesAux))
 			key := uint64(0)
@@ -367,7 +368,8 @@ func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)
 					key = exemplarKey(r.records[i].offset, r.series[i].Born)
 				}
 				s := r.exemplarSlot(offset, key)
-				if e, ok := s.Load(r.labels); ok {
+				var ok bool
+				if e, ok = s.Load(r.labels); ok {
 					fn(k, slot, &e)
 				}
 			}

@@ -63,6 +63,9 @@ func (c *Counts) Begin(schema int, threshold float64, mixed bool) (steps uint) {
 // reduce makes the buckets those of a schema that is steps below.
 func (c *Counts) reduce(steps uint) {
 	old := c.Buckets
+	if len(old) == 0 {
+		return
+	}
 	c.Buckets = make(map[Code]uint64, len(old))
 	for code, n := range old {
 		c.Add(code.Coarser(steps), n)

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+	if role := os.Getenv(roleEnv); role != "" {
+		if err := beRole(role); err != nil {
+			log.Fatalf("%s: %v", role, err)
+		}
+		return
+	}
+	short := flag.Bool("short", false, "take a few seconds, and prove only that it runs and that all sums are the same")
+	svg := flag.String("svg", "", "draw the scrapes to this file")
+	modules := flag.String("node-modules", "node_modules", "where npm has installed prom-client")
+	require := flag.Bool("require-peers", os.Getenv("ONESCRAPE_REQUIRE_PEERS") == "1", "fail where a peer is missing")
+	flag.Parse()
+	r, err := run(*short, *modules)
+	if err == nil {
+		err = r.print(os.Stdout)
+	}
+	if err == nil && *svg != "" {
+		err = os.WriteFile(*svg, draw(r), 0o644)
+	}
+	for _, p := range r.Peers {
+		if *require && p.missing != "" && err == nil {
+			err = fmt.Errorf("%s is %s", p.name, p.missing)
+		}
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run measures everything.
+func run(short bool, modules string) (r report, err error) {
+	// In memory, as stores are.
+	base, err := os.MkdirTemp("/dev/shm", "onescrape-bench-")
+	if err != nil {
+		if base, err = os.MkdirTemp("", "onescrape-bench-"); err != nil {
+			return r, err
+		}
+	}
+	defer os.RemoveAll(base)
+	if modules, err = filepath.Abs(modules); err != nil {
+		return r, err
+	}
+	r.Machine = machine()
+	if r.Peers, err = findPeers(base, modules); err != nil {
+		return r, err
+	}
+	pc := pace{budget: 3 * time.Second, least: 3, most: 15}
+	if short {
+		pc = pace{budget: 50 * time.Millisecond, least: 1, most: 2}
+	}
+	for _, w := range matrix(short) {
+		results, err := pc.bench(r.Peers, w, base)
+		if err != nil {
+			return r, err
+		}
+		r.Rows = append(r.Rows, results)
+	}
+	w, rounds, n, second := work{whole, 32, 10_000}, 10, 1_000_000, time.Second
+	if short {
+		w, rounds, n, second = work{whole, 2, 200}, 2, 1_000, 100*time.Millisecond
+	}
+	if r.Rollout, err = measureRollout(w, rounds, base); err != nil {
+		return r, err
+	}
+	if r.Loss, err = measureLoss(w, rounds, second, base); err != nil {
+		return r, err
+	}
+	if r.Servers, err = measureServers(rounds/2, second, base); err != nil {
+		return r, err
+	}
+	r.Calls, err = measureHotPath(rounds, n, base)
+	return r, err
+}

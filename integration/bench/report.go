@@ -1,0 +1,133 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report is everything that was measured.
+type report struct {
+	Machine string
+	Peers   []peer
+	Rows    [][]result // by work, then by peer
+	Calls   []call
+	Rollout rollout
+	Loss    loss
+	Servers []served
+}
+
+// machine says what it was measured on.
+func machine() string {
+	model, kernel := "an unknown processor", "an unknown kernel"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+			}
+		}
+	}
+	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		kernel, _, _ = strings.Cut(strings.TrimSpace(string(text)), "-")
+	}
+	versions := []string{runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			for _, name := range []string{"prometheus/client_golang", "VictoriaMetrics/metrics", "valyala/fasthttp"} {
+				if strings.HasSuffix(d.Path, name) {
+					versions = append(versions, name[strings.Index(name, "/")+1:]+" "+d.Version)
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("%d cores of %s, %s %s, %s", runtime.NumCPU(), model, runtime.GOOS, kernel, strings.Join(versions, ", "))
+}
+
+// print writes the report as text. A ratio is our time as a share of the peer's: below 1 we are quicker.
+func (r *report) print(to io.Writer) error {
+	fmt.Fprintf(to, "%s\n", r.Machine)
+	for _, p := range r.Peers {
+		if p.missing != "" {
+			fmt.Fprintf(to, "MISSING %s: %s\n", p.name, p.missing)
+		}
+	}
+	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(columns ...any) {
+		for _, c := range columns {
+			fmt.Fprintf(t, "%v\t", c)
+		}
+		fmt.Fprintln(t)
+	}
+	fmt.Fprintln(to, "\nA scrape: our time as a share of the peer's, and what it takes.")
+	row("workers", "series", "", "peer", "ratio", "time", "cpu", "scraper's memory", "store", "text")
+	for _, results := range r.Rows {
+		us := results[0]
+		for _, res := range results {
+			w := res.Work
+			if res.Absent != "" {
+				row(w.Workers, w.Series, w.Kind, res.Peer, "-", res.Absent, "", "", "", "")
+				continue
+			}
+			store := "-"
+			if res.Store > 0 {
+				store = bytesText(res.Store)
+			}
+			row(w.Workers, w.Series, w.Kind, res.Peer, ratio(us.Median, res.Median), timeText(res.Median), timeText(res.CPU),
+				bytesText(res.Peak), store, bytesText(int64(res.Bytes)))
+		}
+	}
+	t.Flush()
+	if len(r.Calls) > 0 {
+		fmt.Fprintln(to, "\nThe hot path, one goroutine.")
+		row("call", "peer", "ratio", "ns")
+		for _, c := range r.Calls {
+			for _, p := range r.Peers {
+				if took := c.Took[p.name]; took > 0 {
+					row(c.Name, p.name, ratio(c.Took[ours], took), fmt.Sprintf("%.1f", float64(took)/1000))
+				}
+			}
+		}
+		t.Flush()
+	}
+	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s.\n", r.Rollout.Work,
+		ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady))
+	fmt.Fprintf(to, "\nScraped ten times a second, %v: workers do %.1f %% less in the same processor time, and scrapes take %.1f %% of it.\n",
+		r.Loss.Work, 100*r.Loss.Lost, 100*r.Loss.Scraper)
+	if len(r.Servers) > 0 {
+		fmt.Fprintln(to, "\nRequests a second of a whole server, as a share of the first's.")
+		row("server", "ratio", "a second")
+		for _, s := range r.Servers {
+			row(s.Name, fmt.Sprintf("%.2f", s.PerSecond/r.Servers[0].PerSecond), fmt.Sprintf("%.0f", s.PerSecond))
+		}
+	}
+	return t.Flush()
+}
+
+func ratio(us, peer time.Duration) string {
+	v := float64(us) / float64(peer)
+	digits := 2
+	for limit := .1; digits < 5 && v < limit; limit /= 10 {
+		digits++
+	}
+	return fmt.Sprintf("%.*f", digits, v)
+}
+
+func timeText(d time.Duration) string { return fmt.Sprintf("%.3g ms", float64(d)/1e6) }
+
+func bytesText(n int64) string {
+	return cmp.Or(scaled(n, 30, "GiB"), scaled(n, 20, "MiB"), fmt.Sprintf("%d KiB", (n+1023)>>10))
+}
+
+// scaled is "" for what is less than one of the unit.
+func scaled(n int64, shift uint, unit string) string {
+	if n < 1<<shift {
+		return ""
+	}
+	return fmt.Sprintf("%.3g %s", float64(n)/float64(int64(1)<<shift), unit)
+}
