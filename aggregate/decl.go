@@ -132,7 +132,7 @@ func (d *decl) load(words, buf []uint64) []uint64 {
 		case d.def.Native != nil:
 			buf = d.loadNative(list, words, buf)
 		case n == shmstore.CounterWords && d.def.Type != shmstore.HistogramType:
-			buf = loadPairs(list.cells, words, buf)
+			buf = loadPairs(list, words, buf)
 		case d.def.Type == shmstore.HistogramType:
 			for _, cell := range list.cells {
 				buf = appendCells(buf, words[cell:int(cell)+n])
@@ -152,14 +152,17 @@ func (d *decl) load(words, buf []uint64) []uint64 {
 }
 
 // loadPairs appends two cells of each series.
-func loadPairs(cells []int32, words, buf []uint64) []uint64 {
+func loadPairs(list entries, words, buf []uint64) []uint64 {
 	n := len(buf)
-	buf = slices.Grow(buf, 2*len(cells))[:n+2*len(cells)]
+	buf = slices.Grow(buf, 2*len(list.rows))[:n+2*len(list.rows)]
 	to := buf[n:]
-	for _, cell := range cells {
-		from, pair := (*[2]uint64)(words[cell:]), (*[2]uint64)(to)
-		pair[0], pair[1] = atomic.LoadUint64(&from[0]), atomic.LoadUint64(&from[1])
-		to = to[2:]
+	for _, r := range list.runs {
+		from := words[r.cell:]
+		for i := range int(r.n) {
+			cells, pair := (*[2]uint64)(from[i*runStride:]), (*[2]uint64)(to)
+			pair[0], pair[1] = atomic.LoadUint64(&cells[0]), atomic.LoadUint64(&cells[1])
+			to = to[2:]
+		}
 	}
 	return buf
 }
@@ -213,7 +216,7 @@ func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
-		bad += f.addCounters(list.rows, buf, marks[i])
+		bad += f.addCounters(list.runs, buf, marks[i])
 		buf = buf[shmstore.CounterWords*len(list.rows):]
 	}
 	return buf, bad

@@ -190,7 +190,7 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 // keep drops the entries of series that have no place.
 func (d *decl) keep(list *entries, at []int) {
 	all := *list
-	list.clear()
+	*list = entries{}
 	for e := range all.each {
 		if at[e.series] == 0 {
 			d.family.drop(e.row)
@@ -203,9 +203,9 @@ func (d *decl) keep(list *entries, at []int) {
 
 // moveTo returns the entries with their cells where at says.
 func moveTo(list entries, at []int) entries {
-	moved := entries{series: list.series, rows: list.rows}
-	for _, series := range list.series {
-		moved.cells = append(moved.cells, int32(at[series]-1))
+	var moved entries
+	for e := range list.each {
+		moved.add(entry{series: e.series, cell: int32(at[e.series] - 1), row: e.row})
 	}
 	return moved
 }

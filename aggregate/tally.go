@@ -113,19 +113,25 @@ func (t *tally) reset() {
 }
 
 // addCounters adds a process's cells, of which each row has its two, and returns how many were rejected.
-func (f *family) addCounters(rows []int32, cells []uint64, mark presence) (bad int) {
+func (f *family) addCounters(runs []run, cells []uint64, mark presence) (bad int) {
 	t := &f.tally
-	for _, row := range rows {
-		pair := (*[shmstore.CounterWords]uint64)(cells)
-		cells = cells[shmstore.CounterWords:]
-		f.presence[row] |= mark
-		if whole := pair[shmstore.CounterInteger]; whole < tooLarge {
-			t.addWhole(row, whole, 0)
-		} else {
-			bad++
-		}
-		if fraction := pair[shmstore.CounterFloat]; fraction != 0 {
-			bad += t.addFraction(row, fraction)
+	for _, r := range runs {
+		low, marks := t.low[r.row:][:r.n], f.presence[r.row:][:r.n]
+		for i := range low {
+			pair := (*[shmstore.CounterWords]uint64)(cells)
+			cells = cells[shmstore.CounterWords:]
+			marks[i] |= mark
+			whole, fraction := pair[shmstore.CounterInteger], pair[shmstore.CounterFloat]
+			if sum := low[i] + whole; sum >= whole && whole < tooLarge {
+				low[i] = sum
+			} else if whole < tooLarge {
+				t.addWhole(r.row+int32(i), whole, 0)
+			} else {
+				bad++
+			}
+			if fraction != 0 {
+				bad += t.addFraction(r.row+int32(i), fraction)
+			}
 		}
 	}
 	return bad

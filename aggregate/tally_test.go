@@ -38,7 +38,7 @@ func TestTallyIsExact(t *testing.T) {
 		wantBad, bad := 0, 0
 		f.begin()
 		for range 1 + r.IntN(20) {
-			var list []int32
+			var list entries
 			var cells []uint64
 			for row := range int32(rows) {
 				if r.IntN(4) == 0 {
@@ -48,7 +48,8 @@ func TestTallyIsExact(t *testing.T) {
 				if r.IntN(3) > 0 {
 					pair[shmstore.CounterFloat] = math.Float64bits(numbers[r.IntN(kinds)]())
 				}
-				list, cells = append(list, row), append(cells, pair[:]...)
+				list.add(entry{row: row, cell: row * runStride})
+				cells = append(cells, pair[:]...)
 				wantBad += want[row].addCells(pair[:])
 				sum := exact[row].SetPrec(3000)
 				if pair[0] < tooLarge {
@@ -58,7 +59,7 @@ func TestTallyIsExact(t *testing.T) {
 					sum.Add(sum, big.NewFloat(v))
 				}
 			}
-			bad += f.addCounters(list, cells, liveShown)
+			bad += f.addCounters(list.runs, cells, liveShown)
 		}
 		if round%2 == 0 {
 			// An archive's part.
