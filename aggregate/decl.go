@@ -46,12 +46,26 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 		return
 	}
 	var buf [256]byte
-	key := identity(buf[:0], d.def.Labels, s.Values)
-	d.series += fingerprint(i, s, key)
+	var key []byte
+	var hash uint64
+	known := d.family.sameSeries(d.next, d, s)
+	if known {
+		hash = d.family.rows[d.next].hash
+	} else {
+		key = identity(buf[:0], d.def.Labels, s.Values)
+		hash = maphash.Bytes(seed, key)
+	}
+	d.series += fingerprint(i, s, hash)
 	if s.Hidden && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.taken {
 		return
 	}
-	e := entry{series: int32(i), cell: int32(s.Cell), row: d.family.take(d, s, key)}
+	e := entry{series: int32(i), cell: int32(s.Cell), row: d.next}
+	if known {
+		d.family.keepRow(e.row, s)
+	} else {
+		e.row = d.family.take(d, s, key, hash)
+	}
+	d.next = e.row + 1
 	if s.Hidden {
 		d.hidden.add(e)
 	} else {
@@ -99,15 +113,17 @@ func carryOver(old, new []float64) []int32 {
 var seed = maphash.MakeSeed()
 
 // fingerprint is another number, nearly certainly, for anything that the plan takes from a series. The sum of a
-// declaration's tells whether something changed, without a copy of every label value. The key is its identity, which it
-// may append to.
-func fingerprint(i int, s *shmstore.SeriesInfo, key []byte) uint64 {
+// declaration's tells whether something changed, without a copy of every label value. The hash is that of its identity.
+func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 	number := uint64(i) << 1
 	if s.Hidden {
 		number |= 1
 	}
-	key = binary.LittleEndian.AppendUint64(key, number)
-	return maphash.Bytes(seed, binary.LittleEndian.AppendUint64(key, uint64(s.Cell)))
+	var b [24]byte
+	binary.LittleEndian.PutUint64(b[:], number)
+	binary.LittleEndian.PutUint64(b[8:], uint64(s.Cell))
+	binary.LittleEndian.PutUint64(b[16:], hash)
+	return maphash.Bytes(seed, b[:])
 }
 
 // silent tells whether nothing of the declaration counts at the moment.

@@ -46,4 +46,9 @@
 //   - value: a cell that cannot be, such as a negative counter; the rest of the file counts
 //
 // A file is counted when it comes into such a state, not at every scrape.
+//
+// A Store keeps a plan between scrapes: what each file declares, which of its cells add into which series of the result,
+// and the text of names and labels. A scrape reads the cells, adds them up and prints numbers; it allocates nothing for a
+// series. What changed in a file changes the plan a little. Text and OpenMetrics are written straight from the plan, byte
+// for byte as expfmt writes what Gather returns; protobuf goes by way of Gather.
 package aggregate

@@ -62,6 +62,8 @@ type row struct {
 	key     string   // its identity, by which index finds it
 	refs    int32    // entries of the plan that add into it
 	names   []string // of labels
+	values  *string  // the first label value of the series that made it, see sameSeries
+	hash    uint64   // of the identity of that series
 	labels  []*dto.LabelPair
 	text    string // the same, see labelsText
 	oldest  int64  // when the first of its sources was created, nanoseconds; 0: unknown
@@ -139,8 +141,18 @@ func (f *family) reset() {
 		index: map[string]int32{}, arranged: f.arranged + 1}
 }
 
-// take returns the row of a series, with one reference more. The key is its identity.
-func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte) int32 {
+// sameSeries tells whether row n was made of a series that has the same label values in the same memory, as those of
+// processes of one program mostly have, and the same names; then it is the row of s.
+func (f *family) sameSeries(n int32, d *decl, s *shmstore.SeriesInfo) bool {
+	if int(n) >= len(f.rows) || len(s.Values) == 0 || f.rule.Mode.Base() == shmstore.All {
+		return false
+	}
+	r := &f.rows[n]
+	return r.refs > 0 && r.values == &s.Values[0] && &r.names[0] == &d.def.Labels[0]
+}
+
+// take returns the row of a series, with one reference more. The key is its identity, and hash the key's.
+func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte, hash uint64) int32 {
 	names, values := d.def.Labels, s.Values
 	if f.rule.Mode.Base() == shmstore.All {
 		names, values = withSlot(names, values, f.label, d.of.slot())
@@ -150,11 +162,14 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte) int32 {
 	if !ok {
 		n = f.newRow(string(key))
 	}
-	d.next = n + 1
 	r := &f.rows[n]
 	r.refs++
 	if !ok || moreLabels(names, r.names) {
 		r.names, r.labels, r.text = names, labelPairs(names, values), labelsText(names, values)
+		r.values, r.hash = nil, hash
+		if len(s.Values) > 0 {
+			r.values = &s.Values[0]
+		}
 		if ok {
 			f.unsorted = true
 		} else {
@@ -163,6 +178,12 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte) int32 {
 	}
 	f.age(r, s.Created)
 	return n
+}
+
+// keepRow takes one reference more to a row, for a series that it has already.
+func (f *family) keepRow(n int32, s *shmstore.SeriesInfo) {
+	f.rows[n].refs++
+	f.age(&f.rows[n], s.Created)
 }
 
 // find returns the row with a key. Processes of one program make their series in much the same order, so the one behind

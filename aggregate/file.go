@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"errors"
+	"hash/maphash"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -80,7 +81,7 @@ func (f *file) compare() {
 	for i := range series[:f.planned] {
 		if s := &series[i]; !s.Free && int(s.Family) < len(f.decls) {
 			key := identity(buf[:0], f.decls[s.Family].def.Labels, s.Values)
-			sums[s.Family] += fingerprint(i, s, key)
+			sums[s.Family] += fingerprint(i, s, maphash.Bytes(seed, key))
 		}
 	}
 	for i, d := range f.decls {

@@ -160,7 +160,7 @@ func thrownFamily(d *dice, name string) *family {
 			values[i] = d.text()
 		}
 		n := f.take(from, &shmstore.SeriesInfo{Values: values, Created: time.Unix(0, int64(d.word()>>d.n(64)))},
-			identity(nil, def.Labels, values))
+			identity(nil, def.Labels, values), 0)
 		if f.presence[n] = liveShown; d.n(8) == 0 {
 			f.presence[n] = liveHidden
 		}

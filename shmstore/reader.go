@@ -459,7 +459,8 @@ func (r *Reader) readSeries(i int) (SeriesInfo, error) {
 		return SeriesInfo{}, corrupt("at %d: label values of %d bytes in a record of %d", offset, body, length)
 	}
 	b = b[:seriesValues+body]
-	if native.Uint32(b[recChecksum:]) != seriesChecksum(b) {
+	aux := native.Uint64(b[seriesAux:])
+	if native.Uint32(b[recChecksum:]) != copiedChecksum(b) {
 		return SeriesInfo{}, corrupt("at %d: a series' checksum is wrong", offset)
 	}
 	s := SeriesInfo{
@@ -469,7 +470,7 @@ func (r *Reader) readSeries(i int) (SeriesInfo, error) {
 		Created: time.Unix(0, int64(native.Uint64(b[seriesCreated:]))),
 		Born:    native.Uint64(b[seriesBorn:]),
 
-		Exemplars: native.Uint64(b[seriesAux:]) != 0,
+		Exemplars: aux != 0,
 	}
 	if int(s.Family) >= len(r.families) {
 		return SeriesInfo{}, errMore
@@ -485,12 +486,12 @@ func (r *Reader) readSeries(i int) (SeriesInfo, error) {
 	if cells > uint64(len(m.bytes)) || s.Cell+s.Words > len(m.words) {
 		return SeriesInfo{}, errGrown
 	}
-	if window := native.Uint64(b[seriesAux:]); f.Window != nil && window != 0 {
-		if window%wordSize != 0 || window < headerSize {
-			return SeriesInfo{}, corrupt("at %d: a window at %d", offset, window)
+	if f.Window != nil && aux != 0 {
+		if aux%wordSize != 0 || aux < headerSize {
+			return SeriesInfo{}, corrupt("at %d: a window at %d", offset, aux)
 		}
-		s.Window = int(window / wordSize)
-		if window > uint64(len(m.bytes)) || s.Window+f.Window.Words() > len(m.words) {
+		s.Window = int(aux / wordSize)
+		if aux > uint64(len(m.bytes)) || s.Window+f.Window.Words() > len(m.words) {
 			return SeriesInfo{}, errGrown
 		}
 	}

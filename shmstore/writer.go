@@ -331,17 +331,17 @@ func familyChecksum(r []byte) uint32 { return checksum(r[:recChecksum], r[recFam
 
 // seriesChecksum covers what does not change in a series' record, up to the end of its label values. The aux offset,
 // which does, counts as zero.
-func seriesChecksum(r []byte) uint32 {
-	c := crc32.Update(0, castagnoli, r[:recChecksum])
-	c = crc32.Update(c, castagnoli, r[recFamily:seriesState])
-	if native.Uint64(r[seriesAux:]) == 0 {
-		// In one go, because a reader does this for every series that it meets.
-		return crc32.Update(c, castagnoli, r[seriesCells:])
-	}
-	var aux [wordSize]byte
-	c = crc32.Update(c, castagnoli, r[seriesCells:seriesAux])
-	c = crc32.Update(c, castagnoli, aux[:])
-	return crc32.Update(c, castagnoli, r[seriesValues:])
+func seriesChecksum(r []byte) uint32 { return copiedChecksum(slices.Clone(r)) }
+
+// copiedChecksum is seriesChecksum for a copy, which it moves together, because one long checksum takes a fraction of the
+// time of several short ones. What is behind seriesAux stays, and so do the cells.
+func copiedChecksum(b []byte) uint32 {
+	clear(b[seriesAux:seriesValues])
+	const head = recChecksum + (seriesState - recFamily)
+	summed := b[seriesCells-head:]
+	copy(summed, b[:recChecksum])
+	copy(summed[recChecksum:], b[recFamily:seriesState])
+	return crc32.Update(0, castagnoli, summed)
 }
 
 // Delete hides a series. Its cells stay and may still be written to. A second Delete does nothing.

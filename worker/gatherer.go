@@ -56,7 +56,11 @@ func (r *registry) handler(o aggregate.HandlerOptions) http.Handler {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	return &handler{registry: r, options: o, local: promhttp.HandlerFor(prometheus.GathererFunc(r.gatherLocal), promhttp.HandlerOpts{
+	var local prometheus.Gatherer = prometheus.GathererFunc(r.gatherLocal)
+	if o.Beside != nil {
+		local = prometheus.Gatherers{local, o.Beside}
+	}
+	return &handler{registry: r, options: o, local: promhttp.HandlerFor(local, promhttp.HandlerOpts{
 		MaxRequestsInFlight:                 limit,
 		Timeout:                             timeout,
 		DisableCompression:                  o.DisableCompression,

@@ -42,9 +42,9 @@ func main() {
 // run measures everything.
 func run(short bool, modules string) (r report, err error) {
 	// In memory, as stores are.
-	base, err := os.MkdirTemp("/dev/shm", "onescrape-bench-")
+	base, err := os.MkdirTemp("/dev/shm", "bench-onescrape-")
 	if err != nil {
-		if base, err = os.MkdirTemp("", "onescrape-bench-"); err != nil {
+		if base, err = os.MkdirTemp("", "bench-onescrape-"); err != nil {
 			return r, err
 		}
 	}

@@ -95,8 +95,8 @@ func (r *report) print(to io.Writer) error {
 		}
 		t.Flush()
 	}
-	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s.\n", r.Rollout.Work,
-		ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady))
+	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n", r.Rollout.Work,
+		ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
 	fmt.Fprintf(to, "\nScraped ten times a second, %v: workers do %.1f %% less in the same processor time, and scrapes take %.1f %% of it.\n",
 		r.Loss.Work, 100*r.Loss.Lost, 100*r.Loss.Scraper)
 	if len(r.Servers) > 0 {

@@ -16,6 +16,7 @@ import (
 type rollout struct {
 	Work          work
 	Steady, First time.Duration // medians
+	CPU           float64       // of the processor's time, the first as a multiple of a steady one
 }
 
 // measureRollout replaces all workers of a store again and again: new ones start, the old ones die and are folded, and
@@ -49,12 +50,13 @@ func measureRollout(w work, times int, base string) (r rollout, err error) {
 		return r, err
 	}
 	var steady, first []int64
+	var steadyCPU, firstCPU int64
 	for range times {
 		c, err := s.scrape(10)
 		if err != nil {
 			return r, err
 		}
-		steady = append(steady, c.Wall...)
+		steady, steadyCPU = append(steady, c.Wall...), steadyCPU+c.CPU
 		next, err := start("hold")
 		if err != nil {
 			return r, err
@@ -75,13 +77,14 @@ func measureRollout(w work, times int, base string) (r rollout, err error) {
 		if c, err = s.scrape(1); err != nil {
 			return r, err
 		}
-		first = append(first, c.Wall...)
+		first, firstCPU = append(first, c.Wall...), firstCPU+c.CPU
 		// The values of the dead count on, so the next has one worker's more; nothing else changes.
 		if _, err := s.scrape(1); err != nil {
 			return r, err
 		}
 	}
-	return rollout{w, median(steady), median(first)}, nil
+	perScrape := float64(len(steady)) / float64(len(first))
+	return rollout{w, median(steady), median(first), float64(firstCPU) / float64(steadyCPU) * perScrape}, nil
 }
 
 func median(ns []int64) time.Duration {
