@@ -165,8 +165,8 @@ func fits(s string) bool { return len(s) <= maxString && utf8.ValidString(s) }
 
 var errFamily = errors.New("definition out of bounds")
 
-// check tells what is wrong with a definition, whoever made it.
-func (f *Family) check() error {
+// Check tells what is wrong with a definition, whoever made it: nil for one that a file may hold.
+func (f *Family) Check() error {
 	if f.Name == "" || f.Type < CounterType || f.Type > UntypedType {
 		return errFamily
 	}

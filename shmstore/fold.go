@@ -132,7 +132,7 @@ func (f *folder) unlink(a *Archive) error {
 		return nil
 	}
 	for _, name := range a.Folded {
-		if _, _, ok := parseFileName(name); !ok {
+		if _, _, ok := parseFileName(name); !ok && !strings.HasPrefix(name, AsidePrefix) {
 			continue
 		}
 		f.o.Step("unlink " + name)
@@ -205,6 +205,16 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	var names []string
+	for _, r := range dead {
+		names = append(names, r.info.Name)
+	}
+	return f.commit(last, next, names, live)
+}
+
+// commit makes next the archive that follows last and holds the files of these names, and removes them; it returns how many
+// they are. nil: nothing changes.
+func (f *folder) commit(last, next *Archive, names []string, live []*Reader) (int, error) {
 	if next == nil {
 		if err := f.keepReserve(reserveFor(f.length, live)); err != nil || last != nil {
 			return 0, err
@@ -215,15 +225,12 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 	if last != nil {
 		next.Generation = last.Generation + 1
 	}
-	next.Folded = nil
-	for _, r := range dead {
-		next.Folded = append(next.Folded, r.info.Name)
-	}
+	next.Folded = names
 	f.forgetGone(next)
 	if err := f.replace(next, live); err != nil {
 		return 0, err
 	}
-	return len(dead), f.unlink(next)
+	return len(names), f.unlink(next)
 }
 
 // forgetGone removes from an archive what it says of files that have gone without being folded, as one that was abandoned.

@@ -14,6 +14,7 @@ import (
 const (
 	lockMaster = 0
 	lockFold   = 1
+	lockProbe  = 2    // of who asks for a lease, see package foreign
 	lockSlot   = 4096 // and up
 )
 
@@ -82,6 +83,9 @@ func (d *Dir) ClaimSlot() (int, *Lock, error) {
 	}
 	return 0, nil, fmt.Errorf("shmstore: %s: every slot is %w", d.path, ErrInUse)
 }
+
+// LockProbe waits for the lock of who asks the system for leases on files in the store, and takes it.
+func (d *Dir) LockProbe() (*Lock, error) { return d.lock(lockProbe, true) }
 
 // lock takes lock number n, waiting for it or failing with ErrInUse.
 func (d *Dir) lock(n int, wait bool) (*Lock, error) {

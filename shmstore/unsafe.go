@@ -1,13 +1,13 @@
 package shmstore
 
 import (
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/fault"
 )
 
 // Whatever needs package unsafe is here: memory that is mapped, and its two views as bytes and as words.
@@ -87,23 +87,10 @@ func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b
 
 // guard runs fn, which reads m, and turns a fault in m (the file was truncated) into ErrCorrupt. It is for one goroutine:
 // what fn starts is not guarded.
-func (m *mapping) guard(fn func() error) (err error) {
-	before := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(before)
-		r := recover()
-		if r == nil {
-			return
-		}
-		var fault interface{ Addr() uintptr }
-		if e, ok := r.(error); !ok || !errors.As(e, &fault) || !m.contains(fault.Addr()) {
-			panic(r)
-		}
-		err = corrupt("the file was truncated while it was read")
-	}()
-	return fn()
-}
-
-func (m *mapping) contains(addr uintptr) bool {
-	return addr >= uintptr(m.addr) && addr < uintptr(m.addr)+uintptr(len(m.bytes))
+func (m *mapping) guard(fn func() error) error {
+	err := fault.Guard(m.bytes, fn)
+	if err == fault.ErrTruncated {
+		return corrupt("%v", err)
+	}
+	return err
 }

@@ -177,7 +177,7 @@ func (w *Writer) Name() string { return w.name }
 // is the first. ErrFull when there
 // is no space for it.
 func (w *Writer) AddFamily(f Family) (uint32, error) {
-	if err := f.check(); err != nil {
+	if err := f.Check(); err != nil {
 		return 0, fmt.Errorf("shmstore: add family %q: %w", f.Name, err)
 	}
 	w.mu.Lock()
