@@ -1,0 +1,287 @@
+package foreign
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/internal/fault"
+)
+
+// Reader follows one file. It offers families, series and cells as a shmstore.Reader does: the cells are made anew, as
+// shmstore has them, from the file's float64s each time that they are read. It is for one goroutine at a time, and what it
+// offers is as of the last View.Update.
+type Reader struct {
+	lib  *Library
+	kind Kind
+	info shmstore.Info
+	dir  *os.File // where it lies, open as long as the view
+	name string   // in there
+
+	inode  inode
+	size   int64 // of the file
+	memory []byte
+	mapped bool // memory is the file; otherwise a copy of what is used
+
+	used    int64 // entries before it are parsed
+	doubles int   // in an entry; 0: not known yet, because there is none
+	alive   bool
+
+	layout
+}
+
+// inode tells a file from all others that are there at the same time.
+type inode struct{ device, number uint64 }
+
+func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
+
+// newReader returns a Reader of a file of which nothing is read yet.
+func newReader(lib *Library, kind Kind, dir *os.File, name string, st *unix.Stat_t) *Reader {
+	r := &Reader{lib: lib, kind: kind, dir: dir, name: name, inode: inodeOf(st)}
+	r.info = shmstore.Info{
+		Name:    filepath.Join(dir.Name(), name),
+		PID:     kind.PID,
+		Slot:    -1,
+		Nonce:   st.Ino,
+		Started: time.Unix(0, st.Mtim.Nano()),
+	}
+	if lib.Monotonic {
+		// The library compares times of all files, whichever boot they are of, and so do we.
+		r.info.ThisBoot = true
+		ago := max(time.Since(r.info.Started), 0)
+		r.info.StartedMono = max(shmstore.Monotonic(), uint64(ago)) - uint64(ago)
+	}
+	r.layout.init()
+	return r
+}
+
+// Info returns what never changes about the file. Its Name is the whole path.
+func (r *Reader) Info() shmstore.Info { return r.info }
+
+// State returns how large the file is. A process that has a file counts as ready.
+func (r *Reader) State() (shmstore.State, error) {
+	return shmstore.State{Ready: true, ReadyAt: r.info.StartedMono, Used: r.used, Reserved: r.size}, nil
+}
+
+// Alive tells whether the process counts as living: in a directory that nobody compacts every file does, as it does to the
+// library.
+func (r *Reader) Alive() (bool, error) { return r.alive, nil }
+
+// Refresh does nothing: View.Update has brought the Reader up to date.
+func (r *Reader) Refresh() error { return nil }
+
+// Families returns the families of the file; a family's number is its index. Entries never change.
+func (r *Reader) Families() []shmstore.Family { return r.families }
+
+// Series returns the series of the file. View.Update appends to it and, when it changes Layout, alters entries in place.
+func (r *Reader) Series() []shmstore.SeriesInfo { return r.series }
+
+// Layout returns a number that View.Update changes whenever an entry of Series is not what it was.
+func (r *Reader) Layout() uint64 { return r.changes }
+
+// Read calls fn with cells that hold what the file holds now: those of series s are words[s.Cell:s.Cell+s.Words]. They
+// are valid during fn only.
+func (r *Reader) Read(fn func(words []uint64)) error {
+	if err := r.guard(func() error { r.fill(r); return nil }); err != nil {
+		return r.wrap(err)
+	}
+	fn(r.words)
+	return nil
+}
+
+// ReadStable is Read series by series.
+func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
+	return r.Read(func(words []uint64) {
+		for i := range r.series {
+			if s := &r.series[i]; !s.Free {
+				fn(i, words[s.Cell:s.Cell+s.Words])
+			}
+		}
+	})
+}
+
+// guard runs fn, which reads memory, and gives ErrCorrupt when the file was truncated meanwhile. A fault is not enough to
+// notice: what a page has left behind the end of a file reads as zeros.
+func (r *Reader) guard(fn func() error) error {
+	if !r.mapped {
+		return fn()
+	}
+	err := fault.Guard(r.memory, fn)
+	if err == fault.ErrTruncated {
+		return corrupt("%v", err)
+	}
+	var st unix.Stat_t
+	if e := unix.Fstatat(int(r.dir.Fd()), r.name, &st, unix.AT_SYMLINK_NOFOLLOW); e != nil || inodeOf(&st) != r.inode {
+		// It has another name now, or none, and a file that goes is not truncated before.
+		return err
+	}
+	if st.Size < int64(len(r.memory)) {
+		return corrupt("it was truncated from %d bytes to %d", len(r.memory), st.Size)
+	}
+	return err
+}
+
+// fetch brings memory up to the file as it is now, mapped or as a copy, and parses what is new. errGone: there is another
+// file of that name now, or none.
+func (r *Reader) fetch(st *unix.Stat_t, mapped bool, k *keys) error {
+	r.size = st.Size
+	if !mapped || !r.mapped || int64(len(r.memory)) != st.Size {
+		file, err := openFile(r.dir, r.name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		var now unix.Stat_t
+		if err := unix.Fstat(int(file.Fd()), &now); err != nil {
+			return err
+		}
+		if inodeOf(&now) != r.inode {
+			return errGone
+		}
+		r.size = now.Size
+		if mapped {
+			err = r.mapFile(file)
+		} else {
+			err = r.copyFile(file)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.guard(func() error {
+		if err := r.parse(k); err != nil {
+			return err
+		}
+		r.wake(r)
+		return nil
+	})
+}
+
+// errGone: a file that was listed is no longer there.
+var errGone = errors.New("it has gone")
+
+func (r *Reader) mapFile(file *os.File) error {
+	r.letGo()
+	switch {
+	case r.size == 0:
+		return nil
+	case r.size > maxUsed<<1:
+		// No library makes one.
+		return corrupt("it is %d bytes long", r.size)
+	}
+	memory, err := unix.Mmap(int(file.Fd()), 0, int(r.size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map %d bytes: %w", r.size, err)
+	}
+	r.memory, r.mapped = memory, true
+	return nil
+}
+
+// copyFile reads what is used of a file.
+func (r *Reader) copyFile(file *os.File) error {
+	if r.mapped {
+		r.letGo()
+	}
+	if r.memory = r.memory[:0]; r.size == 0 {
+		return nil
+	}
+	r.memory = append(r.memory, make([]byte, min(r.size, max(headSize, r.used)))...)
+	if err := readAt(file, r.memory, 0); err != nil {
+		return err
+	}
+	used, err := usedLength(r.memory)
+	if err != nil {
+		return err
+	}
+	have := int64(len(r.memory))
+	if used > r.size {
+		return corrupt("%d bytes are said to be used of %d", used, r.size)
+	}
+	if used <= have {
+		return nil
+	}
+	r.memory = append(r.memory, make([]byte, used-have)...)
+	return readAt(file, r.memory[have:], have)
+}
+
+func readAt(file *os.File, b []byte, at int64) error {
+	if n, err := file.ReadAt(b, at); n < len(b) {
+		return corrupt("it ends at %d: %v", at+int64(n), err)
+	}
+	return nil
+}
+
+// letGo unmaps the file, so that it keeps nobody from a lease. The next fetch brings its content back.
+func (r *Reader) letGo() {
+	if r.mapped {
+		unix.Munmap(r.memory)
+	}
+	r.memory, r.mapped = nil, false
+}
+
+// parse reads the entries that are new.
+func (r *Reader) parse(k *keys) error {
+	used, err := usedLength(r.memory)
+	if err != nil {
+		return err
+	}
+	switch {
+	case used > int64(len(r.memory)):
+		return corrupt("%d bytes are said to be used of %d", used, len(r.memory))
+	case used < r.used:
+		return corrupt("it ends at %d, after it ended at %d", used, r.used)
+	case used == r.used, used == headSize:
+		return nil
+	}
+	sense := func(key []byte) error { _, err := k.get(&r.kind, key); return err }
+	if r.doubles == 0 {
+		if r.doubles, err = r.lib.judge(r.memory, used, sense); err != nil {
+			return err
+		}
+	}
+	err = r.lib.walk(r.memory, max(r.used, headSize), used, r.doubles, func(key []byte, value int64) error {
+		s, err := k.get(&r.kind, key)
+		if err != nil {
+			return err
+		}
+		return r.add(s, r.kind.Process, value)
+	})
+	if err == nil {
+		r.used = used
+	}
+	return err
+}
+
+func (r *Reader) close() { r.letGo() }
+
+func (r *Reader) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("shmstore: read %s: %w", r.info.Name, err)
+}
+
+// openFile opens a file of a directory, never through a link, never waiting for the other end of a FIFO. Where another
+// process has leased the file for a moment it tries again.
+func openFile(dir *os.File, name string) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	for tries := 0; ; tries++ {
+		fd, err := unix.Openat(int(dir.Fd()), name, flags, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN) && tries < 1000:
+			time.Sleep(time.Millisecond)
+		case errors.Is(err, unix.ENOENT):
+			return nil, errGone
+		default:
+			return nil, &os.PathError{Op: "open", Path: filepath.Join(dir.Name(), name), Err: err}
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package foreign
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// store is the hidden directory: a store of ours with an archive, but with files of the library instead of our own.
+type store struct {
+	dir  *shmstore.Dir
+	view *shmstore.View
+	file *os.File
+}
+
+func openStore(path string, o shmstore.DirOptions) (*store, error) {
+	dir, err := shmstore.OpenDir(filepath.Join(path, storeName), o)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(dir.Path(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("shmstore: %w", &os.PathError{Op: "open", Path: dir.Path(), Err: err})
+	}
+	return &store{dir: dir, view: dir.View(), file: os.NewFile(uintptr(fd), dir.Path())}, nil
+}
+
+func (s *store) close() {
+	s.view.Close()
+	s.dir.Close()
+	s.file.Close()
+}
+
+// in tells whether the store is still the hidden directory of that one.
+func (s *store) in(dir *os.File) bool {
+	var mine, there unix.Stat_t
+	return unix.Fstat(int(s.file.Fd()), &mine) == nil &&
+		unix.Fstatat(int(dir.Fd()), storeName, &there, unix.AT_SYMLINK_NOFOLLOW) == nil && inodeOf(&mine) == inodeOf(&there)
+}
+
+// aside returns the files that were set aside and that an archive, nil for none, does not have, with the names that they had.
+func (s *store) aside(a *shmstore.Archive) (map[string]string, error) {
+	all, err := names(s.file)
+	if err != nil {
+		return nil, err
+	}
+	archived := map[string]bool{}
+	if a != nil {
+		for _, name := range a.Folded {
+			archived[name] = true
+		}
+	}
+	aside := map[string]string{}
+	for _, name := range all {
+		if original, ok := asideOriginal(name); ok && !archived[name] {
+			aside[name] = original
+		}
+	}
+	return aside, nil
+}
+
+const asideRandom = 8
+
+// asideName returns a name under which no file was ever set aside.
+func asideName(original string) string {
+	var b [asideRandom]byte
+	rand.Read(b[:])
+	return shmstore.AsidePrefix + hex.EncodeToString(b[:]) + "-" + original
+}
+
+// asideOriginal is the inverse of asideName.
+func asideOriginal(name string) (original string, ok bool) {
+	rest, ok := strings.CutPrefix(name, shmstore.AsidePrefix)
+	if !ok || len(rest) <= 2*asideRandom || rest[2*asideRandom] != '-' {
+		return "", false
+	}
+	return rest[2*asideRandom+1:], true
+}
+
+// inUse tells whether a process has the file open or mapped. Who asks takes a lock, because two that asked at once would
+// each be the process that the other sees.
+func (s *store) inUse(dir *os.File, name string) (bool, error) {
+	lock, err := s.dir.LockProbe()
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	file, err := openFile(dir, name)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	err = lease(file)
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.Is(err, errLeased), errors.Is(err, unix.EACCES):
+		// What cannot be found out is as if it lived.
+		return true, nil
+	default:
+		return false, fmt.Errorf("lease it: %w", err)
+	}
+}

@@ -1,0 +1,387 @@
+package foreign
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// View is a directory as one reader sees it: the archive, and the files that count beside it, at one instant. It keeps what
+// it has read between updates. It is for one goroutine at a time.
+type View struct {
+	dir     *Dir
+	file    *os.File // the directory, as of the last Update; nil when there is none
+	store   *store   // the hidden directory; nil when there is none
+	readers map[string]*Reader
+	shown   []*Reader
+	broken  map[string]error
+
+	bounds   map[string][]float64 // of each histogram, of the whole directory
+	archive  *shmstore.Archive    // whose bounds they have
+	reshaped bool                 // bounds may have to change
+}
+
+// View returns a view that holds nothing yet.
+func (d *Dir) View() *View { return &View{dir: d, readers: map[string]*Reader{}} }
+
+// Archive returns the archive as of the last Update, nil when there is none. It is another pointer exactly when it is
+// another archive.
+func (v *View) Archive() *shmstore.Archive {
+	if v.store == nil {
+		return nil
+	}
+	return v.store.view.Archive()
+}
+
+// Readers returns the files that count beside the archive as of the last Update, by name. A Reader stays the same as long
+// as its file is in the view; Update closes those that have left it.
+func (v *View) Readers() []*Reader { return v.shown }
+
+// Broken returns what was wrong, at the last Update, with files that are left out, by path.
+func (v *View) Broken() map[string]error { return v.broken }
+
+// tries is how often a view looks again at a directory in which files come and go.
+const tries = 100
+
+// Update brings the view to the present: it looks which files there are, reads what is new in them, and finds out which
+// processes live. An error means that the directory cannot be read; that there is none is no error but empties the view,
+// because a server that has gone is no longer exposed, but Broken says so.
+//
+// A file may be renamed into the hidden directory at any moment and then into the archive. So the view looks at the
+// archive, at the directory, at the hidden directory, opens what is new, and looks at the archive again, and does all that
+// once more if a file that was listed was gone or another archive was there.
+func (v *View) Update() error {
+	for range tries {
+		if ok, err := v.look(); ok || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("shmstore: %s changes faster than it can be read", v.dir.path)
+}
+
+func (v *View) look() (ok bool, err error) {
+	v.broken = map[string]error{}
+	file, err := v.dir.openDir()
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			v.clear()
+			v.broken[v.dir.path] = fmt.Errorf("there is no such directory; it is read when its server has made it: %w", err)
+			return true, nil
+		}
+		return false, err
+	}
+	if v.file != nil {
+		v.file.Close()
+	}
+	v.file = file
+	if err := v.findStore(); err != nil {
+		return false, err
+	}
+	shown, ok, err := v.list()
+	if !ok || err != nil {
+		return false, err
+	}
+	if v.store == nil {
+		// Somebody may have begun to compact.
+		if unix.Faccessat(int(v.file.Fd()), storeName, unix.F_OK, 0) == nil && v.broken[v.storePath()] == nil {
+			return false, nil
+		}
+	} else if !v.store.view.Current() {
+		return false, nil
+	}
+	v.keep(shown)
+	return true, nil
+}
+
+func (v *View) storePath() string { return filepath.Join(v.dir.path, storeName) }
+
+// clear forgets everything.
+func (v *View) clear() {
+	v.keep(nil)
+	if v.store != nil {
+		v.store.close()
+		v.store = nil
+	}
+	if v.file != nil {
+		v.file.Close()
+		v.file = nil
+	}
+}
+
+// findStore opens the hidden directory if there is one.
+func (v *View) findStore() error {
+	if v.store != nil && !v.store.in(v.file) {
+		v.store.close()
+		v.store = nil
+	}
+	if v.store == nil {
+		s, err := openStore(v.dir.path, shmstore.DirOptions{})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			// What was archived is missing, but not what goes on.
+			v.broken[v.storePath()] = err
+			return nil
+		}
+		v.store = s
+	}
+	if err := v.store.view.Update(); err != nil {
+		return err
+	}
+	for name, err := range v.store.view.Broken() {
+		v.broken[filepath.Join(v.storePath(), name)] = err
+	}
+	return nil
+}
+
+// list opens the files that count beside the archive. ok is false when one was gone meanwhile.
+func (v *View) list() (shown []*Reader, ok bool, err error) {
+	var owner unix.Stat_t
+	if err := unix.Fstat(int(v.file.Fd()), &owner); err != nil {
+		return nil, false, fmt.Errorf("shmstore: stat %s: %w", v.dir.path, err)
+	}
+	l := lister{v: v, owner: &owner, keys: newKeys(v.dir.lib), processes: newProcesses(), seen: map[inode]bool{}}
+	all, err := names(v.file)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, name := range all {
+		if strings.HasSuffix(name, v.dir.lib.Suffix) && !strings.HasPrefix(name, ".") && !l.take(v.file, name, name) {
+			return nil, false, l.err
+		}
+	}
+	if v.store == nil {
+		return l.shown, true, nil
+	}
+	aside, err := v.store.aside(v.store.view.Archive())
+	if err != nil {
+		return nil, false, err
+	}
+	for name, original := range aside {
+		if !l.take(v.store.file, name, original) {
+			return nil, false, l.err
+		}
+	}
+	return l.shown, true, nil
+}
+
+// lister is one look at the files.
+type lister struct {
+	v         *View
+	owner     *unix.Stat_t
+	keys      *keys
+	processes *processes
+	seen      map[inode]bool
+	shown     []*Reader
+	err       error
+}
+
+// take brings the Reader of one file up to date. It is false when the directory is to be looked at anew, or cannot be.
+func (l *lister) take(dir *os.File, name, original string) bool {
+	v := l.v
+	path := filepath.Join(dir.Name(), name)
+	r, err := l.open(dir, name, original, path)
+	switch {
+	case errors.Is(err, errGone):
+		return false
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		l.err = fmt.Errorf("shmstore: %w", err)
+		return false
+	case err != nil:
+		v.broken[path] = fmt.Errorf("shmstore: read %s: %w", path, err)
+		v.drop(path)
+	case r != nil:
+		l.shown = append(l.shown, r)
+	}
+	return true
+}
+
+// open returns nil, nil for a file that the look has under another name already.
+func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error) {
+	v := l.v
+	var st unix.Stat_t
+	if err := admit(dir, l.owner, name, &st); err != nil {
+		return nil, err
+	}
+	if l.seen[inodeOf(&st)] {
+		// It was renamed after it was listed, and its Reader is the one of the name before.
+		return nil, nil
+	}
+	r := v.readers[path]
+	if r != nil && (r.inode != inodeOf(&st) || st.Size < r.size) {
+		v.drop(path)
+		r = nil
+	}
+	if r == nil {
+		kind, ok := v.dir.lib.File(original)
+		if !ok {
+			return nil, fmt.Errorf("%w: its name is none that %s gives", shmstore.ErrForeign, v.dir.lib.Name)
+		}
+		r = newReader(v.dir.lib, kind, dir, name, &st)
+	}
+	r.dir = dir
+	compacted := v.store != nil
+	r.alive = !compacted || l.processes.mayHave(&r.kind, &st)
+	before := len(r.sources) + len(r.mentioned)
+	// A mapping would keep whoever compacts from a lease.
+	if err := r.fetch(&st, r.alive, l.keys); err != nil {
+		r.close()
+		return nil, err
+	}
+	if !r.alive && r.lives() {
+		alive, err := v.store.inUse(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		r.alive = alive
+	}
+	v.readers[path] = r
+	l.seen[r.inode] = true
+	if before != len(r.sources)+len(r.mentioned) {
+		v.reshaped = true
+		v.announce(r)
+	}
+	return r, nil
+}
+
+// announce says which metrics nobody has defined.
+func (v *View) announce(r *Reader) {
+	for def := range r.numbers {
+		if def.Type == shmstore.UntypedType {
+			v.dir.say(def.Name)
+		}
+	}
+}
+
+// lives tells whether the file holds gauges of the living.
+func (r *Reader) lives() bool {
+	return slices.ContainsFunc(r.families, func(f shmstore.Family) bool { return f.Mode.Live() })
+}
+
+func (v *View) drop(path string) {
+	if r := v.readers[path]; r != nil {
+		r.close()
+		delete(v.readers, path)
+		v.reshaped = true
+	}
+}
+
+// keep makes the readers those that are shown, and gives their histograms the bounds that they have together.
+func (v *View) keep(shown []*Reader) {
+	slices.SortFunc(shown, func(a, b *Reader) int { return strings.Compare(a.info.Name, b.info.Name) })
+	kept := make(map[string]bool, len(shown))
+	for _, r := range shown {
+		kept[r.info.Name] = true
+	}
+	for path := range v.readers {
+		if !kept[path] {
+			v.drop(path)
+		}
+	}
+	v.shown = shown
+	if v.reshaped || v.archive != v.Archive() {
+		v.shape(v.Archive())
+	}
+}
+
+// Forget closes a Reader of the view, whose file the next Update opens afresh.
+func (v *View) Forget(r *Reader) {
+	if v.readers[r.info.Name] == r {
+		v.drop(r.info.Name)
+		v.shown = slices.DeleteFunc(v.shown, func(o *Reader) bool { return o == r })
+	}
+}
+
+// LetGo unmaps the files of processes that may have died, so that the view keeps nobody from a lease until the next Update.
+func (v *View) LetGo() {
+	if v.store == nil {
+		return
+	}
+	p := newProcesses()
+	for _, r := range v.readers {
+		var st unix.Stat_t
+		if r.mapped && (unix.Fstatat(int(r.dir.Fd()), r.name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !p.mayHave(&r.kind, &st)) {
+			r.letGo()
+		}
+	}
+}
+
+// Current tells whether the archive is still the one of the last Update.
+func (v *View) Current() bool { return v.store == nil || v.store.view.Current() }
+
+// Close closes everything.
+func (v *View) Close() error {
+	v.clear()
+	return nil
+}
+
+// shape finds the bounds that the histograms of the directory have together, those that are archived too: a bound that
+// one process knows and another does not is one that the library would expose.
+func (v *View) shape(a *shmstore.Archive) {
+	v.reshaped, v.archive = false, a
+	v.bounds = map[string][]float64{}
+	if a != nil {
+		for i := range a.Families {
+			v.merge(a.Families[i].Name, a.Families[i].Bounds)
+		}
+	}
+	fit := v.shown[:0]
+	for _, r := range v.shown {
+		if err := v.fits(r); err != nil {
+			v.broken[r.info.Name] = fmt.Errorf("shmstore: read %s: %w", r.info.Name, err)
+			r.close()
+			delete(v.readers, r.info.Name)
+			continue
+		}
+		for name, bounds := range r.mentioned {
+			if v.dir.lib.Bounds != nil {
+				v.merge(name, v.dir.lib.Bounds(name))
+			}
+			v.merge(name, bounds)
+		}
+		fit = append(fit, r)
+	}
+	v.shown = fit
+	for _, r := range v.shown {
+		r.shape(v.bounds)
+	}
+}
+
+// maxBounds is how many a histogram can have.
+const maxBounds = 1024
+
+// fits is an error when the bounds that a file mentions are too many together with the others.
+func (v *View) fits(r *Reader) error {
+	for name, bounds := range r.mentioned {
+		if n := len(v.bounds[name]) + len(bounds); n > maxBounds && len(union(v.bounds[name], bounds)) > maxBounds {
+			return corrupt("%s has more than %d buckets", name, maxBounds)
+		}
+	}
+	return nil
+}
+
+func (v *View) merge(name string, bounds []float64) {
+	if len(bounds) > 0 {
+		v.bounds[name] = union(v.bounds[name], bounds)
+	}
+}
+
+func union(a, b []float64) []float64 {
+	if slices.Equal(a, b) {
+		return a
+	}
+	a = slices.Clone(a)
+	for _, bound := range b {
+		a = insertBound(a, bound)
+	}
+	return a
+}
