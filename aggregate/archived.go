@@ -13,16 +13,16 @@ type archived struct {
 	decls   []*decl
 }
 
-// takeArchive makes the archive of the view part of the plan, in the place of the one before.
-func (s *Store) takeArchive() {
-	a := s.view.Archive()
-	if a == s.archived.archive {
+// takeArchive makes the archive of a source part of the plan, in the place of the one before.
+func (s *Store) takeArchive(src *source) {
+	a := src.Archive()
+	if a == src.archived.archive {
 		return
 	}
-	for _, d := range s.archived.decls {
+	for _, d := range src.archived.decls {
 		s.detach(d)
 	}
-	s.archived = archived{archive: a}
+	src.archived = archived{archive: a}
 	if a == nil {
 		return
 	}
@@ -38,7 +38,7 @@ func (s *Store) takeArchive() {
 			continue
 		}
 		for _, d := range decls {
-			s.archived.decls = append(s.archived.decls, d)
+			src.archived.decls = append(src.archived.decls, d)
 			s.introduce(d)
 		}
 	}

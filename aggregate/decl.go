@@ -16,8 +16,8 @@ import (
 // its cells add into which row of the family. It is kept between scrapes; only the cells are read anew.
 type decl struct {
 	of     *member
-	reader *shmstore.Reader // nil: the archive's
-	number int              // in its file; of two definitions of one family in one file the later counts
+	reader reader // nil: the archive's
+	number int    // in its file; of two definitions of one family in one file the later counts
 	def    shmstore.Family
 
 	family *family // nil: the definition is not usable

@@ -121,11 +121,12 @@ type exemplarRow struct {
 // readExemplars offers a file's exemplars to the rows of its series. It comes before the cells are read, so that no
 // scrape shows an exemplar of what it does not count yet.
 func (f *file) readExemplars() error {
-	if !f.reader.HasExemplars() {
+	r := own(f.reader)
+	if r == nil || !r.HasExemplars() {
 		return nil
 	}
 	f.asked, f.askedFor = f.asked[:0], f.askedFor[:0]
-	series := f.reader.Series()
+	series := r.Series()
 	for _, d := range f.decls {
 		if d.silent() || d.def.ExemplarSlots() == 0 {
 			continue
@@ -139,7 +140,7 @@ func (f *file) readExemplars() error {
 			}
 		}
 	}
-	return f.reader.ReadExemplars(f.asked, func(k, _ int, e *shmstore.Exemplar) {
+	return r.ReadExemplars(f.asked, func(k, _ int, e *shmstore.Exemplar) {
 		f.askedFor[k].family.offerExemplar(f.askedFor[k].row, e)
 	})
 }

@@ -10,7 +10,8 @@ import (
 // file is a member with a file of its own, and the plan of what in it adds into what.
 type file struct {
 	member
-	reader  *shmstore.Reader // nil: it could not be opened
+	source  *source
+	reader  reader // nil: it could not be opened
 	state   shmstore.State
 	problem string // why it is left out, or is not whole; "": nothing
 

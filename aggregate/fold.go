@@ -15,7 +15,8 @@ import (
 const foldEvery = time.Second
 
 // Fold takes the files of processes that have died into the store's archive, and removes them; folded is how many. What
-// is scraped stays the same. Any number of processes may fold the same store; they take turns. Errors: the Store is
+// is scraped stays the same. Foreign directories that are to be compacted are, each with an archive of its own. Any number
+// of processes may fold the same store; they take turns. Errors: the Store is
 // ReadOnly or closed, there is no space for the archive (shmstore.ErrFull), a newer program wrote it
 // (shmstore.ErrVersion); then nothing was changed. ctx is looked at before the fold begins: one that has begun is brought
 // to its end.
@@ -28,12 +29,30 @@ func (s *Store) Fold(ctx context.Context) (folded int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("aggregate: fold %s: %w", s.Dir(), err)
 	}
-	if s.folder == nil {
+	if s.closed {
 		return 0, errClosed
 	}
-	folded, err = s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Merge: func(last *shmstore.Archive, dead, live []*shmstore.Reader) (*shmstore.Archive, error) {
-		return foldInto(last, dead, live, s.options.Retention)
-	}})
+	var errs []error
+	if s.dir != nil {
+		folded, err = s.foldOwn()
+		errs = append(errs, err)
+	}
+	for _, src := range s.sources {
+		if src.compacts != nil {
+			n, err := s.compact(src)
+			folded += n
+			errs = append(errs, err)
+		}
+	}
+	return folded, errors.Join(errs...)
+}
+
+// foldOwn folds the store's own directory.
+func (s *Store) foldOwn() (int, error) {
+	merge := func(last *shmstore.Archive, dead, live []*shmstore.Reader) (*shmstore.Archive, error) {
+		return foldInto(last, readersOf(dead), readersOf(live), s.options.Retention)
+	}
+	folded, err := s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Merge: merge})
 	if err != nil {
 		return folded, fmt.Errorf("aggregate: %w", err)
 	}
@@ -101,9 +120,13 @@ type fold struct {
 	changed  bool
 }
 
+func newFold(last *shmstore.Archive) *fold {
+	return &fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{}}
+}
+
 // foldInto makes the archive that follows last, nil when it would be the same.
-func foldInto(last *shmstore.Archive, dead, live []*shmstore.Reader, retention time.Duration) (*shmstore.Archive, error) {
-	f := fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{}}
+func foldInto(last *shmstore.Archive, dead, live []reader, retention time.Duration) (*shmstore.Archive, error) {
+	f := newFold(last)
 	if len(dead) == 0 && !f.due(retention) && !slices.ContainsFunc(live, f.released) {
 		return nil, nil
 	}
@@ -167,7 +190,7 @@ func unfold(a *shmstore.ArchivedFamily, thisBoot bool) (*foldedFamily, error) {
 }
 
 // add takes a dead process's file into the archive, or, of a living one's, what it has deleted and will never touch again.
-func (f *fold) add(r *shmstore.Reader, alive bool) error {
+func (f *fold) add(r reader, alive bool) error {
 	m := member{info: r.Info()}
 	taken := f.taken[m.info.Nonce]
 	if alive && !f.released(r) {
@@ -215,22 +238,25 @@ func (f *fold) add(r *shmstore.Reader, alive bool) error {
 	if err != nil {
 		return err
 	}
-	return r.ReadExemplars(asked, func(k, _ int, e *shmstore.Exemplar) {
+	if len(asked) == 0 {
+		return nil
+	}
+	return own(r).ReadExemplars(asked, func(k, _ int, e *shmstore.Exemplar) {
 		askedFor[k].exemplars.offer(&r.Families()[series[asked[k]].Family], e)
 	})
 }
 
 // final tells whether a living process has released the series, and all that it released before are known too: the archive
 // names the last one that it took, and the process then uses all up to that for others.
-func final(r *shmstore.Reader, s *shmstore.SeriesInfo) bool {
-	return s.Release > 0 && s.Release <= r.Releases()
+func final(r reader, s *shmstore.SeriesInfo) bool {
+	return s.Release > 0 && s.Release <= releases(r)
 }
 
 // released tells whether a living process has released what the archive does not have yet. Only then, or when a process
 // dies, can a series have come to its end.
-func (f *fold) released(r *shmstore.Reader) bool {
+func (f *fold) released(r reader) bool {
 	taken := f.lastTaken(r)
-	if r.Releases() <= taken {
+	if releases(r) <= taken {
 		return false
 	}
 	series := r.Series()
@@ -243,7 +269,7 @@ func (f *fold) released(r *shmstore.Reader) bool {
 }
 
 // lastTaken returns up to which release the last archive has what the process has deleted.
-func (f *fold) lastTaken(r *shmstore.Reader) uint64 {
+func (f *fold) lastTaken(r reader) uint64 {
 	if f.last == nil {
 		return 0
 	}
@@ -300,8 +326,8 @@ func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *mem
 
 // survey finds the series that somebody has deleted and says who else has them. What the last archive has taken of a
 // process is the archive's.
-func (f *fold) survey(dead, live []*shmstore.Reader) {
-	each := func(readers []*shmstore.Reader, do func(r *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo)) {
+func (f *fold) survey(dead, live []reader) {
+	each := func(readers []reader, do func(r reader, def *shmstore.Family, s *shmstore.SeriesInfo)) {
 		for _, r := range readers {
 			taken, series, families := f.lastTaken(r), r.Series(), r.Families()
 			for i := range series {
@@ -318,7 +344,7 @@ func (f *fold) survey(dead, live []*shmstore.Reader) {
 		f.present[sampleKey(def, s.Values)] |= hidden
 		names[def.Name] = true
 	}
-	each(live, func(r *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
+	each(live, func(r reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
 		switch {
 		case s.Hidden && final(r, s):
 			hide(def, s, liveHidden)
@@ -326,7 +352,7 @@ func (f *fold) survey(dead, live []*shmstore.Reader) {
 			hide(def, s, liveHidden|liveHeld)
 		}
 	})
-	each(dead, func(_ *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
+	each(dead, func(_ reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
 		if s.Hidden {
 			hide(def, s, deadHidden)
 		}
@@ -335,8 +361,8 @@ func (f *fold) survey(dead, live []*shmstore.Reader) {
 		return
 	}
 	var buf []byte // there may be very many series, of which no key is kept
-	show := func(shown presence) func(*shmstore.Reader, *shmstore.Family, *shmstore.SeriesInfo) {
-		return func(_ *shmstore.Reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
+	show := func(shown presence) func(reader, *shmstore.Family, *shmstore.SeriesInfo) {
+		return func(_ reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
 			if s.Hidden || !names[def.Name] {
 				return
 			}
@@ -394,7 +420,7 @@ func (f *fold) due(retention time.Duration) bool {
 
 // age adds to the ages of series that no living process has, drops those that are older than the retention, and returns
 // when it did so last.
-func (f *fold) age(live []*shmstore.Reader, retention time.Duration) (agedAt uint64) {
+func (f *fold) age(live []reader, retention time.Duration) (agedAt uint64) {
 	now := shmstore.Monotonic()
 	if f.last == nil || len(f.last.Families) == 0 {
 		return now // what comes into the archive now begins to age

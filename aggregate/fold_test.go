@@ -299,20 +299,20 @@ func TestRetentionCountsStepsAndNoJumps(t *testing.T) {
 	}
 	const retention = 24 * time.Hour
 
-	again, err := foldInto(archive, nil, live, retention)
+	again, err := foldInto(archive, nil, readersOf(live), retention)
 	require.NoError(t, err)
 	assert.Nil(t, again, "it is not time yet")
 
 	jumped := *archive
 	jumped.AgedAt = shmstore.Monotonic() - uint64(1000*time.Hour)
-	next, err := foldInto(&jumped, nil, live, retention)
+	next, err := foldInto(&jumped, nil, readersOf(live), retention)
 	require.NoError(t, err)
 	require.Len(t, next.Families[0].Series, 2, "a clock that jumped ages by one step")
 
 	steps := 0
 	for next = archive; len(next.Families[0].Series) == 2; steps++ {
 		next.AgedAt = shmstore.Monotonic() - uint64(30*time.Minute)
-		next, err = foldInto(next, nil, live, retention)
+		next, err = foldInto(next, nil, readersOf(live), retention)
 		require.NoError(t, err)
 		require.Less(t, steps, 100)
 	}
@@ -322,7 +322,7 @@ func TestRetentionCountsStepsAndNoJumps(t *testing.T) {
 
 	next.AgedAt = 0
 	for range 200 {
-		again, err := foldInto(next, nil, live, -1)
+		again, err := foldInto(next, nil, readersOf(live), -1)
 		require.NoError(t, err)
 		require.Nil(t, again, "for ever")
 	}

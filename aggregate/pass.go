@@ -21,7 +21,7 @@ const maxPasses = 10
 func (s *Store) pass() {
 	for range maxPasses {
 		s.read()
-		if s.unlisted || s.view.Current() {
+		if s.current() {
 			break
 		}
 	}
@@ -42,7 +42,7 @@ func (s *Store) read() {
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		s.follow(s.files[name])
 	}
-	if s.unlisted && s.moved() {
+	if s.moved() {
 		// A process may have used again what an archive has taken that cannot be read now, so the files alone say less
 		// than the last pass did, which stays.
 		return
@@ -60,16 +60,20 @@ func (s *Store) read() {
 	}
 	// In the order of rank, because of several gauges that were set at one time the last counts.
 	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
-	for _, d := range s.archived.decls {
-		d.planArchived()
+	for _, src := range s.sources {
+		for _, d := range src.archived.decls {
+			d.planArchived()
+		}
 	}
 	for _, f := range s.families {
 		f.elect()
 		f.begin()
 	}
-	for _, d := range s.archived.decls {
-		if !d.silent() {
-			d.mergeArchived()
+	for _, src := range s.sources {
+		for _, d := range src.archived.decls {
+			if !d.silent() {
+				d.mergeArchived()
+			}
 		}
 	}
 	for _, f := range members {
@@ -80,44 +84,60 @@ func (s *Store) read() {
 	}
 }
 
-// moved tells whether a process has deleted or replaced series since the last pass.
+// current tells whether each archive is still the one that was read, or cannot be known.
+func (s *Store) current() bool {
+	for _, src := range s.sources {
+		if !src.unlisted && !src.Current() {
+			return false
+		}
+	}
+	return true
+}
+
+// moved tells whether a process whose directory cannot be listed has deleted or replaced series since the last pass.
 func (s *Store) moved() bool {
 	for _, f := range s.files {
-		if f.decls != nil && f.reader.Layout() != f.layout {
+		if f.source.unlisted && f.decls != nil && f.reader.Layout() != f.layout {
 			return true
 		}
 	}
 	return false
 }
 
-// list takes over which files there are, and the archive. If the directory cannot be listed, what was known stays: the
-// files are mapped and count on, as long as nothing in them is deleted.
 func (s *Store) list() {
-	if err := s.view.Update(); err != nil {
-		if !s.unlisted {
-			s.unlisted = true
+	for _, src := range s.sources {
+		s.listSource(src)
+	}
+}
+
+// listSource takes over which files a directory has, and its archive. If it cannot be listed, what was known stays: the
+// files are mapped and count on, as long as nothing in them is deleted.
+func (s *Store) listSource(src *source) {
+	if err := src.Update(); err != nil {
+		if !src.unlisted {
+			src.unlisted = true
 			s.count(reasonIO)
 			s.log.Error("the store cannot be listed; processes that start now are missing in the sums", "error", err)
 		}
 		return
 	}
-	s.unlisted = false
-	s.takeArchive()
-	broken := s.view.Broken()
+	src.unlisted = false
+	s.takeArchive(src)
+	broken := src.Broken()
 	listed := make(map[string]bool, len(s.files))
-	for _, r := range s.view.Readers() {
+	for _, r := range src.readers() {
 		name := r.Info().Name
 		listed[name] = true
 		f := s.files[name]
 		if f == nil {
-			f = &file{}
+			f = &file{source: src}
 			s.files[name] = f
 		}
 		if f.reader != r {
 			s.release(f)
 			f.reader, f.member = r, member{info: r.Info()}
 		}
-		if a := s.view.Archive(); a != nil && a.Taken[f.info.Nonce] != f.taken {
+		if a := src.Archive(); a != nil && a.Taken[f.info.Nonce] != f.taken {
 			f.taken = a.Taken[f.info.Nonce]
 			for _, d := range f.decls {
 				d.stale = true
@@ -125,7 +145,7 @@ func (s *Store) list() {
 		}
 	}
 	for name, f := range s.files {
-		if !listed[name] && broken[name] == nil {
+		if f.source == src && !listed[name] && broken[name] == nil {
 			s.release(f)
 			delete(s.files, name)
 		}
@@ -133,7 +153,7 @@ func (s *Store) list() {
 	for name, err := range broken {
 		f := s.files[name]
 		if f == nil {
-			f = &file{member: member{info: shmstore.Info{Name: name}}}
+			f = &file{source: src, member: member{info: shmstore.Info{Name: name}}}
 			s.files[name] = f
 		}
 		s.leaveOut(f, err)
@@ -152,7 +172,7 @@ func (s *Store) release(f *file) {
 func (s *Store) leaveOut(f *file, err error) {
 	s.release(f)
 	if f.reader != nil {
-		s.view.Forget(f.reader)
+		f.source.forget(f.reader)
 		f.reader = nil
 	}
 	s.complain(f, err)

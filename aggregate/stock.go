@@ -57,8 +57,10 @@ var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameFol
 func (s *Store) takeStock() {
 	st := &s.stock
 	st.live, st.dead, st.bytes, st.series, st.overflow, st.folds = 0, 0, 0, 0, 0, 0
-	if a := s.archived.archive; a != nil {
-		st.folds = a.Generation
+	for _, src := range s.sources {
+		if a := src.archived.archive; a != nil {
+			st.folds += a.Generation
+		}
 	}
 	for _, f := range s.files {
 		if f.decls == nil {

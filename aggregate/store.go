@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
 // Options say how a Store works. The zero value is right.
@@ -29,13 +30,15 @@ type Options struct {
 	Label string
 	// Counted is what a Store before this one has counted, from which this one goes on.
 	Counted Counted
+	// Foreign are directories of other client libraries' files, see package foreign, that are merged too.
+	Foreign []*foreign.Dir
 }
 
 const defaultRetention = 24 * time.Hour
 
-// Store is the directory of a store, merged. It is a prometheus.Gatherer and safe for concurrent use.
+// Store is the directory of a store, merged, with foreign directories if there are any. It is a prometheus.Gatherer and safe for concurrent use.
 type Store struct {
-	dir     *shmstore.Dir
+	dir     *shmstore.Dir // nil: there are foreign directories only
 	options Options
 	log     *slog.Logger
 
@@ -44,8 +47,9 @@ type Store struct {
 	begun atomic.Uint64 // passes that were begun
 
 	folding  sync.Mutex     // held by who folds
-	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil when the Store is closed
+	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil without a dir
 	foldStep func(string)   // told of each step of a fold; of tests
+	settle   time.Duration  // of foreign directories, 0: as foreign.CompactOptions say; of tests
 
 	mu     sync.RWMutex // held to write by a pass, to read by who makes an answer of it
 	closed bool
@@ -54,20 +58,18 @@ type Store struct {
 
 // plan is what a Store keeps between passes.
 type plan struct {
-	view     *shmstore.View
-	archived archived
+	sources  []*source
 	files    map[string]*file   // by name
 	families map[string]*family // by name
 	exposed  []*family          // that have something to show, sorted by name
 	stock    stock
-	unlisted bool     // the directory could not be listed
 	buf      []uint64 // where the cells of one file at a time are copied
 }
 
 var _ prometheus.Gatherer = (*Store)(nil)
 
-// Open opens the store in a directory. It must exist and be safe, see shmstore.OpenDir, whose errors it returns. Any
-// number of processes may have the same store open.
+// Open opens the store in a directory. It must exist and be safe, see shmstore.OpenDir, whose errors it returns; "": only
+// the foreign directories are read. Any number of processes may have the same store open.
 func Open(dir string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -81,23 +83,33 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Retention == 0 {
 		o.Retention = defaultRetention
 	}
-	d, err := shmstore.OpenDir(dir, shmstore.DirOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("aggregate: %w", err)
+	s := &Store{options: o, log: o.Logger, now: shmstore.Monotonic}
+	if dir != "" || len(o.Foreign) == 0 {
+		d, err := shmstore.OpenDir(dir, shmstore.DirOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("aggregate: %w", err)
+		}
+		s.dir, s.folder, s.log = d, d.View(), s.log.With("store", d.Path())
 	}
-	s := &Store{dir: d, options: o, log: o.Logger.With("store", d.Path()), now: shmstore.Monotonic}
-	s.folder = d.View()
 	s.plan = plan{
-		view:     d.View(),
 		files:    map[string]*file{},
 		families: map[string]*family{},
 		stock:    newStock(o.Counted),
 	}
+	if err := s.openSources(); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
-// Dir returns the absolute path of the store's directory.
-func (s *Store) Dir() string { return s.dir.Path() }
+// Dir returns the absolute path of the store's directory, "" when only foreign ones are read.
+func (s *Store) Dir() string {
+	if s.dir == nil {
+		return ""
+	}
+	return s.dir.Path()
+}
 
 // errClosed is what every method of a closed Store returns.
 var errClosed = errors.New("aggregate: the store is closed")
@@ -112,9 +124,15 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := errors.Join(s.folder.Close(), s.view.Close(), s.dir.Close())
-	s.folder, s.plan = nil, plan{}
-	return err
+	var errs []error
+	for _, src := range s.sources {
+		errs = append(errs, src.Close())
+	}
+	if s.dir != nil {
+		errs = append(errs, s.folder.Close(), s.dir.Close())
+	}
+	s.plan = plan{}
+	return errors.Join(errs...)
 }
 
 // Gather returns the merged families, sorted as client_golang's registry sorts them, with the store's own. The error is

@@ -57,7 +57,7 @@ func (f *file) copyWindow(i int, now uint64, budget *int, copies []uint64) []uin
 	case d.silent() || !d.windowed():
 		return append(copies, 0)
 	default:
-		return f.reader.AppendWindow(copies, i, now, d.family.rule.Window.Length(), budget)
+		return own(f.reader).AppendWindow(copies, i, now, d.family.rule.Window.Length(), budget)
 	}
 }
 
