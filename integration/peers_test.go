@@ -8,7 +8,7 @@ import (
 
 // peer returns the path of a program that is not ours. Where it is not installed the test is skipped and says which
 // Debian package has it, or fails when ONESCRAPE_REQUIRE_PEERS=1.
-func peer(t *testing.T, program, pkg string) string {
+func peer(t testing.TB, program, pkg string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -18,7 +18,7 @@ func peer(t *testing.T, program, pkg string) string {
 }
 
 // missing skips a test that cannot run here, or fails it where everything has to be there.
-func missing(t *testing.T, format string, args ...any) {
+func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("ONESCRAPE_REQUIRE_PEERS") == "1" {
 		t.Fatalf(format, args...)
