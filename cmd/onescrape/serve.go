@@ -16,29 +16,43 @@ import (
 )
 
 func addServe(app *kingpin.Application) (string, command) {
-	cmd := app.Command("serve", "Offer the metrics of a store whose workers somebody else supervises, such as fasthttp's "+
-		"or Fiber's own prefork master.")
+	cmd := app.Command("serve", "Offer the metrics of servers that somebody else supervises: of a store, such as that of "+
+		"fasthttp's or Fiber's own prefork master, and of the directories of Python's and Ruby's client libraries.")
 	var f endpointFlags
 	var store string
+	var others foreignFlags
 	var log logFlags
 	storeFlag(cmd, &store)
+	others.add(cmd)
 	f.add(cmd)
 	fold := cmd.Flag("store.fold", "Fold the files of dead workers into the archive. Without it the store is only read.").
 		Default("true").Bool()
 	log.add(cmd)
 	return cmd.FullCommand(), func() error {
-		if store == "" {
-			return errors.New("which store? give --store.path DIR")
+		if store == "" && !others.given() {
+			return errors.New("which store? give --store.path DIR, or a directory of another library")
+		}
+		if others.compact && !*fold {
+			return errors.New("--compact and --no-store.fold contradict each other")
 		}
 		if err := checkWeb(f.webConfig); err != nil {
 			return err
 		}
 		logger := log.logger()
-		s, err := aggregate.Open(store, aggregate.Options{Logger: logger, ReadOnly: !*fold, Retention: f.retention.config()})
+		dirs, err := others.open(logger)
+		if err != nil {
+			return err
+		}
+		s, err := aggregate.Open(store, aggregate.Options{Logger: logger, ReadOnly: !*fold, Retention: f.retention.config(),
+			Foreign: dirs})
 		if err != nil {
 			return err
 		}
 		defer s.Close()
+		// So that what is wrong is said at once, and no scraper waits until all files are parsed.
+		if _, err := s.Gather(); err != nil {
+			return err
+		}
 		listener, err := net.Listen("tcp", f.listen)
 		if err != nil {
 			return fmt.Errorf("--web.listen-address: %w; choose another, or stop who has it", err)
