@@ -231,7 +231,7 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	r.dir = dir
 	compacted := v.store != nil
 	r.alive = !compacted || l.processes.mayHave(&r.kind, &st)
-	before := len(r.sources) + len(r.mentioned)
+	before := r.used
 	// A mapping would keep whoever compacts from a lease.
 	if err := r.fetch(&st, r.alive, l.keys); err != nil {
 		r.close()
@@ -246,7 +246,7 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	}
 	v.readers[path] = r
 	l.seen[r.inode] = true
-	if before != len(r.sources)+len(r.mentioned) {
+	if r.used != before {
 		v.reshaped = true
 		v.announce(r)
 	}
@@ -303,9 +303,6 @@ func (v *View) Forget(r *Reader) {
 
 // LetGo unmaps the files of processes that may have died, so that the view keeps nobody from a lease until the next Update.
 func (v *View) LetGo() {
-	if v.store == nil {
-		return
-	}
 	p := newProcesses()
 	for _, r := range v.readers {
 		var st unix.Stat_t
