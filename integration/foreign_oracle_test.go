@@ -37,8 +37,8 @@ func ruby(t testing.TB) string {
 	return path
 }
 
-// TestForeignOracles writes hundreds of directories with the libraries themselves, random metrics of every type and mode
-// from several processes each, and exposes what the libraries do.
+// TestForeignOracles writes hundreds of directories with the libraries themselves, random metrics of every type and
+// mode from several processes each, and exposes what the libraries do.
 func TestForeignOracles(t *testing.T) {
 	tests := map[string]struct {
 		program func(testing.TB) string
@@ -76,8 +76,8 @@ func TestForeignOracles(t *testing.T) {
 	}
 }
 
-// TestForeignOracleLive follows processes of client_python while they live: one Store, which reads only what is new, against
-// the library, which reads everything, while series are added and workers come and go.
+// TestForeignOracleLive follows processes of client_python while they live: one Store, which reads only what is new,
+// against the library, which reads everything, while series are added and workers come and go.
 func TestForeignOracleLive(t *testing.T) {
 	const steps = 60
 	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "expected.prom")
