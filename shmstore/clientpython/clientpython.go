@@ -72,10 +72,11 @@ func file(name string) (foreign.Kind, bool) {
 		mode, process, ok = strings.Cut(process, "_")
 		prefix += "_" + mode
 	}
-	if _, known := classes[prefix]; !known || !ok || process == "" {
+	c, known := classes[prefix]
+	if !known || !ok || process == "" {
 		return foreign.Kind{}, false
 	}
-	return foreign.Kind{Class: prefix, Process: process, PID: pid(process)}, true
+	return foreign.Kind{Class: prefix, Process: process, PID: pid(process), Live: c.mode.Live()}, true
 }
 
 // pid returns 0 for a process that has another name than its number.

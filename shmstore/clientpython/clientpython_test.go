@@ -13,7 +13,7 @@ func TestFile(t *testing.T) {
 	for name, want := range map[string]foreign.Kind{
 		"counter_123.db":            {Class: "counter", Process: "123", PID: 123},
 		"gauge_all_123.db":          {Class: "gauge_all", Process: "123", PID: 123},
-		"gauge_livemostrecent_7.db": {Class: "gauge_livemostrecent", Process: "7", PID: 7},
+		"gauge_livemostrecent_7.db": {Class: "gauge_livemostrecent", Process: "7", PID: 7, Live: true},
 		"histogram_worker_1.db":     {Class: "histogram", Process: "worker_1"},
 		"summary_0123.db":           {Class: "summary", Process: "0123"},
 		"gauge_sum_web-1.db":        {Class: "gauge_sum", Process: "web-1"},
@@ -31,7 +31,7 @@ func TestFile(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	got := sample(&foreign.Kind{Class: "gauge_livesum"}, `["g", "g", {"b": "2", "pid": "x", "a": "\u00fc"}, "h\n"]`)
+	got := sample(&foreign.Kind{Class: "gauge_livesum", Live: true}, `["g", "g", {"b": "2", "pid": "x", "a": "\u00fc"}, "h\n"]`)
 	assert.Equal(t, &foreign.Sample{
 		Family: shmstore.Family{Name: "g", Help: "h\n", Type: shmstore.GaugeType, Mode: shmstore.LiveSum, Labels: []string{"a", "b"}},
 		Values: []string{"ü", "2"},

@@ -151,16 +151,16 @@ func (c *compactor) setAside() error {
 	n := 0
 	k := newKeys(c.dir.lib)
 	return c.candidates(func(name string, st *unix.Stat_t) (bool, error) {
-		r, err := c.read(c.file, name, name, st, k)
-		if err != nil {
-			return true, nil
-		}
-		// The readers look for leases too, and would see this one.
+		// Readers look for leases too, and would take this for the process.
 		lock, err := c.store.dir.LockProbe()
 		if err != nil {
 			return false, err
 		}
 		defer lock.Close()
+		r, err := c.read(c.file, name, name, st, k)
+		if err != nil {
+			return true, nil
+		}
 		free, err := c.free(c.file, name, r.inode)
 		if !free || err != nil {
 			return err == nil, err
@@ -220,22 +220,35 @@ func (c *compactor) settled(most int) (names []string, dead []*Reader, err error
 		if time.Since(time.Unix(0, st.Ctim.Nano())).Abs() < c.o.Settle {
 			continue
 		}
-		free, err := c.free(c.store.file, name, inodeOf(&st))
+		r, err := c.readFree(name, original, &st, k)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !free {
-			continue
+		if r != nil {
+			names, dead = append(names, name), append(dead, r)
 		}
-		// Only now: what it holds is final.
-		r, err := c.read(c.store.file, name, original, &st, k)
-		if err != nil {
-			continue
-		}
-		r.alive = false
-		names, dead = append(names, name), append(dead, r)
 	}
 	return names, dead, c.shape(dead)
+}
+
+// readFree reads a file that was set aside, unless somebody has it open or it cannot be read: then it returns nil.
+func (c *compactor) readFree(name, original string, st *unix.Stat_t, k *keys) (*Reader, error) {
+	lock, err := c.store.dir.LockProbe()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	free, err := c.free(c.store.file, name, inodeOf(st))
+	if !free || err != nil {
+		return nil, err
+	}
+	// Only now: what it holds is final.
+	r, err := c.read(c.store.file, name, original, st, k)
+	if err != nil {
+		return nil, nil
+	}
+	r.alive = false
+	return r, nil
 }
 
 // living returns readers of all files that are not taken.
@@ -248,6 +261,11 @@ func (c *compactor) living() ([]*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	lock, err := c.store.dir.LockProbe()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
 	k := newKeys(c.dir.lib)
 	var living []*Reader
 	add := func(dir *os.File, name, original string) {

@@ -40,6 +40,8 @@ type Kind struct {
 	Process string
 	// PID is the number of the process, 0 when the name does not have it. A file without is never compacted.
 	PID int
+	// Live says that gauges in the file are of the living.
+	Live bool
 }
 
 // Part is what of a series an entry holds.

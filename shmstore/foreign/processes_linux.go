@@ -25,12 +25,8 @@ func newProcesses() *processes {
 	return p
 }
 
-// clockSlack is how far the start of a process, which is known in hundredths of seconds, and the time of a file may differ
-// though the process made the file.
-const clockSlack = time.Second
-
 // mayHave tells whether there is a process with the pid that the file has in its name, which started before the file was
-// changed last. It decides only for which files a lease is asked.
+// changed last; starts are rounded down, to hundredths of seconds. It decides only which files are mapped and for which a lease is asked.
 func (p *processes) mayHave(kind *Kind, st *unix.Stat_t) bool {
 	if kind.PID == 0 {
 		return true
@@ -40,7 +36,7 @@ func (p *processes) mayHave(kind *Kind, st *unix.Stat_t) bool {
 		started = p.start(kind.PID)
 		p.started[kind.PID] = started
 	}
-	return !started.IsZero() && started.Before(time.Unix(0, st.Mtim.Nano()).Add(clockSlack))
+	return !started.IsZero() && started.Before(time.Unix(0, st.Mtim.Nano()))
 }
 
 // ticks are the units of times in /proc, on every architecture.

@@ -167,6 +167,7 @@ var errGone = errors.New("it has gone")
 
 func (r *Reader) mapFile(file *os.File) error {
 	r.letGo()
+	r.memory = nil
 	switch {
 	case r.size == 0:
 		return nil
@@ -184,9 +185,7 @@ func (r *Reader) mapFile(file *os.File) error {
 
 // copyFile reads what is used of a file.
 func (r *Reader) copyFile(file *os.File) error {
-	if r.mapped {
-		r.letGo()
-	}
+	r.letGo()
 	if r.memory = r.memory[:0]; r.size == 0 {
 		return nil
 	}
@@ -220,8 +219,8 @@ func readAt(file *os.File, b []byte, at int64) error {
 func (r *Reader) letGo() {
 	if r.mapped {
 		unix.Munmap(r.memory)
+		r.memory, r.mapped = nil, false
 	}
-	r.memory, r.mapped = nil, false
 }
 
 // parse reads the entries that are new.

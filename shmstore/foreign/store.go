@@ -86,14 +86,8 @@ func asideOriginal(name string) (original string, ok bool) {
 	return rest[2*asideRandom+1:], true
 }
 
-// inUse tells whether a process has the file open or mapped. Who asks takes a lock, because two that asked at once would
-// each be the process that the other sees.
-func (s *store) inUse(dir *os.File, name string) (bool, error) {
-	lock, err := s.dir.LockProbe()
-	if err != nil {
-		return false, err
-	}
-	defer lock.Close()
+// inUse tells whether a process has the file open or mapped. Who asks holds the lock for that.
+func inUse(dir *os.File, name string) (bool, error) {
 	file, err := openFile(dir, name)
 	if err != nil {
 		return false, err

@@ -229,20 +229,10 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 		r = newReader(v.dir.lib, kind, dir, name, &st)
 	}
 	r.dir = dir
-	compacted := v.store != nil
-	r.alive = !compacted || l.processes.mayHave(&r.kind, &st)
 	before := r.used
-	// A mapping would keep whoever compacts from a lease.
-	if err := r.fetch(&st, r.alive, l.keys); err != nil {
+	if err := l.fetch(r, &st); err != nil {
 		r.close()
 		return nil, err
-	}
-	if !r.alive && r.lives() {
-		alive, err := v.store.inUse(dir, name)
-		if err != nil {
-			return nil, err
-		}
-		r.alive = alive
 	}
 	v.readers[path] = r
 	l.seen[r.inode] = true
@@ -253,6 +243,32 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	return r, nil
 }
 
+// fetch reads what is new in a file, and finds out whether its process lives. In a directory that is compacted a file may
+// stay mapped only as long as its process seems to live, or whoever compacts would never get a lease. For gauges of the
+// living seeming is not enough.
+func (l *lister) fetch(r *Reader, st *unix.Stat_t) (err error) {
+	s := l.v.store
+	switch {
+	case s == nil:
+		r.alive = true
+	case !r.kind.Live:
+		r.alive = l.processes.mayHave(&r.kind, st)
+	default:
+		// Two that look at once would each be the process that the other sees.
+		lock, err := s.dir.LockProbe()
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+		r.letGo()
+		if r.alive, err = inUse(r.dir, r.name); err != nil {
+			return err
+		}
+		return r.fetch(st, false, l.keys)
+	}
+	return r.fetch(st, r.alive, l.keys)
+}
+
 // announce says which metrics nobody has defined.
 func (v *View) announce(r *Reader) {
 	for def := range r.numbers {
@@ -260,11 +276,6 @@ func (v *View) announce(r *Reader) {
 			v.dir.say(def.Name)
 		}
 	}
-}
-
-// lives tells whether the file holds gauges of the living.
-func (r *Reader) lives() bool {
-	return slices.ContainsFunc(r.families, func(f shmstore.Family) bool { return f.Mode.Live() })
 }
 
 func (v *View) drop(path string) {

@@ -69,10 +69,11 @@ func file(name string) (foreign.Kind, bool) {
 	if i := strings.LastIndexByte(process, '-'); i >= 0 && digits(process[i+1:]) {
 		process = process[:i]
 	}
-	if _, known := classes[prefix]; !known || process == "" {
+	c, known := classes[prefix]
+	if !known || process == "" {
 		return foreign.Kind{}, false
 	}
-	return foreign.Kind{Class: prefix, Process: process, PID: pid(process)}, true
+	return foreign.Kind{Class: prefix, Process: process, PID: pid(process), Live: c.mode.Live()}, true
 }
 
 func digits(s string) bool {

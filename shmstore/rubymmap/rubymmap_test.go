@@ -13,7 +13,7 @@ func TestFile(t *testing.T) {
 		"counter_123-0.db":                {Class: "counter", Process: "123", PID: 123},
 		"gauge_all_123-4.db":              {Class: "gauge_all", Process: "123", PID: 123},
 		"histogram_worker_id_3-0.db":      {Class: "histogram", Process: "worker_id_3"},
-		"gauge_livesum_process_id_9-0.db": {Class: "gauge_livesum", Process: "process_id_9"},
+		"gauge_livesum_process_id_9-0.db": {Class: "gauge_livesum", Process: "process_id_9", Live: true},
 		"summary_puma-1-0.db":             {Class: "summary", Process: "puma-1"},
 		"counter_123.db":                  {Class: "counter", Process: "123", PID: 123},
 		"counter_-0.db":                   {},
