@@ -130,6 +130,9 @@ func (r *Reader) guard(fn func() error) error {
 // file of that name now, or none.
 func (r *Reader) fetch(st *unix.Stat_t, mapped bool, k *keys) error {
 	r.size = st.Size
+	if mapped && r.mapped && int64(len(r.memory)) == st.Size && r.unchanged() {
+		return nil
+	}
 	if !mapped || !r.mapped || int64(len(r.memory)) != st.Size {
 		file, err := openFile(r.dir, r.name)
 		if err != nil {
@@ -160,6 +163,19 @@ func (r *Reader) fetch(st *unix.Stat_t, mapped bool, k *keys) error {
 		r.wake(r)
 		return nil
 	})
+}
+
+// unchanged tells whether a file that is mapped has nothing but values that may be new.
+func (r *Reader) unchanged() bool {
+	if len(r.unset) > 0 {
+		return false
+	}
+	used := int64(-1)
+	err := fault.Guard(r.memory, func() (err error) {
+		used, err = usedLength(r.memory)
+		return err
+	})
+	return err == nil && used == max(r.used, headSize)
 }
 
 // errGone: a file that was listed is no longer there.
