@@ -60,6 +60,32 @@ func Export(g prometheus.Gatherer, o ExportOptions) (stop func(), err error) {
 	return process.export(g, o)
 }
 
+// ExportDefault is Export of the default registry with the zero options, unless it is exported already. It is for packages
+// that bring metrics along, such as httpmetrics, and leaves the last word to the program: an Export of the default registry
+// that comes later takes its place, with its options. It first asks the registry when the worker says Ready, and after the
+// interval, so what follows it at a program's start comes before that.
+func ExportDefault() { process.exportImplied(prometheus.DefaultGatherer) }
+
+func (r *registry) exportImplied(g prometheus.Gatherer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bindOnce()
+	e := r.exporterOf(g)
+	if e == nil {
+		e = r.addExporter(g)
+	}
+	if e.publisher == nil {
+		e.publisher, e.implied = r.addPublisher(publishEvery, e.publish), true
+	}
+}
+
+// addExporter returns a new one for g. The caller holds the lock.
+func (r *registry) addExporter(g prometheus.Gatherer) *exporter {
+	e := &exporter{registry: r, gatherer: g, families: map[string]*exportedFamily{}}
+	r.exporters = append(r.exporters, e)
+	return e
+}
+
 func (r *registry) export(g prometheus.Gatherer, o ExportOptions) (stop func(), err error) {
 	nothing := func() {}
 	switch {
@@ -74,13 +100,16 @@ func (r *registry) export(g prometheus.Gatherer, o ExportOptions) (stop func(), 
 	r.bindOnce()
 	e := r.exporterOf(g)
 	if e != nil && e.publisher != nil {
-		r.mu.Unlock()
-		return nothing, errors.New("worker: export: this gatherer is exported already")
+		if !e.implied {
+			r.mu.Unlock()
+			return nothing, errors.New("worker: export: this gatherer is exported already")
+		}
+		r.removePublisher(e.publisher)
 	}
 	if e == nil {
-		e = &exporter{registry: r, gatherer: g, families: map[string]*exportedFamily{}}
-		r.exporters = append(r.exporters, e)
+		e = r.addExporter(g)
 	}
+	e.implied = false
 	e.mu.Lock()
 	e.options = o
 	e.mu.Unlock()
@@ -126,7 +155,8 @@ func hasMerged(g prometheus.Gatherer) bool {
 type exporter struct {
 	registry  *registry
 	gatherer  prometheus.Gatherer
-	publisher *publisher // nil when it was stopped; the registry's lock protects it
+	publisher *publisher // nil when it was stopped; the registry's lock protects it and implied
+	implied   bool       // by ExportDefault, so that Export may take over
 
 	mu       sync.Mutex // one at a time publishes; protects what follows, and is taken before the registry's
 	options  ExportOptions
