@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -646,9 +644,6 @@ var flaskTests = []struct {
 		not: "the store is named by the master, and there is no older name of the variable"},
 }
 
-// flaskCase, in the environment, is the test that this process is.
-const flaskCase = "ONESCRAPE_TEST_FLASK"
-
 func TestFlask(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range flaskTests {
@@ -659,18 +654,11 @@ func TestFlask(t *testing.T) {
 			require.NotEmpty(t, c.not, name)
 			continue
 		}
-		if own := os.Getenv(flaskCase); own != "" {
-			if own == name {
-				c.run(&flask{t: t, mux: http.NewServeMux(), endpoint: "/metrics"})
-			}
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestFlask$", "-test.v")
-			cmd.Env = append(os.Environ(), flaskCase+"="+name)
-			out, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s", out)
+			if alone(t) {
+				c.run(&flask{t: t, mux: http.NewServeMux(), endpoint: "/metrics"})
+			}
 		})
 	}
 	require.Len(t, seen, 67, "the tests that prometheus_flask_exporter has")

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -24,6 +26,24 @@ var prefixes atomic.Int64
 
 // fresh returns a prefix that no other test has: metrics are the process's, and so is what they count.
 func fresh() string { return fmt.Sprintf("test%d", prefixes.Add(1)) }
+
+// aloneIn, in the environment, names the test that this process is.
+const aloneIn = "ONESCRAPE_TEST_ALONE"
+
+// alone runs a test in a process of its own, for one that leaves many metrics behind, or counts on there being none. It
+// reports whether this is that process.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneIn) == t.Name() {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v")
+	cmd.Env = append(os.Environ(), aloneIn+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS: "+t.Name()+" ")
+	return false
+}
 
 // serve starts a server and returns its URL. What it logs of panics is of no interest.
 func serve(t testing.TB, h http.Handler) string {
