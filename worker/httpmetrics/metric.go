@@ -121,11 +121,12 @@ func (r *Metric) WithoutInitialValue() *Metric {
 	return r
 }
 
-// initialize makes the one series of a metric without computed labels.
-func (r *Metric) initialize() {
+// Initialize gives the metric its initial value, as Wrap and RegisterDefault do, and returns it. It is for adapters.
+func (r *Metric) Initialize() *Metric {
 	if len(r.labels) == 0 && !r.noInitial {
 		r.first.Do(func() { r.children.add(0, nil, func() instrument { return r.create(nil) }) })
 	}
+	return r
 }
 
 // instrument returns the child for the labels of e as they are now.
@@ -141,9 +142,9 @@ type Call struct {
 
 // Begin is when a handler with this metric is about to run, for adapters; Wrap does it for net/http. End the Call when
 // the handler has returned, or panicked. It may come before the Begin of another metric ends, and any number of times in
-// an exchange that was begun.
+// an exchange that was begun. Of a nil exchange nothing is measured.
 func (r *Metric) Begin(e *Exchange) Call {
-	if e.dropped || e.excluded && !r.metrics.options.TrackExcluded {
+	if e == nil || e.dropped || e.excluded && !r.metrics.options.TrackExcluded {
 		return Call{}
 	}
 	c := call{metric: r}
@@ -169,7 +170,7 @@ func (c Call) End() {
 // Wrap returns h with the metric around it. It works below a Wrap of the Metrics and, with nothing measured but this
 // metric, without one.
 func (r *Metric) Wrap(h http.Handler) http.Handler {
-	r.initialize()
+	r.Initialize()
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		e := find(w, r.metrics)
 		if e == nil {

@@ -133,7 +133,7 @@ func (m *Metrics) RegisterDefault(metrics ...*Metric) {
 		if r.metrics != m {
 			panic("httpmetrics: RegisterDefault: the metric was made by other Metrics")
 		}
-		r.initialize()
+		r.Initialize()
 		all = append(all, r)
 	}
 	m.registered.Store(&all)

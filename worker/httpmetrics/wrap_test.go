@@ -36,19 +36,19 @@ func measures(t *testing.T, o Options, h http.HandlerFunc) (url string, counted 
 }
 
 func counter(t *testing.T, prefix string) func(n int) samples {
-	return func(n int) (s samples) {
+	return func(n int) samples {
 		t.Helper()
 		eventually(t, "the end of the requests", func() bool {
-			s = scraped(t).of(prefix + "_")
 			over := 0.0
-			for k, v := range s {
+			for k, v := range scraped(t).of(prefix + "_") {
 				if strings.HasPrefix(k, "http_request_duration_seconds_count{") {
 					over += v
 				}
 			}
 			return over == float64(n)
 		})
-		return s
+		// What is counted before is there now; the scrape above may have read it earlier than the durations.
+		return scraped(t).of(prefix + "_")
 	}
 }
 
