@@ -49,7 +49,7 @@
 //
 //	http.ServeMux           Wrap(mux), inside middleware that clones the request (WithContext, TimeoutHandler)
 //	chi                     router.Use(metrics.Wrap)
-//	gorilla                 the adapter in integration/gorilla, or Metrics.Route
+//	gorilla                 the adapter in integration/gorillametrics, or Metrics.Route
 //	any other               Metrics.Route around each handler
 //	fasthttp Fiber gin echo the adapters in integration, which are modules of their own
 //

@@ -1,6 +1,7 @@
 package httpmetrics
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -124,7 +125,8 @@ func (e *Exchange) begin(m *Metrics) {
 }
 
 // Sent says that the status line is about to be written: Status is set and final, and Route where it is known. The
-// request is counted. Only the first call counts; without any, Done counts.
+// request is counted, with 499 instead when the context of Request says that the client has gone. Only the first call
+// counts; without any, Done counts.
 func (n End) Sent() { n.e.sent() }
 
 func (e *Exchange) sent() {
@@ -132,6 +134,9 @@ func (e *Exchange) sent() {
 		return
 	}
 	e.counted = true
+	if e.gone() && !e.Panicked {
+		e.Status = statusClientGone
+	}
 	e.resolve()
 	if e.tracked() {
 		e.metrics.defaults.count(e)
@@ -149,6 +154,16 @@ func (n End) Done(recovered any) {
 	if recovered != nil {
 		panic(recovered)
 	}
+}
+
+// gone tells whether the client has gone. The server says so by ending the request's context, with no cause of its own,
+// which a worker that must give up has.
+func (e *Exchange) gone() bool {
+	if e.Request == nil {
+		return false
+	}
+	ctx := e.Request.Context()
+	return ctx.Err() != nil && context.Cause(ctx) == context.Canceled
 }
 
 func (e *Exchange) done(recovered any) {

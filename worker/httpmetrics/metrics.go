@@ -150,7 +150,7 @@ func (m *Metrics) sayUnseen(e *Exchange) {
 	m.unseen.Do(func() {
 		slog.Warn("httpmetrics: the route of a request cannot be seen, so all such requests are grouped as one: call Wrap "+
 			"inside middleware that clones the request, with chi by router.Use(metrics.Wrap), with gorilla by the adapter "+
-			"in integration/gorilla, or name the route by metrics.Route(pattern, handler)",
+			"in integration/gorillametrics, or name the route by metrics.Route(pattern, handler)",
 			"method", e.Method, "path", e.Path, "status", e.Status, "group", unmatched)
 	})
 }

@@ -2,7 +2,6 @@ package httpmetrics
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -92,9 +91,6 @@ func (x *response) finish() {
 	recovered := recover()
 	// From here on the writer refuses what a handler that keeps it may try.
 	x.last.response.Store(nil)
-	if !x.counted && recovered == nil && x.gone() {
-		x.Status = statusClientGone
-	}
 	x.done(recovered)
 	if recovered != nil {
 		panic(recovered)
@@ -107,23 +103,12 @@ func (x *response) finish() {
 	}
 }
 
-// gone tells whether the client has gone. The server says so by ending the request's context, with no cause of its own,
-// which a worker that must give up has.
-func (x *response) gone() bool {
-	ctx := x.Request.Context()
-	return ctx.Err() != nil && context.Cause(ctx) == context.Canceled
-}
-
 // send is when a status line is about to be written.
 func (x *response) send(status int) {
-	if x.counted {
-		return
+	if !x.counted {
+		x.Status = status
+		x.sent()
 	}
-	if x.gone() {
-		status = statusClientGone
-	}
-	x.Status = status
-	x.sent()
 }
 
 // wrote counts bytes of the body that go to the client.
@@ -192,18 +177,29 @@ func find(w http.ResponseWriter, m *Metrics) *Exchange {
 			x = own.exchange()
 		case *plainWriter:
 			x = own.exchange()
-		case unwrapper:
-			w = own.Unwrap()
+		case exchanger:
+			e := own.Exchange()
+			if e.metrics == m {
+				return e
+			}
+		}
+		if x != nil {
+			if x.metrics == m {
+				return &x.Exchange
+			}
+			w = x.under
 			continue
-		default:
+		}
+		u, ok := w.(unwrapper)
+		if !ok {
 			return nil
 		}
-		if x.metrics == m {
-			return &x.Exchange
-		}
-		w = x.under
+		w = u.Unwrap()
 	}
 }
+
+// exchanger is what an adapter's writer can be, so that it is found as the package's own are.
+type exchanger interface{ Exchange() *Exchange }
 
 type unwrapper interface{ Unwrap() http.ResponseWriter }
 

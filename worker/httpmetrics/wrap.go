@@ -89,6 +89,7 @@ func (m *Metrics) ExcludeAll(h http.Handler) http.Handler {
 	})
 }
 
-// Of returns the exchange that w belongs to, for adapters of routers on net/http that have something to say of it, such as
-// its Route; nil when it was not measured by m, or when middleware hides the http.ResponseWriter that it was given.
+// Of returns the exchange that w belongs to, for adapters on net/http that have something to say of it, such as its Route;
+// nil when it is not measured by m, or when middleware hides the http.ResponseWriter that it was given. An adapter's own
+// writer is found if it has a method Exchange that returns a *Exchange which Begin was called with.
 func (m *Metrics) Of(w http.ResponseWriter) *Exchange { return find(w, m) }
