@@ -140,15 +140,21 @@ func TestStopIsGraceful(t *testing.T) {
 // startPrometheus starts a real one that scrapes the target, and returns the URL of its API.
 func startPrometheus(t *testing.T, target string, flags ...string) string {
 	t.Helper()
-	program := peer(t, "prometheus", "prometheus")
-	dir := t.TempDir()
-	config := filepath.Join(dir, "prometheus.yml")
-	require.NoError(t, os.WriteFile(config, []byte(`
+	return startPrometheusWith(t, `
 global: {scrape_interval: 500ms, scrape_timeout: 500ms}
 scrape_configs:
   - job_name: demo
     static_configs: [{targets: ["`+target+`"]}]
-`), 0o644))
+`, flags...)
+}
+
+// startPrometheusWith is startPrometheus with a whole configuration.
+func startPrometheusWith(t *testing.T, configuration string, flags ...string) string {
+	t.Helper()
+	program := peer(t, "prometheus", "prometheus")
+	dir := t.TempDir()
+	config := filepath.Join(dir, "prometheus.yml")
+	require.NoError(t, os.WriteFile(config, []byte(configuration), 0o644))
 	addr := freeAddress(t)
 	launch(t, exec.Command(program, append([]string{
 		"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + addr,
