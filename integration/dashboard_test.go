@@ -92,8 +92,8 @@ var flaskExpressions = []string{
 	`rate(process_cpu_seconds_total{job="example"}[30s])`,
 }
 
-// The demo runs, its traffic too, and a real Prometheus that scrapes it has an answer to every expression of the dashboard:
-// with a text scrape, and with native histograms over protobuf; and to every one of the dashboard that
+// The demo runs, its traffic too, and a real Prometheus that scrapes it has an answer to every expression of the
+// dashboard: with a text scrape, and with native histograms over protobuf; and to every one of the dashboard that
 // prometheus_flask_exporter has for its own demo.
 func TestDashboard(t *testing.T) {
 	if race {
@@ -178,8 +178,8 @@ func staticConfig(t *testing.T, target string) string {
 	require.NoError(t, err)
 	require.Contains(t, string(text), "127.0.0.1:9464")
 	require.Contains(t, string(text), "scrape_interval: 3s")
-	return strings.NewReplacer("127.0.0.1:9464", target, "scrape_interval: 3s", "scrape_interval: 500ms\n  scrape_timeout: 500ms").
-		Replace(string(text))
+	return strings.NewReplacer("127.0.0.1:9464", target,
+		"scrape_interval: 3s", "scrape_interval: 500ms\n  scrape_timeout: 500ms").Replace(string(text))
 }
 
 // The demo's configurations are ones that Prometheus takes, and its README names files that are there.

@@ -28,8 +28,8 @@ func buildModule(t *testing.T, dir, pkg string) string {
 	return binary
 }
 
-// One line measures a prefork server of each framework, and all of it is in one scrape: below this project's master, and
-// below the frameworks' own.
+// One line measures a prefork server of each framework, and all of it is in one scrape: below this project's master,
+// and below the frameworks' own.
 func TestFrameworks(t *testing.T) {
 	if race {
 		t.Skip("the programs are other ones, with or without the race detector here; .ci/run runs their own tests with it")

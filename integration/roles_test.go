@@ -33,6 +33,7 @@ var roles = map[string]func() error{
 	"exported": serveExported,
 	"oracle":   inWorker(writeOracle),
 	"embedded": embed,
+	"measured": serveMeasured,
 }
 
 // asRole is the command and the environment of this binary in a role.

@@ -336,6 +336,32 @@ func TestExportPublishes(t *testing.T) {
 	require.Eventually(t, func() bool { return sampled(t, s) == "c_total 4\n" }, longWait, tick)
 }
 
+// What a package exports for the program leaves the last word to the program.
+func TestExportImplied(t *testing.T) {
+	r := inStore(t)
+	s := storeOf(t, r)
+	from := &source{text: "# TYPE g gauge\ng 1\n"}
+	r.exportImplied(from)
+	require.Empty(t, sampled(t, s), "not at once: the program may have something to say about it")
+	r.exportImplied(from) // does nothing
+	stop := mustExport(t, r, from, ExportOptions{Mode: func(string, dto.MetricType) GaugeMode { return All }})
+	require.Equal(t, "g{worker=\"0\"} 1\n", sampled(t, s), "with the program's options")
+	_, err := r.export(from, ExportOptions{})
+	require.ErrorContains(t, err, "exported already")
+	stop()
+	from.text = "# TYPE g gauge\ng 2\n"
+	publishNow(r)
+	require.Equal(t, "g{worker=\"0\"} 1\n", sampled(t, s), "nobody publishes it any more")
+
+	other := &source{text: "# TYPE c counter\nc 1\n"}
+	r.exportImplied(other)
+	r.storeReady()
+	require.Eventually(t, func() bool { return strings.Contains(sampled(t, s), "c 1\n") }, longWait, tick)
+	r.exportImplied(from)
+	publishNow(r)
+	require.Contains(t, sampled(t, s), "g{worker=\"0\"} 2\n", "stopped by the program, it may be exported again")
+}
+
 // A collector that hangs does not keep the process from its end.
 func TestLastPublishingIsBounded(t *testing.T) {
 	r := inStore(t)

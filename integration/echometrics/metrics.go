@@ -3,8 +3,9 @@
 //	e := echo.New()
 //	e.Use(middleware.Recover(), echometrics.Middleware(metrics))
 //
-// The route is the path that was registered. Middleware that recovers comes before it, so that a panic is counted before it
-// is one no more. Handlers of net/http (echo.WrapHandler) may be wrapped in a Metric, DoNotTrack and ExcludeAll as they are.
+// The route is the path that was registered. Middleware that recovers comes before it, so that a panic is counted
+// before it is one no more. Handlers of net/http (echo.WrapHandler) may be wrapped in a Metric, DoNotTrack and
+// ExcludeAll as they are.
 package echometrics
 
 import (
@@ -15,8 +16,8 @@ import (
 	"github.com/onescrape/onescrape/worker/httpmetrics"
 )
 
-// Middleware measures every request that gets to it. An error of the handler is turned into an answer, by echo's own error
-// handler, because only the answer has a status.
+// Middleware measures every request that gets to it. An error of the handler is turned into an answer, by echo's own
+// error handler, because only the answer has a status.
 func Middleware(m *httpmetrics.Metrics) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {

@@ -2,8 +2,8 @@
 //
 //	server := &fasthttp.Server{Handler: fasthttpmetrics.Wrap(metrics, router.Handler)}
 //
-// fasthttp has no router of its own: Route names the route of a handler. An answer is written when the handler has returned,
-// so it is counted then. What a body stream still takes to write is not part of the duration.
+// fasthttp has no router of its own: Route names the route of a handler. An answer is written when the handler has
+// returned, so it is counted then. What a body stream still takes to write is not part of the duration.
 package fasthttpmetrics
 
 import (

@@ -3,9 +3,10 @@
 //	app := fiber.New()
 //	app.Use(recoverer.New(), fibermetrics.Middleware(metrics))
 //
-// The route is the path that was registered. Middleware that recovers comes before it, so that a panic is counted before it
-// is one no more; without any a panic ends the process, and what was counted stays. An answer is written when all handlers have
-// returned, so it is counted then. What a body stream still takes to write is not part of the duration.
+// The route is the path that was registered. Middleware that recovers comes before it, so that a panic is counted
+// before it is one no more; without any a panic ends the process, and what was counted stays. An answer is written when
+// all handlers have returned, so it is counted then. What a body stream still takes to write is not part of the
+// duration.
 package fibermetrics
 
 import (

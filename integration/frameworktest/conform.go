@@ -1,5 +1,5 @@
-// Package frameworktest holds the adapters of httpmetrics for frameworks to one behaviour. Their modules are apart, so that
-// nobody pays for a framework that they do not use; this is what their tests have in common.
+// Package frameworktest holds the adapters of httpmetrics for frameworks to one behaviour. Their modules are apart, so
+// that nobody pays for a framework that they do not use; this is what their tests have in common.
 package frameworktest
 
 import (
@@ -45,8 +45,8 @@ func New() App {
 	}
 }
 
-// Conform sends requests and asserts what is counted of them. route is the framework's pattern of /job/{kind}; panics tells
-// whether /panic is there to be asked. It is for one application a process.
+// Conform sends requests and asserts what is counted of them. route is the framework's pattern of /job/{kind}; panics
+// tells whether /panic is there to be asked. It is for one application a process.
 func (a App) Conform(t *testing.T, route string, panics bool) {
 	t.Helper()
 	assert.Equal(t, 0.0, value(gather(t), "app_calls_in_progress"), "the initial value")
@@ -55,7 +55,9 @@ func (a App) Conform(t *testing.T, route string, panics bool) {
 		assert.Equal(t, 200, code)
 		assert.Equal(t, "done", body)
 	}
-	want := map[string]int{"/status/418": 418, "/fail": 500, "/nowhere": 404, "/nowhere/else": 404, "/skip": 200, "/none": 200}
+	want := map[string]int{
+		"/status/418": 418, "/fail": 500, "/nowhere": 404, "/nowhere/else": 404, "/skip": 200, "/none": 200,
+	}
 	if panics {
 		want["/panic"] = 500
 	}

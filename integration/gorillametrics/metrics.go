@@ -1,5 +1,5 @@
-// Package gorillametrics names the routes of gorilla/mux for httpmetrics. That router hands a copy of the request to its
-// handlers, and does not tell its pattern:
+// Package gorillametrics names the routes of gorilla/mux for httpmetrics. That router hands a copy of the request to
+// its handlers, and does not tell its pattern:
 //
 //	router := mux.NewRouter()
 //	router.Use(gorillametrics.Routes(metrics))

@@ -31,21 +31,21 @@
 //
 // An answer that is begun when the client has gone is a 499 too. http.ErrAbortHandler is no exception.
 //
-// Nothing that comes from a client makes series without end: methods that HTTP does not define are "other", and so is any
-// label value beyond the number that a label may have. A label function that panics gives "error". Both are counted, in
-// http_label_overflows_total{label} and http_label_errors_total{label}. Values that are no valid UTF-8 are made so, and
-// long ones are cut. None of this breaks a request.
+// Nothing that comes from a client makes series without end: methods that HTTP does not define are "other", and so is
+// any label value beyond the number that a label may have. A label function that panics gives "error". Both are
+// counted, in http_label_overflows_total{label} and http_label_errors_total{label}. Values that are no valid UTF-8 are
+// made so, and long ones are cut. None of this breaks a request.
 //
 // A handler sees the server's http.ResponseWriter as it is: it is an http.Flusher, http.Hijacker, io.ReaderFrom or
-// http.Pusher where that is one, and http.ResponseController works. A handler that keeps the writer beyond its return, which
-// net/http forbids, gets an error there and reaches no other request. A request costs no allocation beyond a word for this:
-// a kilobyte after 128 requests.
+// http.Pusher where that is one, and http.ResponseController works. A handler that keeps the writer beyond its return,
+// which net/http forbids, gets an error there and reaches no other request. A request costs no allocation beyond a word
+// for this: a kilobyte after 128 requests.
 //
 // # Routes
 //
 // The route is the pattern of http.Request.Pattern without method and host, which http.ServeMux sets. What no route
-// matched is "unmatched". The pattern cannot be seen from outside a router that keeps it for itself, or behind middleware that
-// clones the request; one log line says so, and what to do:
+// matched is "unmatched". The pattern cannot be seen from outside a router that keeps it for itself, or behind
+// middleware that clones the request; one log line says so, and what to do:
 //
 //	http.ServeMux           Wrap(mux), inside middleware that clones the request (WithContext, TimeoutHandler)
 //	chi                     router.Use(metrics.Wrap)

@@ -19,9 +19,9 @@ import (
 // `name[]` restrict it to families, which may be named by their samples too, as x by x_bucket.
 func (m *Metrics) Handler() http.Handler { return m.endpoint }
 
-// ListenAndServe serves the metrics on an address of their own, at Options.MetricsPath or else /metrics, and returns the
-// error that ends it. One process of a server can have the address: in a prefork server it is the master that serves the
-// metrics, without this.
+// ListenAndServe serves the metrics on an address of their own, at Options.MetricsPath or else /metrics, and returns
+// the error that ends it. One process of a server can have the address: in a prefork server it is the master that
+// serves the metrics, without this.
 func (m *Metrics) ListenAndServe(addr string) error { return m.server(addr).ListenAndServe() }
 
 // ListenAndServeTLS is ListenAndServe over TLS, with files as http.Server.ListenAndServeTLS takes them.
@@ -44,7 +44,7 @@ func (m *Metrics) Generate(w io.Writer, accept string, names ...string) (content
 		return "", fmt.Errorf("httpmetrics: generate: %w", err)
 	}
 	names = withFamilies(names)
-	format := expfmt.NegotiateIncludingOpenMetrics(http.Header{"Accept": {accept}})
+	format := expfmt.NegotiateAccept(http.Header{"Accept": {accept}}, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 	encoder := expfmt.NewEncoder(w, format)
 	for _, f := range families {
 		if len(names) > 0 && !slices.Contains(names, f.GetName()) {

@@ -84,8 +84,8 @@ func (e *Exchange) resolve() {
 	}
 }
 
-// routeOf returns a pattern of http.ServeMux, "[METHOD ][HOST]/[PATH]", without method and host. A method or host has no
-// slash.
+// routeOf returns a pattern of http.ServeMux, "[METHOD ][HOST]/[PATH]", without method and host. A method or host has
+// no slash.
 func routeOf(pattern string) string {
 	if i := strings.IndexByte(pattern, '/'); i > 0 {
 		return pattern[i:]
@@ -93,13 +93,13 @@ func routeOf(pattern string) string {
 	return pattern
 }
 
-// End is what Begin returns: the rest of an exchange's life. Both methods are to be called from the goroutine, or in the
-// order, that the handler runs in.
+// End is what Begin returns: the rest of an exchange's life. Both methods are to be called from the goroutine, or in
+// the order, that the handler runs in.
 type End struct{ e *Exchange }
 
-// Begin begins the exchange that e describes: Method, Path and RequestSize are set, and Request where there is one. It is
-// for adapters; Wrap calls it for net/http. e must stay untouched by others until End.Done, and may be used again for
-// another exchange then, as it is or zeroed: keeping it saves allocations.
+// Begin begins the exchange that e describes: Method, Path and RequestSize are set, and Request where there is one. It
+// is for adapters; Wrap calls it for net/http. e must stay untouched by others until End.Done, and may be used again
+// for another exchange then, as it is or zeroed: keeping it saves allocations.
 func (m *Metrics) Begin(e *Exchange) End {
 	e.begin(m)
 	if d := m.defaults; d != nil && d.inFlight != nil && !e.excluded {
@@ -147,8 +147,8 @@ func (e *Exchange) sent() {
 }
 
 // Done ends the exchange: Status, Route and ResponseSize are set. recovered is what recover returned in the caller's
-// deferred function, nil when the handler did not panic; it panics with it again. A Status that was not Sent is that of a
-// panic, 500, where there is one, and 0 stands for 200.
+// deferred function, nil when the handler did not panic; it panics with it again. A Status that was not Sent is that of
+// a panic, 500, where there is one, and 0 stands for 200.
 func (n End) Done(recovered any) {
 	n.e.done(recovered)
 	if recovered != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/onescrape/onescrape/worker"
 )
 
-// The tests of prometheus_flask_exporter 0.23.2, in the order of its files, with the expectations that they have. Each has
-// a counterpart here or a line that says why it has none. As there, every test begins without any metric, so each is a
-// process of its own.
+// The tests of prometheus_flask_exporter 0.23.2, in the order of its files, with the expectations that they have. Each
+// has a counterpart here or a line that says why it has none. As there, every test begins without any metric, so each
+// is a process of its own.
 //
-// What differs throughout: a counter's name is written out with its _total, a route is "GET /test" of http.ServeMux, and
-// the group is the route by default, which has the same value where a route has no parameters.
+// What differs throughout: a counter's name is written out with its _total, a route is "GET /test" of http.ServeMux,
+// and the group is the route by default, which has the same value where a route has no parameters.
 var flaskTests = []struct {
 	file, test string
 	run        func(f *flask)
@@ -36,7 +36,8 @@ var flaskTests = []struct {
 		f.metric("flask_http_request_duration_seconds_count", 2, "method", "GET", "path", "/test", "status", "200")
 		f.absent("flask_http_request_duration_seconds_count", "method", "GET", "path", "/metrics", "status", "200")
 		for _, le := range []string{"0.1", "0.5", "1", "5", "+Inf"} {
-			f.metric("flask_http_request_duration_seconds_bucket", 2, "le", le, "method", "GET", "path", "/test", "status", "200")
+			f.metric("flask_http_request_duration_seconds_bucket", 2, "le", le, "method", "GET", "path", "/test",
+				"status", "200")
 		}
 		f.absent("flask_http_request_exceptions_total")
 		f.get("/test")
@@ -184,7 +185,8 @@ var flaskTests = []struct {
 		f.ok("/test")
 		f.get("/test", "/test")
 		for _, le := range []string{"0.2", "2", "4", "+Inf"} {
-			f.metric("flask_http_request_duration_seconds_bucket", 2, "le", le, "method", "GET", "path", "/test", "status", "200")
+			f.metric("flask_http_request_duration_seconds_bucket", 2, "le", le, "method", "GET", "path", "/test",
+				"status", "200")
 		}
 		for _, le := range []string{"0.1", "0.3", "1.2", "5"} {
 			f.absent("flask_http_request_duration_seconds_bucket", "le", le)
@@ -785,7 +787,8 @@ func (f *flask) summarized(n float64) {
 func (f *flask) grouped(label string, counts map[string]float64) {
 	f.t.Helper()
 	for value, n := range counts {
-		f.metric("flask_http_request_duration_seconds_bucket", n, label, value, "status", "200", "le", "+Inf", "method", "GET")
+		f.metric("flask_http_request_duration_seconds_bucket", n, label, value, "status", "200", "le", "+Inf",
+			"method", "GET")
 		f.metric("flask_http_request_duration_seconds_count", n, label, value, "status", "200", "method", "GET")
 	}
 }

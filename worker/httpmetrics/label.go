@@ -10,15 +10,15 @@ import (
 
 // Label is a label of a metric: a constant, or computed for each request.
 //
-// Func is called for a counter when the status line is written, so it sees Status and not yet Duration, Panicked and the
-// whole ResponseSize; for a gauge when the handler is about to be called, so it sees the request alone; for a histogram or
-// summary when everything is over. It is called from several goroutines at once, and not more than once for each of these. A
-// panic gives the value "error".
+// Func is called for a counter when the status line is written, so it sees Status and not yet Duration, Panicked and
+// the whole ResponseSize; for a gauge when the handler is about to be called, so it sees the request alone; for a
+// histogram or summary when everything is over. It is called from several goroutines at once, and not more than once
+// for each of these. A panic gives the value "error".
 type Label struct {
 	Name  string
 	Value string                 // the constant; of no effect with Func
 	Func  func(*Exchange) string // nil: the label is constant
-	Limit int                    // distinct values in a process, beyond which it is "other"; 0: 1,000; negative: any number
+	Limit int                    // distinct values in a process; any more are "other"; 0: 1,000; negative: no limit
 }
 
 const (
@@ -52,7 +52,8 @@ func (l *label) of(e *Exchange) (value string) {
 	return l.value(e)
 }
 
-// admit returns what a value becomes: valid, not too long, and not one too many. The result is not part of what was given.
+// admit returns what a value becomes: valid, not too long, and not one too many. The result is not part of what was
+// given.
 func (l *label) admit(value string) string {
 	if len(value) > maxValue {
 		end := maxValue

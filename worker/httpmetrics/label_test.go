@@ -92,7 +92,8 @@ func TestLimits(t *testing.T) {
 	assert.Len(t, paths, defaultLimit+1)
 	assert.Equal(t, 2.0*(n-defaultLimit), paths["other"])
 	assert.Equal(t, 2.0*(n-defaultLimit), s[sample("http_label_overflows_total", "label", "path")])
-	assert.Equal(t, 2*2.0*(n-3), s[sample("http_label_overflows_total", "label", "tenant")], "of the counter and the duration")
+	assert.Equal(t, 2*2.0*(n-3), s[sample("http_label_overflows_total", "label", "tenant")],
+		"of the counter and the duration")
 	assert.Zero(t, s[sample("http_label_overflows_total", "label", "any")])
 }
 
@@ -141,15 +142,16 @@ func TestBadDefinitions(t *testing.T) {
 	}
 
 	for what, o := range map[string]Options{
-		"the same names with other labels":  {Prefix: prefix},
-		"the same names with other buckets": {Prefix: prefix, Labels: []Label{{Name: "all", Value: "1"}}, Buckets: []float64{1}},
-		"a label twice":                     {Prefix: fresh(), Labels: []Label{{Name: "a"}, {Name: "a"}}},
-		"the label status":                  {Prefix: fresh(), Labels: []Label{{Name: "status", Func: pathLabel.Func}}},
-		"the group method":                  {Prefix: fresh(), GroupBy: GroupBy{Label: "method", Value: ByPath.Value}},
-		"a group without a function":        {Prefix: fresh(), GroupBy: GroupBy{Label: "x"}},
-		"a factor below 1":                  {Prefix: fresh(), NativeFactor: 0.5},
-		"a path without a slash":            {Prefix: fresh(), MetricsPath: "metrics"},
-		"no name at all":                    {Prefix: "\xff"},
+		"the same names with other labels": {Prefix: prefix},
+		"the same names with other buckets": {Prefix: prefix, Labels: []Label{{Name: "all", Value: "1"}},
+			Buckets: []float64{1}},
+		"a label twice":              {Prefix: fresh(), Labels: []Label{{Name: "a"}, {Name: "a"}}},
+		"the label status":           {Prefix: fresh(), Labels: []Label{{Name: "status", Func: pathLabel.Func}}},
+		"the group method":           {Prefix: fresh(), GroupBy: GroupBy{Label: "method", Value: ByPath.Value}},
+		"a group without a function": {Prefix: fresh(), GroupBy: GroupBy{Label: "x"}},
+		"a factor below 1":           {Prefix: fresh(), NativeFactor: 0.5},
+		"a path without a slash":     {Prefix: fresh(), MetricsPath: "metrics"},
+		"no name at all":             {Prefix: "\xff"},
 	} {
 		_, err := New(o)
 		assert.ErrorContains(t, err, "httpmetrics: ", what)
@@ -198,7 +200,8 @@ func TestExemplars(t *testing.T) {
 				"_http_request_duration_seconds")
 			require.NoError(t, err)
 			assert.Contains(t, contentType, "application/openmetrics-text; version=1.0.0")
-			assert.Equal(t, c.want != "", strings.Contains(text.String(), ` # {trace_id="`+c.want+`"} `), "%s: %s", c.name, &text)
+			assert.Equal(t, c.want != "", strings.Contains(text.String(), ` # {trace_id="`+c.want+`"} `),
+				"%s: %s", c.name, &text)
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/onescrape/onescrape/worker"
 )
 
-// Metric is a metric around handlers: Metrics.Counter, Gauge, Histogram and Summary make one. It may be around any number
-// of them. All methods are safe for concurrent use.
+// Metric is a metric around handlers: Metrics.Counter, Gauge, Histogram and Summary make one. It may be around any
+// number of them. All methods are safe for concurrent use.
 type Metric struct {
 	metrics  *Metrics
 	kind     kind
@@ -56,8 +56,8 @@ func (m *Metrics) Counter(o prometheus.CounterOpts, labels ...Label) (*Metric, e
 	})
 }
 
-// Gauge returns a metric that shows how many calls of the handlers that it is around are in progress, in all workers that
-// live.
+// Gauge returns a metric that shows how many calls of the handlers that it is around are in progress, in all workers
+// that live.
 func (m *Metrics) Gauge(o prometheus.GaugeOpts, labels ...Label) (*Metric, error) {
 	return m.newMetric(gaugeKind, o.Name, o.ConstLabels, labels, func(constant prometheus.Labels, names []string) func(
 		[]string) instrument {
@@ -141,8 +141,8 @@ type Call struct {
 }
 
 // Begin is when a handler with this metric is about to run, for adapters; Wrap does it for net/http. End the Call when
-// the handler has returned, or panicked. It may come before the Begin of another metric ends, and any number of times in
-// an exchange that was begun. Of a nil exchange nothing is measured.
+// the handler has returned, or panicked. It may come before the Begin of another metric ends, and any number of times
+// in an exchange that was begun. Of a nil exchange nothing is measured.
 func (r *Metric) Begin(e *Exchange) Call {
 	if e == nil || e.dropped || e.excluded && !r.metrics.options.TrackExcluded {
 		return Call{}

@@ -14,8 +14,8 @@ import (
 	"github.com/onescrape/onescrape/worker"
 )
 
-// Metrics measure HTTP handlers. New makes one; several in a process are fine, and those with the same names count in the
-// same metrics. All methods are safe for concurrent use.
+// Metrics measure HTTP handlers. New makes one; several in a process are fine, and those with the same names count in
+// the same metrics. All methods are safe for concurrent use.
 type Metrics struct {
 	options  Options
 	trouble  *trouble
@@ -119,9 +119,9 @@ func (m *Metrics) excludes(path string) bool {
 	return false
 }
 
-// RegisterDefault has the metrics count every request that is measured, as if all handlers were wrapped in them: also what
-// no route matched, and what DoNotTrack leaves out of the default metrics, but not what ExcludedPaths match, unless
-// Options.TrackExcluded is set. It panics when one was made by other Metrics.
+// RegisterDefault has the metrics count every request that is measured, as if all handlers were wrapped in them: also
+// what no route matched, and what DoNotTrack leaves out of the default metrics, but not what ExcludedPaths match,
+// unless Options.TrackExcluded is set. It panics when one was made by other Metrics.
 func (m *Metrics) RegisterDefault(metrics ...*Metric) {
 	m.adding.Lock()
 	defer m.adding.Unlock()
@@ -139,8 +139,8 @@ func (m *Metrics) RegisterDefault(metrics ...*Metric) {
 	m.registered.Store(&all)
 }
 
-// Info returns a gauge that is 1 and says something with its labels, such as the version that runs. It may be set to other
-// values; that of a worker which has died goes. It panics as worker.NewInfo does.
+// Info returns a gauge that is 1 and says something with its labels, such as the version that runs. It may be set to
+// other values; that of a worker which has died goes. It panics as worker.NewInfo does.
 func (m *Metrics) Info(name, help string, labels prometheus.Labels) *worker.Gauge {
 	return worker.NewInfo(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 }

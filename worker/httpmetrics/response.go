@@ -148,8 +148,8 @@ func (x *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
 // there before the status line is certain.
 const sniffBytes = 512
 
-// readFrom lets the server copy, by sendfile where it can. The status line is written with the first byte, so a source that
-// fails before it has given one leaves the handler free to say something else.
+// readFrom lets the server copy, by sendfile where it can. The status line is written with the first byte, so a source
+// that fails before it has given one leaves the handler free to say something else.
 func (x *response) readFrom(src io.Reader) (n int64, err error) {
 	if !x.counted {
 		n, err = io.CopyBuffer(struct{ io.Writer }{x.writer}, io.LimitReader(src, sniffBytes), x.sniff[:])

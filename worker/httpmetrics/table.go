@@ -9,8 +9,8 @@ import (
 )
 
 // table finds what counts a request by its method and status and the values of its labels: open addressing with linear
-// probing. Finding takes no lock and allocates nothing, and may go on while something is added; nothing is ever removed.
-// How many entries there are is bounded by what label.admit lets in. The zero value is empty.
+// probing. Finding takes no lock and allocates nothing, and may go on while something is added; nothing is ever
+// removed. How many entries there are is bounded by what label.admit lets in. The zero value is empty.
 type table[C any] struct {
 	slots atomic.Pointer[[]atomic.Pointer[entry[C]]] // a power of two of them, at least a quarter nil; nil: none yet
 

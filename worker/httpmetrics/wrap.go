@@ -2,8 +2,8 @@ package httpmetrics
 
 import "net/http"
 
-// Wrap returns h with the default metrics around it: New with the zero Options, and its Wrap. It panics when the program
-// has one of these metrics with other labels or of another type.
+// Wrap returns h with the default metrics around it: New with the zero Options, and its Wrap. It panics when the
+// program has one of these metrics with other labels or of another type.
 func Wrap(h http.Handler) http.Handler { return Must(New(Options{})).Wrap(h) }
 
 // Wrap returns h with the metrics around it: every request is measured once, however many Wraps of the same Metrics it
@@ -48,9 +48,9 @@ func (m *Metrics) serve(w http.ResponseWriter, r *http.Request, route string, h 
 	x.returned = true
 }
 
-// Route returns h for a router that sets no http.Request.Pattern, or whose pattern cannot be seen: requests to h have this
-// route, given as http.ServeMux takes it or without method and host. It names the route for the Wrap around the router; where
-// there is none, it measures h as Wrap does.
+// Route returns h for a router that sets no http.Request.Pattern, or whose pattern cannot be seen: requests to h have
+// this route, given as http.ServeMux takes it or without method and host. It names the route for the Wrap around the
+// router; where there is none, it measures h as Wrap does.
 func (m *Metrics) Route(pattern string, h http.Handler) http.Handler {
 	route := routeOf(pattern)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +89,7 @@ func (m *Metrics) ExcludeAll(h http.Handler) http.Handler {
 	})
 }
 
-// Of returns the exchange that w belongs to, for adapters on net/http that have something to say of it, such as its Route;
-// nil when it is not measured by m, or when middleware hides the http.ResponseWriter that it was given. An adapter's own
-// writer is found if it has a method Exchange that returns a *Exchange which Begin was called with.
+// Of returns the exchange that w belongs to, for adapters on net/http that have something to say of it, such as its
+// Route; nil when it is not measured by m, or when middleware hides the http.ResponseWriter that it was given. An
+// adapter's own writer is found if it has a method Exchange that returns a *Exchange which Begin was called with.
 func (m *Metrics) Of(w http.ResponseWriter) *Exchange { return find(w, m) }

@@ -24,8 +24,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// measures starts a server of h at /x, and returns its URL and a function that waits until n requests are over and gives
-// what was counted of them.
+// measures starts a server of h at /x, and returns its URL and a function that waits until n requests are over and
+// gives what was counted of them.
 func measures(t *testing.T, o Options, h http.HandlerFunc) (url string, counted func(n int) samples) {
 	t.Helper()
 	o.Prefix = fresh()
@@ -133,8 +133,9 @@ func TestStatus(t *testing.T) {
 				w.WriteHeader(502)
 			}
 		}, status: 502, counted: "502"},
-		{name: "serves a file", handler: func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "wrap_test.go") },
-			status: 200, counted: "200", size: fileSize("wrap_test.go")},
+		{name: "serves a file", handler: func(w http.ResponseWriter, r *http.Request) {
+			http.ServeFile(w, r, "wrap_test.go")
+		}, status: 200, counted: "200", size: fileSize("wrap_test.go")},
 		{name: "not modified", handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
 			status: 304, counted: "304"},
 		{name: "a method that nobody knows", method: "BREW", handler: func(w http.ResponseWriter, _ *http.Request) {
@@ -630,7 +631,7 @@ func TestLargeFile(t *testing.T) {
 	_, body := get(t, url)
 	assert.Equal(t, string(content), body)
 	s := counted(1)
-	assert.Equal(t, float64(len(content)), s[sample("http_response_size_bytes_sum", "method", "GET", "path", "/x", "status",
-		"200")])
+	assert.Equal(t, float64(len(content)), s[sample("http_response_size_bytes_sum", "method", "GET", "path", "/x",
+		"status", "200")])
 	assert.Equal(t, 1.0, s[sample("http_request_size_bytes_count", "method", "GET", "path", "/x", "status", "200")])
 }

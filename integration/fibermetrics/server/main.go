@@ -1,5 +1,5 @@
-// Command server is a prefork server with Fiber, measured by httpmetrics: with the master of this project or, with -prefork,
-// with Fiber's own, which then serves the metrics of all its children.
+// Command server is a prefork server with Fiber, measured by httpmetrics: with the master of this project or, with
+// -prefork, with Fiber's own, which then serves the metrics of all its children.
 package main
 
 import (

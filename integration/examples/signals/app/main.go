@@ -1,5 +1,5 @@
-// Command app is the application of the sample-signals demo: a prefork server with four routes that take their time, one
-// that fails and one that panics.
+// Command app is the application of the sample-signals demo: a prefork server with four routes that take their time,
+// one that fails and one that panics.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command generator is the traffic of the sample-signals demo: clients that ask for one route after the other, at random,
-// until they are interrupted.
+// Command generator is the traffic of the sample-signals demo: clients that ask for one route after the other, at
+// random, until they are interrupted.
 package main
 
 import (
