@@ -32,7 +32,7 @@ func buildModule(t *testing.T, dir, pkg string) string {
 // and below the frameworks' own.
 func TestFrameworks(t *testing.T) {
 	if race {
-		t.Skip("the programs are other ones, with or without the race detector here; .ci/run runs their own tests with it")
+		t.Skip("the programs are other ones, with or without the race detector here")
 	}
 	for _, c := range []struct {
 		name, dir, pkg string

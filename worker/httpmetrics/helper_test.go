@@ -63,11 +63,16 @@ func get(t testing.TB, url string) (int, string) {
 
 func do(t testing.TB, method, url string, header http.Header) (int, string) {
 	t.Helper()
+	return doBy(t, http.DefaultClient, method, url, header)
+}
+
+func doBy(t testing.TB, client *http.Client, method, url string, header http.Header) (int, string) {
+	t.Helper()
 	req, err := http.NewRequest(method, url, nil)
 	require.NoError(t, err)
 	req.Header = header
 	req.Close = true // else the client asks again when a kept connection breaks
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return 0, ""
 	}

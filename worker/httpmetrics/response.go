@@ -91,12 +91,16 @@ func (x *response) finish() {
 	recovered := recover()
 	// From here on the writer refuses what a handler that keeps it may try.
 	x.last.response.Store(nil)
+	if recovered == nil && !x.returned {
+		x.done(http.ErrAbortHandler) // runtime.Goexit: it gave up
+		return
+	}
 	x.done(recovered)
 	if recovered != nil {
 		panic(recovered)
 	}
 	// After anything unusual somebody may still be at work with it.
-	if x.returned && !x.hijacked {
+	if !x.hijacked {
 		x.under, x.writer, x.last, x.Exchange.sender, x.Request = nil, nil, nil, nil, nil
 		x.Method, x.Path, x.Route = "", "", ""
 		responses.Put(x)

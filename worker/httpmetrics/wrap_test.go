@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"net/textproto"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +35,17 @@ func measures(t *testing.T, o Options, h http.HandlerFunc) (url string, counted 
 	mux := http.NewServeMux()
 	mux.HandleFunc("/x", h)
 	return serve(t, m.Wrap(mux)) + "/x", counter(t, o.Prefix)
+}
+
+// overHTTP2 has a server for h that speaks HTTP/2, and a client for it.
+func overHTTP2(t *testing.T, h http.Handler) (string, *http.Client) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.URL, s.Client()
 }
 
 func counter(t *testing.T, prefix string) func(n int) samples {
@@ -82,6 +95,7 @@ func TestStatus(t *testing.T) {
 		counted string
 		failed  bool // counted as an exception
 		size    float64
+		only    string // the protocol, where the other one is different
 	}{
 		{name: "writes nothing", handler: func(http.ResponseWriter, *http.Request) {}, status: 200, counted: "200"},
 		{name: "writes a body", handler: func(w http.ResponseWriter, _ *http.Request) {
@@ -123,13 +137,13 @@ func TestStatus(t *testing.T) {
 			w.WriteHeader(500)
 		}, status: 200, counted: "200"},
 		{name: "copies", handler: func(w http.ResponseWriter, _ *http.Request) {
-			io.Copy(w, strings.NewReader(strings.Repeat("x", 100_000)))
+			io.Copy(w, io.LimitReader(neverending('x'), 100_000))
 		}, status: 200, counted: "200", size: 100_000},
 		{name: "copies little", handler: func(w http.ResponseWriter, _ *http.Request) {
-			w.(io.ReaderFrom).ReadFrom(strings.NewReader("x"))
+			io.Copy(w, struct{ io.Reader }{strings.NewReader("x")})
 		}, status: 200, counted: "200", size: 1},
 		{name: "copies from what fails at once", handler: func(w http.ResponseWriter, _ *http.Request) {
-			if _, err := w.(io.ReaderFrom).ReadFrom(failing{}); err != nil {
+			if _, err := io.Copy(w, failing{}); err != nil {
 				w.WriteHeader(502)
 			}
 		}, status: 502, counted: "502"},
@@ -149,6 +163,8 @@ func TestStatus(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic("x")
 		}, status: 203, counted: "203", failed: true},
+		{name: "ends its goroutine", handler: func(http.ResponseWriter, *http.Request) { runtime.Goexit() }, counted: "499",
+			only: "HTTP/1.1"},
 		{name: "aborts", handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, counted: "499"},
 		{name: "aborts after the status", handler: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(203)
@@ -156,32 +172,44 @@ func TestStatus(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}, status: 203, counted: "203"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			url, counted := measures(t, Options{Sizes: true, InFlight: true}, c.handler)
-			method := c.method
-			if method == "" {
-				method = http.MethodGet
+		for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+			if c.only == "" || c.only == protocol {
+				t.Run(c.name+" "+protocol, func(t *testing.T) {
+					prefix := fresh()
+					mux := http.NewServeMux()
+					mux.HandleFunc("/x", c.handler)
+					h := Must(New(Options{Prefix: prefix, Sizes: true, InFlight: true})).Wrap(mux)
+					url, client := "", http.DefaultClient
+					if protocol == "HTTP/2.0" {
+						url, client = overHTTP2(t, h)
+					} else {
+						url = serve(t, h)
+					}
+					method := c.method
+					if method == "" {
+						method = http.MethodGet
+					}
+					status, _ := doBy(t, client, method, url+"/x", nil)
+					assert.Equal(t, c.status, status)
+					s := counter(t, prefix)(1)
+					total, exceptions := s.statuses(t)
+					assert.Equal(t, map[string]float64{c.counted: 1}, total)
+					if c.failed {
+						assert.Equal(t, map[string]float64{c.counted: 1}, exceptions)
+					} else {
+						assert.Empty(t, exceptions)
+					}
+					if method == "BREW" {
+						method = "other"
+					}
+					assert.Equal(t, 1.0, s[sample("http_request_total", "method", method, "status", c.counted)])
+					labels := []string{"method", method, "path", "/x", "status", c.counted}
+					assert.Equal(t, c.size, s[sample("http_response_size_bytes_sum", labels...)])
+					assert.Equal(t, 1.0, s[sample("http_response_size_bytes_count", labels...)])
+					assert.Equal(t, 0.0, s[sample("http_requests_in_flight")])
+				})
 			}
-			status, _ := do(t, method, url, nil)
-			assert.Equal(t, c.status, status)
-			s := counted(1)
-			total, exceptions := s.statuses(t)
-			assert.Equal(t, map[string]float64{c.counted: 1}, total)
-			if c.failed {
-				assert.Equal(t, map[string]float64{c.counted: 1}, exceptions)
-			} else {
-				assert.Empty(t, exceptions)
-			}
-			labelled := method
-			if method == "BREW" {
-				labelled = "other"
-			}
-			assert.Equal(t, 1.0, s[sample("http_request_total", "method", labelled, "status", c.counted)])
-			labels := []string{"method", labelled, "path", "/x", "status", c.counted}
-			assert.Equal(t, c.size, s[sample("http_response_size_bytes_sum", labels...)])
-			assert.Equal(t, 1.0, s[sample("http_response_size_bytes_count", labels...)])
-			assert.Equal(t, 0.0, s[sample("http_requests_in_flight")])
-		})
+		}
 	}
 }
 
