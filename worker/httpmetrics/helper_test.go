@@ -1,15 +1,16 @@
 package httpmetrics
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -20,6 +21,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/worker"
 )
 
 var prefixes atomic.Int64
@@ -87,10 +90,9 @@ type samples map[string]float64
 // scraped returns what a process exposes at the moment.
 func scraped(t testing.TB) samples {
 	t.Helper()
-	var text bytes.Buffer
-	_, err := Must(New(Options{NoDefaults: true})).Generate(&text, "")
+	families, err := worker.Gatherer().Gather()
 	require.NoError(t, err)
-	return parse(t, text.String())
+	return samplesOf(families)
 }
 
 func parse(t testing.TB, text string) samples {
@@ -98,8 +100,13 @@ func parse(t testing.TB, text string) samples {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	require.NoError(t, err, text)
+	return samplesOf(slices.Collect(maps.Values(families)))
+}
+
+func samplesOf(families []*dto.MetricFamily) samples {
 	s := samples{}
-	for name, f := range families {
+	for _, f := range families {
+		name := f.GetName()
 		for _, m := range f.Metric {
 			switch {
 			case m.Counter != nil:

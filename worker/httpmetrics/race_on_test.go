@@ -1,0 +1,6 @@
+//go:build race
+
+package httpmetrics
+
+// raceDetector tells whether the tests run under the race detector, which makes them ten times as slow.
+const raceDetector = true
