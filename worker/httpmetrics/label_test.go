@@ -54,6 +54,24 @@ func TestBadLabels(t *testing.T) {
 	}
 }
 
+// Whatever a value is, what becomes of it can be a label's.
+func FuzzLabelValue(f *testing.F) {
+	m := Must(New(Options{NoDefaults: true, Prefix: fresh()}))
+	for _, v := range []string{"", "a", "\xff", "a\xc3", strings.Repeat("ä", 200), strings.Repeat("x", 255) + "\xe2\x82\xac"} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		got := m.newLabel("l", nil, 1).admit(value)
+		assert.True(t, utf8.ValidString(got), "%q of %q", got, value)
+		assert.LessOrEqual(t, len([]rune(got)), maxValue)
+		if utf8.ValidString(value) && len(value) <= maxValue {
+			assert.Equal(t, value, got)
+		}
+		assert.True(t, strings.HasPrefix(strings.ToValidUTF8(value, string(utf8.RuneError)), strings.TrimRight(got,
+			string(utf8.RuneError))), "%q of %q", got, value)
+	})
+}
+
 // A client that invents paths, methods and header values makes no more series than the limits let it.
 func TestLimits(t *testing.T) {
 	if !alone(t) {
