@@ -329,7 +329,7 @@ func TestRetentionCountsStepsAndNoJumps(t *testing.T) {
 
 	empty := &shmstore.Archive{AgedAt: 1}
 	before := shmstore.Monotonic()
-	next, err = foldInto(empty, live, nil, retention)
+	next, err = foldInto(empty, readersOf(live), nil, retention)
 	require.NoError(t, err)
 	require.Len(t, next.Families, 1)
 	assert.GreaterOrEqual(t, next.AgedAt, before, "what comes into an empty archive begins to age then")
