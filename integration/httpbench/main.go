@@ -1,6 +1,6 @@
 // Command httpbench measures what the default HTTP metrics cost a prefork server under load, on Linux: requests per
-// second with them and without, by wrk (Debian: apt-get install wrk), in alternating runs, because a machine is never as
-// fast as a minute ago.
+// second with them and without, by wrk (Debian: apt-get install wrk), in alternating runs, because a machine is never
+// as fast as a minute ago.
 //
 //	go run ./integration/httpbench -rounds 10 -duration 2s
 //

@@ -57,7 +57,9 @@ func TestBadLabels(t *testing.T) {
 // Whatever a value is, what becomes of it can be a label's.
 func FuzzLabelValue(f *testing.F) {
 	m := Must(New(Options{NoDefaults: true, Prefix: fresh()}))
-	for _, v := range []string{"", "a", "\xff", "a\xc3", strings.Repeat("ä", 200), strings.Repeat("x", 255) + "\xe2\x82\xac"} {
+	for _, v := range []string{
+		"", "a", "\xff", "a\xc3", strings.Repeat("ä", 200), strings.Repeat("x", 255) + "\xe2\x82\xac",
+	} {
 		f.Add(v)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
