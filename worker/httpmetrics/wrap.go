@@ -2,9 +2,9 @@ package httpmetrics
 
 import "net/http"
 
-// Wrap returns h with the default metrics around it: New with the zero Options, and its Wrap. It panics when the
-// program has one of these metrics with other labels or of another type.
-func Wrap(h http.Handler) http.Handler { return Must(New(Options{})).Wrap(h) }
+// Wrap returns h with the default metrics and the requests in flight around it: New with Options.InFlight, and its Wrap.
+// It panics when the program has one of these metrics with other labels or of another type.
+func Wrap(h http.Handler) http.Handler { return Must(New(Options{InFlight: true})).Wrap(h) }
 
 // Wrap returns h with the metrics around it: every request is measured once, however many Wraps of the same Metrics it
 // passes. With Options.MetricsPath it also serves the metrics. A panic of h is passed on.

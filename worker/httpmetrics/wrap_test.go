@@ -601,6 +601,14 @@ func TestInFlightAndDoNotTrack(t *testing.T) {
 	assert.Equal(t, map[string]float64{"200": 2}, total)
 }
 
+func TestWrapHasTheRequestsInFlight(t *testing.T) {
+	inFlight := func() float64 { return scraped(t)[sample("http_requests_in_flight")] }
+	url := serve(t, Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, inFlight()) })))
+	_, body := get(t, url)
+	assert.Equal(t, "1", body)
+	eventually(t, "nothing in flight", func() bool { return inFlight() == 0 })
+}
+
 // Many at once, of every kind, over writers that are used again: nothing gets lost or mixed up.
 func TestManyAtOnce(t *testing.T) {
 	url, counted := measures(t, Options{Labels: []Label{{Name: "n", Func: func(e *Exchange) string {
