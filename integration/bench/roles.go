@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
@@ -122,7 +123,7 @@ func scrapeStore(dir string, _ work) error {
 	if err != nil {
 		return err
 	}
-	return beScraper(handled(s.Handler(aggregate.HandlerOptions{DisableCompression: true})))
+	return beScraper(handled(s.Handler(aggregate.HandlerOptions{DisableCompression: true, Timeout: time.Minute})))
 }
 
 // scrapeRegistry is one process of client_golang that has counted what all workers have.
