@@ -17,9 +17,8 @@ func everyKind() []shmstore.Family {
 	window := summaryFamily("windowed", "l")
 	window.Window = &shmstore.Window{Objectives: []float64{.5, .99}, Age: time.Hour, Slices: 5, Resolution: 16}
 	families := []shmstore.Family{counterFamily("c_total", "l"), histogramFamily("h", []float64{1, 2, 4}, "l"),
-		bothFamily("both", 3, []float64{1, 2}, "l"), nativeFamily("native", 3, 0, "l"), window, summaryFamily("exported", "l"),
-		{Name: "exported", Help: "L.", Type: shmstore.GaugeType, Mode: shmstore.LiveMax, Labels: []string{"l", shmstore.QuantileLabel},
-			QuantileLines: true}}
+		bothFamily("both", 3, []float64{1, 2}, "l"), nativeFamily("native", 3, 0, "l"), window,
+		summaryFamily("exported", "l"), linesFamily("exported", "l")}
 	for mode := shmstore.All; mode <= shmstore.LiveMostRecent; mode++ {
 		families = append(families, gaugeFamily("gauge_"+mode.String(), mode, "l"))
 	}

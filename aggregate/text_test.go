@@ -94,8 +94,8 @@ func (d *dice) float() float64 {
 	}
 }
 
-var oddTexts = []string{"", "a", "b_total", "c:d", "9", "ü.é", `q"uo\te`, "new\nline", "__", "a.b_c", "\u2028", " ", `\n`, "{}", "_total",
-	"le", "quantile", "\x00", strings.Repeat("long", 70)}
+var oddTexts = []string{"", "a", "b_total", "c:d", "9", "ü.é", `q"uo\te`, "new\nline", "__", "a.b_c", "\u2028", " ", `\n`,
+	"{}", "_total", "le", "quantile", "\x00", strings.Repeat("long", 70)}
 
 func (d *dice) text() string {
 	if d.n(4) > 0 {
@@ -191,7 +191,8 @@ func thrownFamily(d *dice, name string) *family {
 				f.lines, f.lineRows = newFamily(name+linesSuffix, ""), map[string][]quantileLine{}
 			}
 			for range d.n(3) {
-				f.lineRows[f.rows[n].key] = append(f.lineRows[f.rows[n].key], quantileLine{d.float(), int32(len(f.lines.values))})
+				line, key := quantileLine{d.float(), int32(len(f.lines.values))}, f.rows[n].key
+				f.lineRows[key] = append(f.lineRows[key], line)
 				f.lines.values = append(f.lines.values, d.float())
 				f.lines.presence = append(f.lines.presence, presence(d.n(3)))
 			}
@@ -268,11 +269,10 @@ func TestTextOfAStore(t *testing.T) {
 	s := openStore(t, dir, Options{})
 	window := summaryFamily("windowed", "l")
 	window.Window = &shmstore.Window{Objectives: []float64{.5, .99}, Age: time.Hour, Slices: 5, Resolution: 64}
-	lines := shmstore.Family{Name: "exported", Help: "L.", Type: shmstore.GaugeType, Mode: shmstore.LiveMax,
-		Labels: []string{"l", shmstore.QuantileLabel}, QuantileLines: true}
 	counter := counterFamily("c_total", "l")
 	counter.Unit = `un"it`
-	histogram, both, native := histogramFamily("h", []float64{-1, .1, 1, 1e9}, "l"), bothFamily("both", 3, []float64{1, 2}, "l"), nativeFamily("native", 3, 0, "l")
+	histogram, native := histogramFamily("h", []float64{-1, .1, 1, 1e9}, "l"), nativeFamily("native", 3, 0, "l")
+	both := bothFamily("both", 3, []float64{1, 2}, "l")
 	fill := func(p doer) {
 		for _, l := range oddTexts {
 			values := []string{l}
@@ -282,12 +282,13 @@ func TestTextOfAStore(t *testing.T) {
 					action{Do: "exemplar", Family: histogram, Values: values, V: v, At: uint64(2e18 + i), Trace: "t"},
 					action{Do: "set", Family: gaugeFamily("ü.all", shmstore.All, "l"), Values: values, V: v},
 					action{Do: "set", Family: gaugeFamily("recent", shmstore.MostRecent, "ü.l"), Values: values, V: -v},
-					action{Do: "set", Family: lines, Values: []string{l, fmt.Sprint(v / 2)}, V: v})
+					action{Do: "set", Family: linesFamily("exported", "l"), Values: []string{l, fmt.Sprint(v / 2)}, V: v})
 				for _, f := range []shmstore.Family{histogram, both, native, summaryFamily("exported", "l"), window} {
 					p.do(action{Do: "observe", Family: f, Values: values, V: v, At: shmstore.Monotonic()})
 				}
 			}
-			for mode, v := range map[shmstore.GaugeMode]float64{shmstore.Sum: math.NaN(), shmstore.Max: math.Inf(1), shmstore.Min: math.Inf(-1)} {
+			for mode, v := range map[shmstore.GaugeMode]float64{shmstore.Sum: math.NaN(), shmstore.Max: math.Inf(1),
+				shmstore.Min: math.Inf(-1)} {
 				p.do(action{Do: "set", Family: gaugeFamily(mode.String(), mode, "l"), Values: values, V: v})
 			}
 		}
@@ -324,7 +325,8 @@ func TestWriteTextReturnsErrors(t *testing.T) {
 func TestHandlerBeside(t *testing.T) {
 	dir := newDir(t)
 	p := startLocal(t, dir, 0)
-	p.do(action{Do: "add", Family: counterFamily("b_total"), V: 2}, action{Do: "observe", Family: histogramFamily("h", []float64{1}), V: 1})
+	p.do(action{Do: "add", Family: counterFamily("b_total"), V: 2},
+		action{Do: "observe", Family: histogramFamily("h", []float64{1}), V: 1})
 	s := openStore(t, dir, Options{})
 	beside := func(names ...string) prometheus.Gatherer {
 		r := prometheus.NewRegistry()

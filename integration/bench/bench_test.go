@@ -46,7 +46,8 @@ func TestSameSums(t *testing.T) {
 func TestDraw(t *testing.T) {
 	r := report{Machine: "a & b", Peers: []peer{{name: ours}, {name: "other"}, {name: "gone"}}}
 	for _, w := range matrix(false) {
-		r.Rows = append(r.Rows, []result{{Work: w, Median: time.Millisecond}, {Work: w, Median: time.Second}, {Work: w, Absent: "missing"}})
+		r.Rows = append(r.Rows, []result{{Work: w, CPU: time.Millisecond}, {Work: w, CPU: time.Second},
+			{Work: w, Absent: "missing"}})
 	}
 	svg := string(draw(r))
 	for d := xml.NewDecoder(strings.NewReader(svg)); ; {

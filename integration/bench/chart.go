@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// The drawing: what a scrape takes over the number of workers, and over the number of series, both axes by powers.
+// The drawing: what a scrape takes of the processor, which other work on the machine stretches less than the time, over
+// the number of workers and over the number of series, both axes by powers.
 
 // plot is one of its two parts.
 type plot struct {
@@ -40,7 +41,8 @@ var colors = []string{"#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#5
 func draw(r report) []byte {
 	var b strings.Builder
 	width, height := plotLeft+2*plotWidth+plotGap+legendWidth, plotTop+plotHeight+60
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", width, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" `+
+		`font-family="sans-serif" font-size="12">`+"\n", width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	y := func(seconds float64) float64 {
 		return plotTop + plotHeight*math.Log(most/seconds)/math.Log(most/least)
@@ -62,7 +64,7 @@ func draw(r report) []byte {
 			var path []string
 			for _, row := range r.Rows {
 				if at, in := p.x(row[k].Work); in && row[k].Absent == "" {
-					path = append(path, fmt.Sprintf("%.1f %.1f", x(at), y(row[k].Median.Seconds())))
+					path = append(path, fmt.Sprintf("%.1f %.1f", x(at), y(row[k].CPU.Seconds())))
 				}
 			}
 			if len(path) == 0 {
@@ -72,7 +74,8 @@ func draw(r report) []byte {
 			if k == 0 {
 				stroke = 3
 			}
-			fmt.Fprintf(&b, `<path d="M%s" fill="none" stroke="%s" stroke-width="%v"/>`+"\n", strings.Join(path, "L"), colors[k], stroke)
+			fmt.Fprintf(&b, `<path d="M%s" fill="none" stroke="%s" stroke-width="%v"/>`+"\n", strings.Join(path, "L"),
+				colors[k], stroke)
 			for _, point := range path {
 				at := strings.Fields(point)
 				fmt.Fprintf(&b, `<circle cx="%s" cy="%s" r="3" fill="%s"/>`+"\n", at[0], at[1], colors[k])
@@ -85,7 +88,7 @@ func draw(r report) []byte {
 		fmt.Fprintf(&b, `<rect x="%.0f" y="%.0f" width="12" height="12" fill="%s"/>`+"\n", left, at-10, colors[k])
 		text(&b, left+18, at, "start", p.name)
 	}
-	text(&b, plotLeft, float64(height-14), "start", "One scrape, without network: "+r.Machine)
+	text(&b, plotLeft, float64(height-14), "start", "Processor time of one scrape, without network: "+r.Machine)
 	b.WriteString("</svg>\n")
 	return []byte(b.String())
 }

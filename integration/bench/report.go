@@ -64,21 +64,21 @@ func (r *report) print(to io.Writer) error {
 		}
 		fmt.Fprintln(t)
 	}
-	fmt.Fprintln(to, "\nA scrape: our time as a share of the peer's, and what it takes.")
-	row("workers", "series", "", "peer", "ratio", "time", "cpu", "scraper's memory", "store", "text")
+	fmt.Fprintln(to, "\nA scrape: our time as a share of the peer's, by the clock and of the processor, and what it takes.")
+	row("workers", "series", "", "peer", "ratio", "of cpu", "time", "cpu", "scraper's memory", "store", "text")
 	for _, results := range r.Rows {
 		us := results[0]
 		for _, res := range results {
 			w := res.Work
 			if res.Absent != "" {
-				row(w.Workers, w.Series, w.Kind, res.Peer, "-", res.Absent, "", "", "", "")
+				row(w.Workers, w.Series, w.Kind, res.Peer, "-", "-", res.Absent, "", "", "", "")
 				continue
 			}
 			store := "-"
 			if res.Store > 0 {
 				store = bytesText(res.Store)
 			}
-			row(w.Workers, w.Series, w.Kind, res.Peer, ratio(us.Median, res.Median), timeText(res.Median), timeText(res.CPU),
+			row(w.Workers, w.Series, w.Kind, res.Peer, ratio(us.Median, res.Median), ratio(us.CPU, res.CPU), timeText(res.Median), timeText(res.CPU),
 				bytesText(res.Peak), store, bytesText(int64(res.Bytes)))
 		}
 	}
@@ -95,10 +95,10 @@ func (r *report) print(to io.Writer) error {
 		}
 		t.Flush()
 	}
-	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n", r.Rollout.Work,
-		ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
-	fmt.Fprintf(to, "\nScraped ten times a second, %v: workers do %.1f %% less in the same processor time, and scrapes take %.1f %% of it.\n",
-		r.Loss.Work, 100*r.Loss.Lost, 100*r.Loss.Scraper)
+	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n",
+		r.Rollout.Work, ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
+	fmt.Fprintf(to, "\nScraped ten times a second, %v: workers do %.1f %% less in the same processor time, and scrapes "+
+		"take %.1f %% of the machine's.\n", r.Loss.Work, 100*r.Loss.Lost, 100*r.Loss.Scraper)
 	if len(r.Servers) > 0 {
 		fmt.Fprintln(to, "\nRequests a second of a whole server, as a share of the first's.")
 		row("server", "ratio", "a second")

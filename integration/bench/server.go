@@ -80,8 +80,11 @@ func serve(dir string, metrics bool) error {
 			observe("200", r.URL.Path, time.Since(began))
 		})
 	}
-	cfg := master.Config{Listen: []string{os.Getenv(addressEnv)}, MetricsListen: "off", Store: dir, Logger: slog.New(slog.DiscardHandler)}
-	return master.Run(cfg, func(_ context.Context, w *worker.Worker) error { return w.Serve(&http.Server{Handler: handler}) })
+	cfg := master.Config{Listen: []string{os.Getenv(addressEnv)}, MetricsListen: "off", Store: dir,
+		Logger: slog.New(slog.DiscardHandler)}
+	return master.Run(cfg, func(_ context.Context, w *worker.Worker) error {
+		return w.Serve(&http.Server{Handler: handler})
+	})
 }
 
 // serveFast is master and worker of a server of fasthttp.
