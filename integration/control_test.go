@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quick makes a drain short: the clients of these tests pause for no time at all between two requests.
-var quick = []string{"--linger", "200ms", "--graceful-timeout", "10s"}
+// quick makes a drain short: the clients of these tests pause between two requests only where the machine makes them.
+var quick = []string{"--linger", map[bool]string{false: "500ms", true: "2s"}[race], "--graceful-timeout", "10s"}
 
 // control runs a command that steers the server, and holds that it succeeded.
 func (s *server) control(t *testing.T, args ...string) string {
