@@ -37,6 +37,9 @@
 // folded. A gauge whose mode the ruling definition changes counts as one value then, and no longer has a slot. A series
 // that no living process has leaves the archive after the retention.
 //
+// Directories of other client libraries, see package foreign, are merged in the same pass: what has one name and one type
+// adds up, whoever wrote it. Their files say all and liveall gauges by the label pid, and are never deleted in part.
+//
 // No file stops a scrape. What cannot be read is left out, counted in onescrape_store_errors_total by reason and logged
 // once:
 //

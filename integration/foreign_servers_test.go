@@ -208,3 +208,34 @@ job_seconds_count 7
 jobs_waiting{queue="mail"} 4
 `)
 }
+
+// Gunicorn as a worker of ours, with the metrics of its application in the master's scrape: nothing that was counted is
+// lost over a rolling restart.
+func TestRunGunicornMetrics(t *testing.T) {
+	python(t)
+	gunicorn := peer(t, "gunicorn", "gunicorn")
+	peers, err := filepath.Abs(filepath.Join("testdata", "peers"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	s := startRun(t, []string{"PROMETHEUS_MULTIPROC_DIR=" + dir, "LEDGER=" + filepath.Join(t.TempDir(), "ledger"),
+		"PYTHONPATH=" + peers, "PYTHONDONTWRITEBYTECODE=1"}, 2, []string{"--python-dir", dir, "--compact"},
+		gunicorn, "--workers", "1", "app:app")
+	n := 0
+	requests := func() {
+		t.Helper()
+		for range 20 {
+			code, _, err := get("http://" + s.app + "/")
+			require.NoError(t, err)
+			require.Equal(t, 200, code)
+			n++
+		}
+		assert.Equal(t, float64(n), mustScrape(t, s.metrics).sum("app_requests_total"))
+	}
+	requests()
+	r := command(t, "reload", "--store.path", s.store)
+	require.Equal(t, 0, r.status, r.stderr)
+	requests()
+	assert.Equal(t, 2.0, mustScrape(t, s.metrics).sum("onescrape_workers", "state", "ready"))
+	s.signal(os.Interrupt)
+	assert.Equal(t, 0, s.wait())
+}

@@ -122,7 +122,7 @@ func TestUnits(t *testing.T) {
 	dir := t.TempDir()
 	files, err := filepath.Glob("../docs/systemd/*")
 	require.NoError(t, err)
-	require.Len(t, files, 3)
+	require.Len(t, files, 4)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -132,7 +132,8 @@ func TestUnits(t *testing.T) {
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(unit), 0o644))
 	}
-	for _, units := range [][]string{{"web.service", "web.socket"}, {"web-notify-reload.service"}} {
+	for _, units := range [][]string{{"web.service", "web.socket"}, {"web-notify-reload.service"},
+		{"python-metrics.service"}} {
 		args := []string{"verify", "--man=no"}
 		for _, u := range units {
 			args = append(args, filepath.Join(dir, u))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
 // Config says what a master supervises and how. The zero value of each field has a meaning, said beside it; where zero
@@ -34,6 +35,8 @@ type Config struct {
 	// Store is the directory of the store. "": the environment's ONESCRAPE_DIR, else a directory for this user and
 	// Service in /dev/shm.
 	Store string
+	// Foreign are directories of other client libraries that the endpoint exposes too, see package foreign.
+	Foreign []*foreign.Dir
 	// Retention is how long the series of dead workers are kept when no live one touches them. 0: 24 h; negative: for
 	// ever.
 	Retention time.Duration

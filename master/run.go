@@ -190,7 +190,8 @@ func (s *supervisor) stopFold() {
 }
 
 func (s *supervisor) aggregateOptions() aggregate.Options {
-	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention, Counted: s.counters.total.Store}
+	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention, Foreign: s.cfg.Foreign,
+		Counted: s.counters.total.Store}
 }
 
 // handler is what the endpoint serves.

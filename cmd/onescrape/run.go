@@ -13,10 +13,15 @@ func addRun(app *kingpin.Application) (string, command) {
 		"systemd gives them.")
 	var f masterFlags
 	f.add(cmd, "2s")
+	var others foreignFlags
+	others.add(cmd)
 	argv := cmd.Arg("command", "The worker's command and its arguments, best after a --.").Required().Strings()
 	return cmd.FullCommand(), func() error {
 		c, err := f.config(filepath.Base((*argv)[0]))
 		if err != nil {
+			return err
+		}
+		if c.Foreign, err = others.open(c.Logger); err != nil {
 			return err
 		}
 		c.Command = *argv
