@@ -127,7 +127,7 @@ func TestCompactChangesNoSample(t *testing.T) {
 			d.set(pyKey("h", "h_bucket", "l", "x", "le", "+Inf"), 1)
 		},
 	}
-	for _, mode := range []string{"all", "sum", "min", "max", "mostrecent", "liveall", "livesum", "livemin", "livemax", "livemostrecent"} {
+	for _, mode := range strings.Fields("all sum min max mostrecent liveall livesum livemin livemax livemostrecent") {
 		kinds["gauge_"+mode] = func(d *dict, v float64) { d.set(pyKey("g_"+mode, "g_"+mode), v, 1e9+v) }
 	}
 	alive := os.Getpid()
@@ -305,8 +305,8 @@ func TestCompactKilledAtEveryStep(t *testing.T) {
 	t.Logf("killed at %d steps", killed)
 }
 
-// Processes that come and go with a handful of pids, several that compact, some of them killed, and several that scrape:
-// no scrape shows less than was counted before it began, or more than when it ended.
+// Processes that come and go with a handful of pids, several that compact, some of them killed, and several that
+// scrape: no scrape shows less than was counted before it began, or more than when it ended.
 func TestCompactUnderFire(t *testing.T) {
 	const writers, pids, enough = 3, 4, 200
 	dir := foreignDir(t)

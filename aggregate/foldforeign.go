@@ -16,21 +16,19 @@ func (s *Store) compact(src *source) (taken int, err error) {
 		src.view.(*foreign.View).LetGo()
 	}
 	s.mu.Unlock()
-	taken, err = src.compacts.Compact(foreign.CompactOptions{
-		Step:   s.foldStep,
-		Settle: s.settle,
-		Merge: func(last *shmstore.Archive, dead []*foreign.Reader, living func() ([]*foreign.Reader, error)) (*shmstore.Archive, error) {
-			return compactInto(last, dead, living, s.options.Retention)
-		},
-	})
+	merge := func(last *shmstore.Archive, dead []*foreign.Reader, living func() ([]*foreign.Reader, error),
+	) (*shmstore.Archive, error) {
+		return compactInto(last, dead, living, s.options.Retention)
+	}
+	taken, err = src.compacts.Compact(foreign.CompactOptions{Merge: merge, Settle: s.settle, Step: s.foldStep})
 	if err != nil {
 		return taken, fmt.Errorf("aggregate: %w", err)
 	}
 	return taken, nil
 }
 
-// compactInto makes the archive that follows last, nil when it would be the same. It is foldInto for files in which nothing
-// is ever deleted, so that those of the living need to be read only when it is time to age what is archived.
+// compactInto makes the archive that follows last, nil when it would be the same. It is foldInto for files in which
+// nothing is ever deleted, so that those of the living need to be read only when it is time to age what is archived.
 func compactInto(last *shmstore.Archive, dead []*foreign.Reader, living func() ([]*foreign.Reader, error),
 	retention time.Duration) (*shmstore.Archive, error) {
 	f := newFold(last)

@@ -24,7 +24,8 @@ type Options struct {
 	Logger *slog.Logger
 	// ReadOnly keeps the Store from folding and removing anything; it then needs no permission but to read.
 	ReadOnly bool
-	// Retention is how long a series of dead processes counts that no living one has touched. 0: 24 h; negative: for ever.
+	// Retention is how long a series of dead processes counts that no living one has touched. 0: 24 h; negative: for
+	// ever.
 	Retention time.Duration
 	// Label is the label of all and liveall gauges that holds the slot; "": "worker".
 	Label string
@@ -36,7 +37,8 @@ type Options struct {
 
 const defaultRetention = 24 * time.Hour
 
-// Store is the directory of a store, merged, with foreign directories if there are any. It is a prometheus.Gatherer and safe for concurrent use.
+// Store is the directory of a store, merged, with foreign directories if there are any. It is a prometheus.Gatherer and
+// safe for concurrent use.
 type Store struct {
 	dir     *shmstore.Dir // nil: there are foreign directories only
 	options Options
@@ -68,8 +70,8 @@ type plan struct {
 
 var _ prometheus.Gatherer = (*Store)(nil)
 
-// Open opens the store in a directory. It must exist and be safe, see shmstore.OpenDir, whose errors it returns; "": only
-// the foreign directories are read. Any number of processes may have the same store open.
+// Open opens the store in a directory. It must exist and be safe, see shmstore.OpenDir, whose errors it returns; "":
+// only the foreign directories are read. Any number of processes may have the same store open.
 func Open(dir string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()

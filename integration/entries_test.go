@@ -12,8 +12,8 @@ type entry struct {
 	numbers []float64
 }
 
-// entryFile returns the bytes of a file as client_python and prometheus-client-mmap lay them out, or, padded, client_ruby:
-// there the length of a key is that with its padding.
+// entryFile returns the bytes of a file as client_python and prometheus-client-mmap lay them out, or, padded,
+// client_ruby: there the length of a key is that with its padding.
 func entryFile(padded bool, entries ...entry) []byte {
 	b := make([]byte, 8)
 	for _, e := range entries {

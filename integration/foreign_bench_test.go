@@ -21,8 +21,8 @@ import (
 )
 
 // BenchmarkForeign times a scrape of client_python's directories beside the library's own, in alternating rounds, and
-// reports the ratio of the minima: of the first scrape, which parses everything, of those that follow, and, where there are
-// many files, of those after compaction. Run it with -benchtime 1x.
+// reports the ratio of the minima: of the first scrape, which parses everything, of those that follow, and, where there
+// are many files, of those after compaction. Run it with -benchtime 1x.
 func BenchmarkForeign(b *testing.B) {
 	for name, args := range map[string][]string{
 		"8x10000": {"counters", "8", "10000"},
@@ -32,7 +32,8 @@ func BenchmarkForeign(b *testing.B) {
 			dir, err := os.MkdirTemp("/dev/shm", "onescrape-bench-")
 			require.NoError(b, err)
 			defer os.RemoveAll(dir)
-			cmd := exec.Command(python(b), append([]string{filepath.Join("testdata", "peers", "speed.py"), args[0], dir}, args[1:]...)...)
+			script := filepath.Join("testdata", "peers", "speed.py")
+			cmd := exec.Command(python(b), append([]string{script, args[0], dir}, args[1:]...)...)
 			cmd.Stderr = os.Stderr
 			tell, err := cmd.StdinPipe()
 			require.NoError(b, err)
@@ -94,7 +95,8 @@ func pythonBench(b *testing.B, dir string, o foreign.Options) *foreign.Dir {
 // compacted reports what a scrape takes when the directory is compacted, and how many files there are then.
 func compacted(b *testing.B, dir string, theirs float64) {
 	b.Helper()
-	s, err := aggregate.Open("", aggregate.Options{Foreign: []*foreign.Dir{pythonBench(b, dir, foreign.Options{Compact: true})}})
+	d := pythonBench(b, dir, foreign.Options{Compact: true})
+	s, err := aggregate.Open("", aggregate.Options{Foreign: []*foreign.Dir{d}})
 	require.NoError(b, err)
 	defer s.Close()
 	start := time.Now()

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestForeignPidReuse has processes of client_python come and go in a pid namespace in which they get one of six pids, so
-// that each goes on with the file of one before it, or would, if that is being compacted just then. Two compact, one of
-// which is killed again and again, and a third only reads.
+// TestForeignPidReuse has processes of client_python come and go in a pid namespace in which they get one of six pids,
+// so that each goes on with the file of one before it, or would, if that is being compacted just then. Two compact, one
+// of which is killed again and again, and a third only reads.
 func TestForeignPidReuse(t *testing.T) {
 	const hint = "/proc/sys/kernel/ns_last_pid"
 	if _, err := os.Stat(hint); runtime.GOOS != "linux" || os.Geteuid() != 0 || err != nil {
@@ -30,7 +30,9 @@ func TestForeignPidReuse(t *testing.T) {
 	shell := `
 serve() { "$ONESCRAPE" serve --python-dir "$1" --web.listen-address "$2" $3 >/dev/null 2>&1; }
 serve "$1" "$3" --compact &
-(while :; do timeout -s KILL 0.7 "$ONESCRAPE" serve --python-dir "$1" --web.listen-address "$4" --compact >/dev/null 2>&1; done) &
+(while :; do
+	timeout -s KILL 0.7 "$ONESCRAPE" serve --python-dir "$1" --web.listen-address "$4" --compact >/dev/null 2>&1
+done) &
 serve "$1" "$5" &
 exec "$PYTHON" "$SCRIPT" "$1" "$2"
 `

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// samples is an exposition as a set: the value of each sample, by its name and its labels in order. Bounds are numbers in
-// it, because libraries write them differently.
+// samples is an exposition as a set: the value of each sample, by its name and its labels in order. Bounds are numbers
+// in it, because libraries write them differently.
 type samples map[string]float64
 
 // parseText returns the samples of an exposition, and the families that have any.
@@ -66,8 +66,8 @@ func flatten(families map[string]*dto.MetricFamily) samples {
 	return all
 }
 
-// sameSamples compares what a library exposes with what we do. A library adds in float64s and rounds at each step, so where
-// fractions are added its sum may be some of the last digit off; everything else is equal.
+// sameSamples compares what a library exposes with what we do. A library adds in float64s and rounds at each step, so
+// where fractions are added its sum may be some of the last digit off; everything else is equal.
 func sameSamples(t *testing.T, library, ours []byte) bool {
 	t.Helper()
 	want, wantFamilies := parseText(t, library)

@@ -68,7 +68,8 @@ func openForeign(t *testing.T, dirs ...*foreign.Dir) *aggregate.Store {
 	return s
 }
 
-// assertSame compares what a library exposes with what the Store does, twice, because the second time only values are read.
+// assertSame compares what a library exposes with what the Store does, twice, because the second time only values are
+// read.
 func assertSame(t *testing.T, library []byte, s *aggregate.Store) {
 	t.Helper()
 	for range 2 {
@@ -142,8 +143,8 @@ func declare(t *testing.T, dir string, expected []byte, definitions map[string]c
 	}
 }
 
-// definitionsOf returns what is to be written into a definitions file, of an exposition: in the vectors a gauge is called
-// after its aggregation.
+// definitionsOf returns what is to be written into a definitions file, of an exposition: in the vectors a gauge is
+// called after its aggregation.
 func definitionsOf(t *testing.T, expected []byte) map[string]clientruby.Definition {
 	t.Helper()
 	_, families := parseText(t, expected)

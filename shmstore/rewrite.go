@@ -2,21 +2,22 @@ package shmstore
 
 import "fmt"
 
-// AsidePrefix begins the names of files in a store that are no process's of ours. They are in it for package foreign, which
-// reads them and takes them into the archive.
+// AsidePrefix begins the names of files in a store that are no process's of ours. They are in it for package foreign,
+// which reads them and takes them into the archive.
 const AsidePrefix = "aside-"
 
 // RewriteOptions say what Rewrite writes.
 type RewriteOptions struct {
-	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin with
-	// AsidePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.
+	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin
+	// with AsidePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.
 	Next func(last *Archive) (next *Archive, taken []string, err error)
 	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
 	Step func(step string)
 }
 
-// Rewrite writes the next archive of a store that has no files of ours, and removes the files that it has taken, and returns how
-// many they are. It goes about it as Fold does: under the same lock, with the same promise about a process that is killed at any step, and the same errors.
+// Rewrite writes the next archive of a store that has no files of ours, and removes the files that it has taken, and
+// returns how many they are. It goes about it as Fold does: under the same lock, with the same promise about a process
+// that is killed at any step, and the same errors.
 func (v *View) Rewrite(o RewriteOptions) (taken int, err error) {
 	if o.Step == nil {
 		o.Step = func(string) {}

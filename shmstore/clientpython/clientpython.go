@@ -2,12 +2,12 @@
 //
 // A process has a file for each type, and for gauges for each mode: counter_PID.db, histogram_PID.db, summary_PID.db,
 // gauge_MODE_PID.db. A key is a JSON list: the metric's name, the sample's name, an object of labels, and, except in
-// early versions, the help text. An entry has one float64 up to version 0.16 and two after it, value and time; a directory
-// may mix them. A bucket's entry counts what is in that bucket alone.
+// early versions, the help text. An entry has one float64 up to version 0.16 and two after it, value and time; a
+// directory may mix them. A bucket's entry counts what is in that bucket alone.
 //
-// What is exposed is what MultiProcessCollector exposes. Gauges of the modes all and liveall have the label pid; of other
-// gauges a label of that name is dropped, as there. live modes are of the processes whose file is there, which the
-// library removes when mark_process_dead is called; in a directory that is compacted they are of those that live.
+// What is exposed is what MultiProcessCollector exposes. Gauges of the modes all and liveall have the label pid; of
+// other gauges a label of that name is dropped, as there. live modes are of the processes whose file is there, which
+// the library removes when mark_process_dead is called; in a directory that is compacted they are of those that live.
 package clientpython
 
 import (

@@ -31,9 +31,11 @@ func TestFile(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	got := sample(&foreign.Kind{Class: "gauge_livesum", Live: true}, `["g", "g", {"b": "2", "pid": "x", "a": "\u00fc"}, "h\n"]`)
+	got := sample(&foreign.Kind{Class: "gauge_livesum", Live: true},
+		`["g", "g", {"b": "2", "pid": "x", "a": "\u00fc"}, "h\n"]`)
 	assert.Equal(t, &foreign.Sample{
-		Family: shmstore.Family{Name: "g", Help: "h\n", Type: shmstore.GaugeType, Mode: shmstore.LiveSum, Labels: []string{"a", "b"}},
+		Family: shmstore.Family{Name: "g", Help: "h\n", Type: shmstore.GaugeType, Mode: shmstore.LiveSum,
+			Labels: []string{"a", "b"}},
 		Values: []string{"ü", "2"},
 	}, got, "a label pid is dropped")
 	got = sample(&foreign.Kind{Class: "counter"}, `["c", "c_total", {}]`)
@@ -42,7 +44,8 @@ func TestSample(t *testing.T) {
 	got = sample(&foreign.Kind{Class: "histogram"}, `["h", "h_bucket", {"le": "+Inf"}, ""]`)
 	assert.Equal(t, foreign.Bucket, got.Part)
 	assert.Empty(t, got.Family.Labels)
-	for _, wrong := range []string{``, `{}`, `["c"]`, `["c", "c_total"]`, `["c", "c_total", {"a"}, ""]`, `["c", "c", {}, "", ""]`,
+	for _, wrong := range []string{``, `{}`, `["c"]`, `["c", "c_total"]`, `["c", "c_total", {"a"}, ""]`,
+		`["c", "c", {}, "", ""]`,
 		`["c", "c", {"a": "b" "c": "d"}, ""]`, `["c", "c", {}, ""`, `["c", "c", {}, ""] ` + `x`} {
 		assert.Nil(t, sample(&foreign.Kind{Class: "counter"}, wrong), wrong)
 	}

@@ -4,8 +4,8 @@
 // float64 in early versions and two later on, value and time on the monotonic clock. Of a histogram the label le is the
 // bound of a bucket, which counts what is in it alone, or "sum"; of a summary the label quantile is "sum" or "count".
 //
-// Files hold neither type nor help nor how the values of several processes become one. Definitions say so. Where there is
-// none, what can be concluded safely is:
+// Files hold neither type nor help nor how the values of several processes become one. Definitions say so. Where there
+// is none, what can be concluded safely is:
 //
 //   - a label le: a histogram; its buckets are those that were ever hit
 //   - a label quantile that is sum or count: a summary
@@ -32,8 +32,8 @@ type Definition struct {
 	// Type is counter, gauge, histogram or summary.
 	Type string `yaml:"type"`
 	Help string `yaml:"help"`
-	// Aggregation is the store's setting: sum, max, min, all or, of gauges, most_recent. "": the store's default, all for
-	// gauges and sum for anything else.
+	// Aggregation is the store's setting: sum, max, min, all or, of gauges, most_recent. "": the store's default, all
+	// for gauges and sum for anything else.
 	Aggregation string `yaml:"aggregation"`
 	// Buckets are the bounds of a histogram, without +Inf.
 	Buckets []float64 `yaml:"buckets"`
@@ -208,7 +208,8 @@ func conclude(name string, labels map[string]string) metric {
 	return m
 }
 
-// parse takes a query string apart as Ruby's CGI.parse does; of a name that comes more than once the first value counts.
+// parse takes a query string apart as Ruby's CGI.parse does; of a name that comes more than once the first value
+// counts.
 func parse(key string) (map[string]string, bool) {
 	labels := map[string]string{}
 	for pair := range strings.SplitSeq(key, "&") {

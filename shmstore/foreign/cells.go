@@ -63,8 +63,8 @@ func fillTimed(cells []uint64, v float64, at uint64) {
 	shmstore.StoreTimed(cells, v, at)
 }
 
-// stamp returns when the value at an offset was set, such that package aggregate's time of the cell is what the file says:
-// it adds the cell's to the time when the file was made, where that is of the wall clock.
+// stamp returns when the value at an offset was set, such that package aggregate's time of the cell is what the file
+// says: it adds the cell's to the time when the file was made, where that is of the wall clock.
 func (r *Reader) stamp(at uint32) uint64 {
 	if r.doubles < 2 {
 		return r.info.StartedMono
@@ -115,8 +115,8 @@ func (c *composite) fill(r *Reader, cells []uint64) {
 		case at == 0:
 			cells[i] = 0
 		case r.lib.Cumulative:
-			// Smaller bounds are read first and the process adds to +Inf first, then upwards: what it is about to add is
-			// in the last bucket.
+			// Smaller bounds are read first and the process adds to +Inf first, then upwards: what it is about to add
+			// is in the last bucket.
 			n := count(r.double(at))
 			if n == noCount {
 				cells[i] = n

@@ -15,9 +15,9 @@ import (
 
 // CompactOptions say what Compact does beside moving files.
 type CompactOptions struct {
-	// Merge makes the next archive's Families of the last one, nil when there is none, and the files of the dead. living
-	// returns readers of all others, for who has to know which series are in use. It returns nil when nothing is to be
-	// written, and changes none of its arguments.
+	// Merge makes the next archive's Families of the last one, nil when there is none, and the files of the dead.
+	// living returns readers of all others, for who has to know which series are in use. It returns nil when nothing is
+	// to be written, and changes none of its arguments.
 	Merge func(last *shmstore.Archive, dead []*Reader, living func() ([]*Reader, error)) (*shmstore.Archive, error)
 	// Settle is how long a file that was set aside waits until it is read and removed. 0: 2 s.
 	Settle time.Duration
@@ -31,12 +31,12 @@ const settle = 2 * time.Second
 // compactAtOnce is how many files one call takes, and how many it sets aside.
 const compactAtOnce = 256
 
-// Compact takes files of dead processes into the archive and removes them, as the package's documentation says, up to 256
-// at once; taken is how many. Several processes may compact one directory; they take turns. A directory that does not exist
-// has nothing to compact.
+// Compact takes files of dead processes into the archive and removes them, as the package's documentation says, up to
+// 256 at once; taken is how many. Several processes may compact one directory; they take turns. A directory that does
+// not exist has nothing to compact.
 //
-// Errors: the files are another user's and this process lacks CAP_LEASE, or the file system has no leases or its locks may
-// not reach every process (shmstore.ErrUnsafeDir): then the directory is not compacted. shmstore.ErrFull and
+// Errors: the files are another user's and this process lacks CAP_LEASE, or the file system has no leases or its locks
+// may not reach every process (shmstore.ErrUnsafeDir): then the directory is not compacted. shmstore.ErrFull and
 // shmstore.ErrVersion are of the archive.
 func (d *Dir) Compact(o CompactOptions) (taken int, err error) {
 	if o.Step == nil {
@@ -145,8 +145,8 @@ func (c *compactor) candidates(do func(name string, st *unix.Stat_t) (bool, erro
 	return nil
 }
 
-// setAside renames files of the dead into the hidden directory. One that cannot be read stays: it would be in the way there
-// too.
+// setAside renames files of the dead into the hidden directory. One that cannot be read stays: it would be in the way
+// there too.
 func (c *compactor) setAside() error {
 	n := 0
 	k := newKeys(c.dir.lib)
@@ -194,11 +194,11 @@ func (c *compactor) free(dir *os.File, name string, id inode) (bool, error) {
 	case errors.Is(err, errLeased):
 		return false, nil
 	case errors.Is(err, unix.EACCES):
-		return false, fmt.Errorf("%s cannot be compacted: %s belongs to uid %d, and without CAP_LEASE only its owner can find "+
-			"out who uses it; run as that user: %w", c.dir.path, name, st.Uid, err)
+		return false, fmt.Errorf("%s cannot be compacted: %s belongs to uid %d, and without CAP_LEASE only its owner can "+
+			"find out who uses it; run as that user: %w", c.dir.path, name, st.Uid, err)
 	default:
-		return false, fmt.Errorf("%s cannot be compacted: its file system has no leases, without which nobody can tell that a "+
-			"process is dead (%s): %w", c.dir.path, name, err)
+		return false, fmt.Errorf("%s cannot be compacted: its file system has no leases, without which nobody can tell "+
+			"that a process is dead (%s): %w", c.dir.path, name, err)
 	}
 }
 
@@ -301,8 +301,8 @@ func (c *compactor) read(dir *os.File, name, original string, st *unix.Stat_t, k
 	return r, nil
 }
 
-// shape gives histograms the bounds that the files and the archive have together, so that releases which differ become one
-// definition.
+// shape gives histograms the bounds that the files and the archive have together, so that releases which differ become
+// one definition.
 func (c *compactor) shape(readers []*Reader) error {
 	v := View{dir: c.dir, shown: readers, readers: map[string]*Reader{}, broken: map[string]error{}}
 	v.shape(c.last)

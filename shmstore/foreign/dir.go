@@ -25,7 +25,8 @@ type Dir struct {
 
 // Options say how a directory is treated. The zero value is right.
 type Options struct {
-	// Compact takes the files of processes that have died into an archive. Without it nothing in the directory is changed.
+	// Compact takes the files of processes that have died into an archive. Without it nothing in the directory is
+	// changed.
 	Compact bool
 	// Logger is told of metrics that nobody has defined, each once; nil: slog.Default().
 	Logger *slog.Logger
@@ -45,8 +46,8 @@ func Open(path string, lib *Library, o Options) (*Dir, error) {
 		return nil, fmt.Errorf("shmstore: %s is a file: name the directory in which %s keeps its files", path, lib.Name)
 	}
 	if o.Compact && !leases {
-		return nil, fmt.Errorf("shmstore: %s cannot be compacted: this system has no leases, without which nobody can tell "+
-			"that a process is dead", path)
+		return nil, fmt.Errorf("shmstore: %s cannot be compacted: this system has no leases, without which nobody can "+
+			"tell that a process is dead", path)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

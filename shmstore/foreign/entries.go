@@ -40,8 +40,8 @@ func usedLength(b []byte) (int64, error) {
 	}
 }
 
-// walk calls do with each entry from offset from to used: its key and the offset of its value. The entries must fill that
-// range, and whatever pads a key must be spaces.
+// walk calls do with each entry from offset from to used: its key and the offset of its value. The entries must fill
+// that range, and whatever pads a key must be spaces.
 func (l *Library) walk(b []byte, from, used int64, doubles int, do func(key []byte, value int64) error) error {
 	for at := from; at < used; {
 		if used-at < lengthSize {
@@ -69,8 +69,8 @@ func (l *Library) walk(b []byte, from, used int64, doubles int, do func(key []by
 	return nil
 }
 
-// judge finds out how many float64s an entry has: with that many, and no other number, the whole file makes sense. sense
-// tells whether a key does.
+// judge finds out how many float64s an entry has: with that many, and no other number, the whole file makes sense.
+// sense tells whether a key does.
 func (l *Library) judge(b []byte, used int64, sense func(key []byte) error) (doubles int, err error) {
 	var fit []int
 	for _, n := range l.Doubles {

@@ -61,7 +61,8 @@ func FuzzView(f *testing.F) {
 		}
 	}
 	add(0, 1, `["c", "c_total", {"a": "x", "b": "\u00e4"}, "help"]`, `["c", "c_total", {}]`)
-	add(1, 2, `["h", "h_sum", {"a": "x"}, ""]`, `["h", "h_bucket", {"a": "x", "le": "1.0"}, ""]`, `["h", "h_bucket", {"le": "+Inf"}, ""]`)
+	add(1, 2, `["h", "h_sum", {"a": "x"}, ""]`, `["h", "h_bucket", {"a": "x", "le": "1.0"}, ""]`,
+		`["h", "h_bucket", {"le": "+Inf"}, ""]`)
 	add(2, 2, `["s", "s_sum", {}, ""]`, `["s", "s_count", {}, ""]`)
 	add(3, 2, `["g", "g", {"pid": "1"}, ""]`)
 	add(4, 2, `["g", "g", {"l": "1"}, ""]`)

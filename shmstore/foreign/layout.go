@@ -118,7 +118,9 @@ func (l *layout) addScalar(s *sample, values []string, at uint32) {
 }
 
 func (l *layout) append(number uint32, def *shmstore.Family, values []string, from source) {
-	l.series = append(l.series, shmstore.SeriesInfo{Family: number, Words: def.Words(), Created: time.Unix(0, 0), Values: values})
+	// No library says when a series began.
+	s := shmstore.SeriesInfo{Family: number, Words: def.Words(), Created: time.Unix(0, 0), Values: values}
+	l.series = append(l.series, s)
 	l.sources = append(l.sources, from)
 }
 

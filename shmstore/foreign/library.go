@@ -4,19 +4,20 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// Library says how a client library lays out its files and what names and keys in them mean. It is not changed once it is
-// in use.
+// Library says how a client library lays out its files and what names and keys in them mean. It is not changed once it
+// is in use.
 type Library struct {
 	// Name is what messages call the library.
 	Name string
 	// Suffix ends the names of its files; others in the directory are none of its.
 	Suffix string
-	// Doubles are the numbers of float64s that an entry may have, 1 or 2, ascending. Files do not say which; one that can
-	// be read both ways, or neither, is corrupt.
+	// Doubles are the numbers of float64s that an entry may have, 1 or 2, ascending. Files do not say which; one that
+	// can be read both ways, or neither, is corrupt.
 	Doubles []int
 	// Padded says that the length of a key is that with its padding.
 	Padded bool
-	// Monotonic says that times are of the system's monotonic clock; otherwise they are since 1970. Both are in seconds.
+	// Monotonic says that times are of the system's monotonic clock; otherwise they are since 1970. Both are in
+	// seconds.
 	Monotonic bool
 	// Cumulative says that the entry of a bucket has what those of smaller bounds count too.
 	Cumulative bool

@@ -14,8 +14,8 @@ import (
 )
 
 // Reader follows one file. It offers families, series and cells as a shmstore.Reader does: the cells are made anew, as
-// shmstore has them, from the file's float64s each time that they are read. It is for one goroutine at a time, and what it
-// offers is as of the last View.Update.
+// shmstore has them, from the file's float64s each time that they are read. It is for one goroutine at a time, and what
+// it offers is as of the last View.Update.
 type Reader struct {
 	lib  *Library
 	kind Kind
@@ -68,8 +68,8 @@ func (r *Reader) State() (shmstore.State, error) {
 	return shmstore.State{Ready: true, ReadyAt: r.info.StartedMono, Used: r.used, Reserved: r.size}, nil
 }
 
-// Alive tells whether the process counts as living: in a directory that nobody compacts every file does, as it does to the
-// library.
+// Alive tells whether the process counts as living: in a directory that nobody compacts every file does, as it does to
+// the library.
 func (r *Reader) Alive() (bool, error) { return r.alive, nil }
 
 // Refresh does nothing: View.Update has brought the Reader up to date.
@@ -78,7 +78,8 @@ func (r *Reader) Refresh() error { return nil }
 // Families returns the families of the file; a family's number is its index. Entries never change.
 func (r *Reader) Families() []shmstore.Family { return r.families }
 
-// Series returns the series of the file. View.Update appends to it and, when it changes Layout, alters entries in place.
+// Series returns the series of the file. View.Update appends to it and, when it changes Layout, alters entries in
+// place.
 func (r *Reader) Series() []shmstore.SeriesInfo { return r.series }
 
 // Layout returns a number that View.Update changes whenever an entry of Series is not what it was.
@@ -105,8 +106,8 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 	})
 }
 
-// guard runs fn, which reads memory, and gives ErrCorrupt when the file was truncated meanwhile. A fault is not enough to
-// notice: what a page has left behind the end of a file reads as zeros.
+// guard runs fn, which reads memory, and gives ErrCorrupt when the file was truncated meanwhile. A fault is not enough
+// to notice: what a page has left behind the end of a file reads as zeros.
 func (r *Reader) guard(fn func() error) error {
 	if !r.mapped {
 		return fn()
@@ -126,8 +127,8 @@ func (r *Reader) guard(fn func() error) error {
 	return err
 }
 
-// fetch brings memory up to the file as it is now, mapped or as a copy, and parses what is new. errGone: there is another
-// file of that name now, or none.
+// fetch brings memory up to the file as it is now, mapped or as a copy, and parses what is new. errGone: there is
+// another file of that name now, or none.
 func (r *Reader) fetch(st *unix.Stat_t, mapped bool, k *keys) error {
 	r.size = st.Size
 	if mapped && r.mapped && int64(len(r.memory)) == st.Size && r.unchanged() {

@@ -44,10 +44,12 @@ func (s *store) close() {
 func (s *store) in(dir *os.File) bool {
 	var mine, there unix.Stat_t
 	return unix.Fstat(int(s.file.Fd()), &mine) == nil &&
-		unix.Fstatat(int(dir.Fd()), storeName, &there, unix.AT_SYMLINK_NOFOLLOW) == nil && inodeOf(&mine) == inodeOf(&there)
+		unix.Fstatat(int(dir.Fd()), storeName, &there, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		inodeOf(&mine) == inodeOf(&there)
 }
 
-// aside returns the files that were set aside and that an archive, nil for none, does not have, with the names that they had.
+// aside returns the files that were set aside and that an archive, nil for none, does not have, with the names that
+// they had.
 func (s *store) aside(a *shmstore.Archive) (map[string]string, error) {
 	all, err := names(s.file)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// View is a directory as one reader sees it: the archive, and the files that count beside it, at one instant. It keeps what
-// it has read between updates. It is for one goroutine at a time.
+// View is a directory as one reader sees it: the archive, and the files that count beside it, at one instant. It keeps
+// what it has read between updates. It is for one goroutine at a time.
 type View struct {
 	dir     *Dir
 	file    *os.File // the directory, as of the last Update; nil when there is none
@@ -41,8 +41,8 @@ func (v *View) Archive() *shmstore.Archive {
 	return v.store.view.Archive()
 }
 
-// Readers returns the files that count beside the archive as of the last Update, by name. A Reader stays the same as long
-// as its file is in the view; Update closes those that have left it.
+// Readers returns the files that count beside the archive as of the last Update, by name. A Reader stays the same as
+// long as its file is in the view; Update closes those that have left it.
 func (v *View) Readers() []*Reader { return v.shown }
 
 // Broken returns what was wrong, at the last Update, with files that are left out, by path.
@@ -52,12 +52,12 @@ func (v *View) Broken() map[string]error { return v.broken }
 const tries = 100
 
 // Update brings the view to the present: it looks which files there are, reads what is new in them, and finds out which
-// processes live. An error means that the directory cannot be read; that there is none is no error but empties the view,
-// because a server that has gone is no longer exposed, but Broken says so.
+// processes live. An error means that the directory cannot be read; that there is none is no error but empties the
+// view, because a server that has gone is no longer exposed, but Broken says so.
 //
 // A file may be renamed into the hidden directory at any moment and then into the archive. So the view looks at the
-// archive, at the directory, at the hidden directory, opens what is new, and looks at the archive again, and does all that
-// once more if a file that was listed was gone or another archive was there.
+// archive, at the directory, at the hidden directory, opens what is new, and looks at the archive again, and does all
+// that once more if a file that was listed was gone or another archive was there.
 func (v *View) Update() error {
 	for range tries {
 		if ok, err := v.look(); ok || err != nil {
@@ -73,7 +73,8 @@ func (v *View) look() (ok bool, err error) {
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			v.clear()
-			v.broken[v.dir.path] = fmt.Errorf("there is no such directory; it is read when its server has made it: %w", err)
+			v.broken[v.dir.path] = fmt.Errorf("there is no such directory; it is read when its server has made it: %w",
+				err)
 			return true, nil
 		}
 		return false, err
@@ -243,9 +244,9 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	return r, nil
 }
 
-// fetch reads what is new in a file, and finds out whether its process lives. In a directory that is compacted a file may
-// stay mapped only as long as its process seems to live, or whoever compacts would never get a lease. For gauges of the
-// living seeming is not enough.
+// fetch reads what is new in a file, and finds out whether its process lives. In a directory that is compacted a file
+// may stay mapped only as long as its process seems to live, or whoever compacts would never get a lease. For gauges of
+// the living seeming is not enough.
 func (l *lister) fetch(r *Reader, st *unix.Stat_t) (err error) {
 	s := l.v.store
 	switch {
@@ -312,12 +313,17 @@ func (v *View) Forget(r *Reader) {
 	}
 }
 
-// LetGo unmaps the files of processes that may have died, so that the view keeps nobody from a lease until the next Update.
+// LetGo unmaps the files of processes that may have died, so that the view keeps nobody from a lease until the next
+// Update.
 func (v *View) LetGo() {
 	p := newProcesses()
 	for _, r := range v.readers {
+		if !r.mapped {
+			continue
+		}
 		var st unix.Stat_t
-		if r.mapped && (unix.Fstatat(int(r.dir.Fd()), r.name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !p.mayHave(&r.kind, &st)) {
+		err := unix.Fstatat(int(r.dir.Fd()), r.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil || !p.mayHave(&r.kind, &st) {
 			r.letGo()
 		}
 	}

@@ -1,9 +1,9 @@
 // Package rubymmap reads the directory that prometheus-client-mmap writes, GitLab's client for Ruby.
 //
-// A process has a file for each type, and for gauges for each mode, with a number that tells files of one process apart:
-// counter_PROCESS-N.db, gauge_MODE_PROCESS-N.db. A key is a JSON list: the metric's name, the sample's name, a list of
-// label names and one of label values. Files have no help text. An entry has one float64. A bucket's entry counts what is
-// in the smaller ones too.
+// A process has a file for each type, and for gauges for each mode, with a number that tells files of one process
+// apart: counter_PROCESS-N.db, gauge_MODE_PROCESS-N.db. A key is a JSON list: the metric's name, the sample's name, a
+// list of label names and one of label values. Files have no help text. An entry has one float64. A bucket's entry
+// counts what is in the smaller ones too.
 //
 // What is exposed is what Formats::Text.marshal_multiprocess exposes, but that a count is always the bucket up to +Inf,
 // and that a gauge of mode all or liveall that has a label pid itself gets the library's instead of two of one name.
