@@ -239,3 +239,23 @@ func TestRunGunicornMetrics(t *testing.T) {
 	s.signal(os.Interrupt)
 	assert.Equal(t, 0, s.wait())
 }
+
+// Only the owner of a file, or who has CAP_LEASE, can find out that nobody uses it. Anybody else reads and says so.
+func TestServeForeignWithoutLeases(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+	addr := freeAddress(t)
+	cmd := exec.Command(onescrape, "serve", "--web.listen-address", addr, "--compact")
+	dir := asNobody(t, cmd)
+	cmd.Args = append(cmd.Args, "--python-dir", dir)
+	b := entryFile(false, entry{`["c", "c_total", {}, "help"]`, []float64{5}})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "counter_4194304.db"), b, 0o644))
+	s := launch(t, cmd)
+	eventually(t, "the log to say it", func() bool { return strings.Contains(s.stderr.String(), "CAP_LEASE") })
+	assert.Contains(t, s.stderr.String(), "counter_4194304.db belongs to uid 0")
+	url := "http://" + addr + "/metrics"
+	eventually(t, "the endpoint", func() bool { _, err := scrape(url); return err == nil })
+	assert.Equal(t, 5.0, mustScrape(t, url).sum("c_total"))
+	assert.Len(t, dbFiles(t, dir), 1)
+}
