@@ -63,21 +63,28 @@ exec "$PYTHON" "$SCRIPT" "$1" "$2"
 	for _, m := range monitors {
 		m.stop(t)
 	}
-	holds := func() {
-		t.Helper()
+	scrapes := func() (all []families) {
 		for _, addr := range []string{addrs[0], addrs[2]} {
 			f := mustScrape(t, "http://"+addr+"/metrics")
 			assert.Equal(t, total, f.sum("storm_total"))
+			all = append(all, f)
+		}
+		return all
+	}
+	// Before compaction begins gauges of the living are those of all that have a file, and when it does every reader has to
+	// let go of what it has mapped. From then on they are gone.
+	eventually(t, "the gauges of the dead to go", func() bool {
+		all := scrapes()
+		return all[0].sum("storm_alive")+all[1].sum("storm_alive") == 0
+	})
+	eventually(t, "compaction", func() bool {
+		for _, f := range scrapes() {
 			assert.Zero(t, f.sum("storm_alive"))
 		}
-	}
-	holds()
-	eventually(t, "compaction", func() bool {
-		// What a reader has mapped it lets go of when it is scraped.
-		holds()
 		aside, err := filepath.Glob(filepath.Join(dir, ".onescrape", "aside-*"))
 		require.NoError(t, err)
 		return len(aside)+len(dbFiles(t, dir)) == 0
 	})
+	scrapes()
 	t.Logf("%s processes have counted %v", lives, total)
 }
