@@ -1,5 +1,7 @@
 package aggregate
 
+import "slices"
+
 // entry is one series of a declaration: its number in the file, its first cell and its row in the family.
 type entry struct{ series, cell, row int32 }
 
@@ -28,6 +30,11 @@ func (l *entries) add(e entry) {
 		}
 	}
 	l.runs = append(l.runs, run{e.cell, e.row, 1})
+}
+
+// grow makes room for n entries more.
+func (l *entries) grow(n int) {
+	l.series, l.cells, l.rows = slices.Grow(l.series, n), slices.Grow(l.cells, n), slices.Grow(l.rows, n)
 }
 
 func (l *entries) clear() {

@@ -118,9 +118,31 @@ func (f *file) plan() {
 			d.stale = false
 		}
 	}
+	f.makeRoom(series[f.planned:])
 	for ; f.planned < len(series); f.planned++ {
 		if d := f.declOf(&series[f.planned]); d != nil {
 			d.add(f.planned, &series[f.planned])
+		}
+	}
+}
+
+// many is from how many series on it pays to count them before they are planned.
+const many = 64
+
+// makeRoom has the declarations' lists ready for series that are planned next.
+func (f *file) makeRoom(series []shmstore.SeriesInfo) {
+	if len(series) < many {
+		return
+	}
+	n := make([]int, len(f.decls))
+	for i := range series {
+		if s := &series[i]; !s.Hidden && f.declOf(s) != nil {
+			n[s.Family]++
+		}
+	}
+	for i, d := range f.decls {
+		if n[i] >= many && !d.lost {
+			d.shown.grow(n[i])
 		}
 	}
 }

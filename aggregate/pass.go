@@ -122,6 +122,7 @@ func (s *Store) listSource(src *source) {
 		return
 	}
 	src.unlisted = false
+	src.readNew()
 	s.takeArchive(src)
 	broken := src.Broken()
 	listed := make(map[string]bool, len(s.files))

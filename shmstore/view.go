@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -140,6 +143,43 @@ func (v *View) look() (ok bool, err error) {
 	v.shown, v.broken = shown, broken
 	v.closeBut(shown)
 	return true, nil
+}
+
+// ReadNew refreshes the files that never were, as many at once as there are processors: a rollout has many of them. What
+// is wrong with one its own Refresh says.
+func (v *View) ReadNew() {
+	var fresh []*Reader
+	for _, r := range v.shown {
+		if r.latest != nil {
+			fresh = append(fresh, r)
+		}
+	}
+	if v.latest.reader == nil && len(fresh) > 0 {
+		fresh[0].Refresh()
+		fresh = fresh[1:]
+	}
+	if len(fresh) < 2 {
+		return
+	}
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(len(fresh), runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := next.Add(1); i <= int64(len(fresh)); i = next.Add(1) {
+				r := fresh[i-1]
+				r.latest = &latest{v.latest.reader} // which nobody refreshes meanwhile
+				r.Refresh()
+			}
+		})
+	}
+	all.Wait()
+	for _, r := range fresh {
+		if r.latest == nil {
+			v.latest.reader = r
+		} else {
+			r.latest = &v.latest
+		}
+	}
 }
 
 // closeBut closes the files that are not among these, which are sorted by name.
