@@ -95,7 +95,7 @@ func (d *decl) planArchived() {
 	d.stale = false
 	d.clear()
 	for i, s := range d.archived {
-		d.add(i, &shmstore.SeriesInfo{Values: s.Values, Created: s.Created})
+		d.add(i, &shmstore.SeriesInfo{Values: s.Values, Created: s.Created.UnixNano()})
 	}
 }
 

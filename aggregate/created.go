@@ -11,8 +11,8 @@ import (
 // starts anew, after everybody has deleted the series.
 
 // age makes a row's created time that of a source, if it is older. Gauges have none.
-func (f *family) age(r *row, created time.Time) {
-	if ns := created.UnixNano(); f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
+func (f *family) age(r *row, ns int64) {
+	if f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
 		r.oldest, r.created = ns, timestamppb.New(time.Unix(0, ns))
 	}
 }
@@ -36,9 +36,9 @@ func (f *family) rejuvenate() {
 }
 
 // created returns when the series of an entry began.
-func (d *decl) created(e entry) time.Time {
+func (d *decl) created(e entry) int64 {
 	if d.archived != nil {
-		return d.archived[e.series].Created
+		return d.archived[e.series].Created.UnixNano()
 	}
 	return d.reader.Series()[e.series].Created
 }

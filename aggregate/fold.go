@@ -310,14 +310,14 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 // add adds the cells of a process's series, which are as the process's own definition says: native buckets of any
 // resolution are one family.
 func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
-	key := valuesKey(s.Values)
+	key, created := valuesKey(s.Values), time.Unix(0, s.Created)
 	sum := to.series[key]
 	if sum == nil {
-		sum = &foldedSeries{values: s.Values, created: s.Created, part: newPart(&to.def)}
+		sum = &foldedSeries{values: s.Values, created: created, part: newPart(&to.def)}
 		to.series[key] = sum
 	}
-	if s.Created.Before(sum.created) {
-		sum.created = s.Created
+	if created.Before(sum.created) {
+		sum.created = created
 	}
 	sum.age = 0
 	sum.part.addCells(def, m, cells)

@@ -159,7 +159,7 @@ func thrownFamily(d *dice, name string) *family {
 		for i := range values {
 			values[i] = d.text()
 		}
-		n := f.take(from, &shmstore.SeriesInfo{Values: values, Created: time.Unix(0, int64(d.word()>>d.n(64)))},
+		n := f.take(from, &shmstore.SeriesInfo{Values: values, Created: int64(d.word() >> d.n(64))},
 			identity(nil, def.Labels, values), 0)
 		if f.presence[n] = liveShown; d.n(8) == 0 {
 			f.presence[n] = liveHidden

@@ -3,6 +3,7 @@ package shmstore
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -348,4 +349,23 @@ func TestWhatANewerWriterAddsIsPassedOverAndSeen(t *testing.T) {
 	require.Len(t, r.Series(), 2)
 	assert.Equal(t, []string{"200", "/"}, r.Series()[1].Values)
 	assert.False(t, r.Known())
+}
+
+// The number of every word of a file that is read fits the int32s of who keeps them.
+func TestFileThatIsTooLarge(t *testing.T) {
+	d := newStore(t)
+	w := newWriter(t, d, WriterOptions{})
+	addSeries(t, w, addFamily(t, w, Family{Name: "c", Type: CounterType}))
+	path := filepath.Join(d.Path(), w.Name())
+	require.NoError(t, os.Chmod(path, 0o600))
+	for _, size := range []int64{maxLimit, maxLimit + 1} {
+		require.NoError(t, os.Truncate(path, size))
+		r, err := d.Open(w.Name())
+		if size > maxLimit {
+			assert.ErrorIs(t, err, ErrCorrupt)
+		} else if assert.NoError(t, err) {
+			r.Close()
+		}
+	}
+	assert.LessOrEqual(t, int64(maxLimit/wordSize-1), int64(math.MaxInt32))
 }

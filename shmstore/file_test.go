@@ -63,7 +63,7 @@ func TestEveryTypeIsReadAsItWasWritten(t *testing.T) {
 		assert.Equal(t, uint32(i%len(everyType)), s.Family)
 		assert.Equal(t, values[i], append([]string{}, s.Values...))
 		assert.False(t, s.Hidden || s.Free)
-		assert.True(t, s.Created.Equal(wrote[i].Created))
+		assert.True(t, wrote[i].Created.Equal(time.Unix(0, s.Created)))
 		assert.NotZero(t, s.Born)
 		assert.Equal(t, []uint64(wrote[i].Cells), cells[i])
 	}

@@ -83,7 +83,7 @@ type SeriesInfo struct {
 	Words  int
 	Window int // the first word of its window's block; 0: it has none
 
-	Created   time.Time
+	Created   int64    // nanoseconds since 1970; 0: unknown
 	Born      uint64   // when it was added to the file, on Monotonic's clock
 	DeletedAt uint64   // when hidden: on Monotonic's clock
 	Release   uint64   // when hidden and the cells are final: the number of the release in this file, from 1
@@ -467,7 +467,7 @@ func (r *Reader) readSeries(i int) (SeriesInfo, error) {
 		Family:  native.Uint32(b[recFamily:]),
 		Cell:    int(native.Uint64(b[seriesCells:]) / wordSize),
 		Words:   int(native.Uint32(b[seriesWords:])),
-		Created: time.Unix(0, int64(native.Uint64(b[seriesCreated:]))),
+		Created: int64(native.Uint64(b[seriesCreated:])),
 		Born:    native.Uint64(b[seriesBorn:]),
 
 		Exemplars: aux != 0,

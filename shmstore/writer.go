@@ -48,7 +48,7 @@ type WriterOptions struct {
 
 const (
 	defaultLimit = 1 << 30
-	maxLimit     = 64 << 30
+	maxLimit     = 16 << 30 // so that the number of any word of a file is an int32
 )
 
 // firstSegment is how many bytes the records of a new file have; later segments are larger.

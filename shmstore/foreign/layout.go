@@ -3,7 +3,6 @@ package foreign
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -119,7 +118,7 @@ func (l *layout) addScalar(s *sample, values []string, at uint32) {
 
 func (l *layout) append(number uint32, def *shmstore.Family, values []string, from source) {
 	// No library says when a series began.
-	s := shmstore.SeriesInfo{Family: number, Words: def.Words(), Created: time.Unix(0, 0), Values: values}
+	s := shmstore.SeriesInfo{Family: number, Words: def.Words(), Values: values}
 	l.series = append(l.series, s)
 	l.sources = append(l.sources, from)
 }
