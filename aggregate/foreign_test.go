@@ -196,6 +196,7 @@ func TestForeignBadInput(t *testing.T) {
 		"a bound that is no":       {"histogram_2.db", entries(1, pyKey("h", "h_bucket", "le", "NaN")), "corrupt"},
 		"a name of no kind":        {"histogramm_2.db", entries(1, key), "foreign"},
 		"a mode that there is not": {"gauge_avg_2.db", entries(1, key), "foreign"},
+		"a process without UTF-8":  {"gauge_all_\xff.db", entries(1, pyKey("g", "g")), "foreign"},
 		"a reserved label":         {"counter_2.db", entries(1, pyKey("c", "c_total", "__l", "x")), "definition"},
 	}
 	for name, test := range tests {

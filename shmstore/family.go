@@ -163,6 +163,15 @@ const (
 // fits tells whether a file may hold the text. One that is not UTF-8 would spoil the whole exposition.
 func fits(s string) bool { return len(s) <= maxString && utf8.ValidString(s) }
 
+// CheckValue tells what is wrong with the value of a label, whoever made it: nil for one that a file and an archive may
+// hold.
+func CheckValue(s string) error {
+	if !fits(s) {
+		return errFamily
+	}
+	return nil
+}
+
 var errFamily = errors.New("definition out of bounds")
 
 // Check tells what is wrong with a definition, whoever made it: nil for one that a file may hold.

@@ -209,7 +209,8 @@ func conclude(name string, labels map[string]string) metric {
 }
 
 // parse takes a query string apart as Ruby's CGI.parse does; of a name that comes more than once the first value
-// counts.
+// counts. A value may be whatever bytes a client has sent: what is not UTF-8 in it is replaced, because no exposition may
+// have it.
 func parse(key string) (map[string]string, bool) {
 	labels := map[string]string{}
 	for pair := range strings.SplitSeq(key, "&") {
@@ -226,7 +227,7 @@ func parse(key string) (map[string]string, bool) {
 			return nil, false
 		}
 		if _, known := labels[name]; !known {
-			labels[name] = value
+			labels[name] = strings.ToValidUTF8(value, "\uFFFD")
 		}
 	}
 	return labels, true

@@ -31,6 +31,7 @@ func TestParse(t *testing.T) {
 		"a=b":                 {"a": "b"},
 		"a=x+y%26&b=%C3%BC&c": {"a": "x y&", "b": "ü", "c": ""},
 		"a=1&a=2":             {"a": "1"},
+		"a=x%ff%fey":          {"a": "x\uFFFDy"},
 	} {
 		got, ok := parse(key)
 		assert.True(t, ok, key)

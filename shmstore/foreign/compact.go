@@ -133,7 +133,7 @@ func (c *compactor) candidates(do func(name string, st *unix.Stat_t) (bool, erro
 		if !strings.HasSuffix(name, c.dir.lib.Suffix) || strings.HasPrefix(name, ".") {
 			continue
 		}
-		kind, ok := c.dir.lib.File(name)
+		kind, ok := c.dir.lib.file(name)
 		var st unix.Stat_t
 		if !ok || admit(c.file, &c.owner, name, &st) != nil || p.mayHave(&kind, &st) {
 			continue
@@ -289,7 +289,7 @@ func (c *compactor) living() ([]*Reader, error) {
 
 // read reads a file whole.
 func (c *compactor) read(dir *os.File, name, original string, st *unix.Stat_t, k *keys) (*Reader, error) {
-	kind, ok := c.dir.lib.File(original)
+	kind, ok := c.dir.lib.file(original)
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", shmstore.ErrForeign, filepath.Join(dir.Name(), name))
 	}

@@ -57,6 +57,12 @@ func (k *keys) get(kind *Kind, key []byte) (*sample, error) {
 	if err := f.Check(); err != nil || len(s.Values) != len(f.Labels) || s.Part == Bucket && math.IsNaN(s.Bound) {
 		return nil, corrupt("a key that cannot be: %.100q", text)
 	}
+	for _, v := range s.Values {
+		// It would spoil the exposition, or the archive.
+		if shmstore.CheckValue(v) != nil {
+			return nil, corrupt("a key with a label value that cannot be: %.100q", text)
+		}
+	}
 	id := f.Key() + "\x00" + f.Help
 	if s.def = k.defs[id]; s.def == nil {
 		s.def = f

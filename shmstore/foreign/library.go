@@ -1,6 +1,8 @@
 package foreign
 
 import (
+	"unicode/utf8"
+
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -31,6 +33,14 @@ type Library struct {
 	// Bounds returns the bounds, ascending and without +Inf, that a histogram has even where no file mentions them; nil
 	// for a library whose files mention all.
 	Bounds func(family string) []float64
+}
+
+// file is File for any name: what is not UTF-8 would spoil the exposition as a label's value.
+func (l *Library) file(name string) (Kind, bool) {
+	if !utf8.ValidString(name) {
+		return Kind{}, false
+	}
+	return l.File(name)
 }
 
 // Kind is what the name of a file says.

@@ -223,7 +223,7 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 		r = nil
 	}
 	if r == nil {
-		kind, ok := v.dir.lib.File(original)
+		kind, ok := v.dir.lib.file(original)
 		if !ok {
 			return nil, fmt.Errorf("%w: its name is none that %s gives", shmstore.ErrForeign, v.dir.lib.Name)
 		}
