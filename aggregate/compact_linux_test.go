@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/shmstore/clientpython"
+	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
@@ -217,6 +218,31 @@ func TestCompactNeverTakesWhatIsInUse(t *testing.T) {
 			assert.Equal(t, "c_total 1\n", text(t, s))
 		})
 	}
+}
+
+// A file that does not fit the others, or whose name is as long as names can be, keeps no other from being taken.
+func TestCompactLeavesWhatDoesNotFit(t *testing.T) {
+	dir := foreignDir(t)
+	place(t, dir, fmt.Sprintf("metric_c_total___%d.bin", nobody), rubyFile("", 5))
+	for i := range 2 {
+		var keys []string
+		for bound := range 600 {
+			keys = append(keys, fmt.Sprintf("le=%d", bound*2+i))
+		}
+		place(t, dir, fmt.Sprintf("metric_h___%d.bin", nobody+i), rubyFileOf(1, keys...))
+	}
+	ends := fmt.Sprintf("___%d.bin", nobody)
+	long := strings.Repeat("x", 255-len("metric_")-len(ends))
+	place(t, dir, "metric_"+long+ends, rubyFile("", 1))
+	d, err := clientruby.Open(dir, nil, foreign.Options{Compact: true})
+	require.NoError(t, err)
+	s := openForeign(t, Options{}, d)
+	s.settle = shortSettle
+	assert.Equal(t, 2, compactAll(t, s), "the counter, and the histogram that came first")
+	assert.Equal(t, "c_total 5\n", text(t, s, "c_total"))
+	assert.Contains(t, text(t, s, "h"), "h_count 600\n")
+	assert.Contains(t, text(t, s, long), " 1\n")
+	assert.Equal(t, map[string]int{"corrupt": 1}, errorCounts(t, s))
 }
 
 // A process whose pid was used before goes on with the file of that name. It may have found it just before the file was

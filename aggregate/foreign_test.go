@@ -1,7 +1,9 @@
 package aggregate
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,15 +50,18 @@ func TestForeignBesideOurOwn(t *testing.T) {
 }
 
 // rubyFile is a file of client_ruby with one entry of one number.
-func rubyFile(key string, v float64) []byte {
-	d := dict{memory: make([]byte, 4096), doubles: 1, at: map[string]int{}}
-	d.setUsed(8)
-	padded := key + strings.Repeat(" ", 8-(len(key)+4)%8)
-	copy(d.memory[8:], fmt.Appendf(nil, "%c\x00\x00\x00%s", len(padded), padded))
-	d.at[key] = 12 + len(padded)
-	d.setUsed(d.at[key] + 8)
-	d.set(key, v)
-	return d.memory
+func rubyFile(key string, v float64) []byte { return rubyFileOf(v, key) }
+
+// rubyFileOf is one with an entry of the same number for each key.
+func rubyFileOf(v float64, keys ...string) []byte {
+	b := make([]byte, 8)
+	for _, key := range keys {
+		padded := key + strings.Repeat(" ", 8-(len(key)+4)%8)
+		b = append(binary.NativeEndian.AppendUint32(b, uint32(len(padded))), padded...)
+		b = binary.NativeEndian.AppendUint64(b, math.Float64bits(v))
+	}
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	return b
 }
 
 // A file of client_python says nowhere how many numbers an entry has. One directory may have both.

@@ -168,7 +168,11 @@ func (c *compactor) setAside() error {
 		to := asideName(name)
 		c.o.Step("set aside " + name)
 		err = unix.Renameat(int(c.file.Fd()), name, int(c.store.file.Fd()), to)
-		if err != nil {
+		switch {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENAMETOOLONG):
+			// Somebody else has removed it, or it stays, because it has no place for a longer name.
+			return true, nil
+		case err != nil:
 			return false, fmt.Errorf("%s cannot be compacted: rename %s: %w", c.dir.path, name, err)
 		}
 		n++
@@ -210,7 +214,7 @@ func (c *compactor) settled(most int) (names []string, dead []*Reader, err error
 	}
 	k := newKeys(c.dir.lib)
 	for name, original := range aside {
-		if len(names) == most {
+		if len(dead) == most {
 			break
 		}
 		var st unix.Stat_t
@@ -225,10 +229,15 @@ func (c *compactor) settled(most int) (names []string, dead []*Reader, err error
 			return nil, nil, err
 		}
 		if r != nil {
-			names, dead = append(names, name), append(dead, r)
+			dead = append(dead, r)
 		}
 	}
-	return names, dead, c.shape(dead)
+	dead = c.shape(dead)
+	// One that is left out stays.
+	for _, r := range dead {
+		names = append(names, r.name)
+	}
+	return names, dead, nil
 }
 
 // readFree reads a file that was set aside, unless somebody has it open or it cannot be read: then it returns nil.
@@ -284,7 +293,7 @@ func (c *compactor) living() ([]*Reader, error) {
 	for name, original := range aside {
 		add(c.store.file, name, original)
 	}
-	return living, c.shape(living)
+	return c.shape(living), nil
 }
 
 // read reads a file whole.
@@ -302,12 +311,10 @@ func (c *compactor) read(dir *os.File, name, original string, st *unix.Stat_t, k
 }
 
 // shape gives histograms the bounds that the files and the archive have together, so that releases which differ become
-// one definition.
-func (c *compactor) shape(readers []*Reader) error {
+// one definition. It returns the files without those that do not fit, which a View leaves out too: one that nobody can
+// read keeps no other from being taken.
+func (c *compactor) shape(readers []*Reader) []*Reader {
 	v := View{dir: c.dir, shown: readers, readers: map[string]*Reader{}, broken: map[string]error{}}
 	v.shape(c.last)
-	for name, err := range v.broken {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
+	return v.shown
 }

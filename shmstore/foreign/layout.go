@@ -89,6 +89,9 @@ func (l *layout) add(s *sample, process string, value int64) error {
 		if !isInf(s.Bound) {
 			bounds = insertBound(bounds, s.Bound)
 		}
+		if len(bounds) > maxBounds {
+			return tooManyBounds(s.def.Name)
+		}
 		l.mentioned[s.def.Name] = bounds
 	}
 	return nil
@@ -154,8 +157,21 @@ func (l *layout) composite(def *shmstore.Family, values []string) *composite {
 	return &l.composites[n]
 }
 
-// shape gives all series their families and cells, histograms with the bounds that the whole directory has.
-func (l *layout) shape(bounds map[string][]float64) {
+// Limits of what a file can ask for, because it takes few bytes to name a bound, and then every series of the family has
+// cells for it.
+const (
+	maxBounds = 1024    // of a histogram
+	maxWords  = 1 << 27 // of a file's histograms and summaries; below what an int32 numbers, with all other cells
+)
+
+func tooManyBounds(family string) error {
+	return corrupt("%s has more than %d buckets", family, maxBounds)
+}
+
+// shape gives all series their families and cells, histograms with the bounds that the whole directory has. After an
+// error the file is to be left out.
+func (l *layout) shape(bounds map[string][]float64) error {
+	words := 0
 	for i := range l.composites {
 		c := &l.composites[i]
 		s := &l.series[c.series]
@@ -170,8 +186,13 @@ func (l *layout) shape(bounds map[string][]float64) {
 			}
 			s.Family, s.Words, c.places = number, f.Words(), nil
 		}
-		if c.places == nil && c.def.Type == shmstore.HistogramType {
-			c.place(wanted)
+		if words += s.Words; words > maxWords {
+			return corrupt("its histograms have more than %d buckets together", maxWords)
+		}
+	}
+	for i := range l.composites {
+		if c := &l.composites[i]; c.places == nil && c.def.Type == shmstore.HistogramType {
+			c.place(bounds[c.def.Name])
 		}
 	}
 	if l.laid == 0 && len(l.words) > 0 {
@@ -182,6 +203,7 @@ func (l *layout) shape(bounds map[string][]float64) {
 		l.series[l.laid].Cell, l.sources[l.laid].cell = len(l.words), int32(len(l.words))
 		l.words = append(l.words, make([]uint64, l.series[l.laid].Words)...)
 	}
+	return nil
 }
 
 // place finds the values of the family's buckets.

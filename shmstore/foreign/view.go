@@ -348,13 +348,9 @@ func (v *View) shape(a *shmstore.Archive) {
 			v.merge(a.Families[i].Name, a.Families[i].Bounds)
 		}
 	}
-	fit := v.shown[:0]
-	for _, r := range v.shown {
-		if err := v.fits(r); err != nil {
-			v.broken[r.info.Name] = fmt.Errorf("shmstore: read %s: %w", r.info.Name, err)
-			r.close()
-			delete(v.readers, r.info.Name)
-			continue
+	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool {
+		if v.leftOut(r, v.fits(r)) {
+			return true
 		}
 		for name, bounds := range r.mentioned {
 			if v.dir.lib.Bounds != nil {
@@ -362,22 +358,27 @@ func (v *View) shape(a *shmstore.Archive) {
 			}
 			v.merge(name, bounds)
 		}
-		fit = append(fit, r)
-	}
-	v.shown = fit
-	for _, r := range v.shown {
-		r.shape(v.bounds)
-	}
+		return false
+	})
+	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool { return v.leftOut(r, r.shape(v.bounds)) })
 }
 
-// maxBounds is how many a histogram can have.
-const maxBounds = 1024
+// leftOut closes a file that is to be left out because of err, unless that is nil.
+func (v *View) leftOut(r *Reader, err error) bool {
+	if err == nil {
+		return false
+	}
+	v.broken[r.info.Name] = r.wrap(err)
+	r.close()
+	delete(v.readers, r.info.Name)
+	return true
+}
 
 // fits is an error when the bounds that a file mentions are too many together with the others.
 func (v *View) fits(r *Reader) error {
 	for name, bounds := range r.mentioned {
 		if n := len(v.bounds[name]) + len(bounds); n > maxBounds && len(union(v.bounds[name], bounds)) > maxBounds {
-			return corrupt("%s has more than %d buckets", name, maxBounds)
+			return tooManyBounds(name)
 		}
 	}
 	return nil
