@@ -2,11 +2,13 @@ package aggregate
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -220,6 +222,50 @@ func TestCompactNeverTakesWhatIsInUse(t *testing.T) {
 	}
 }
 
+// A file of a dead process is not kept mapped, so its inode may become another file's, in which nothing is where it was.
+func TestCompactAndTheInodeIsUsedAgain(t *testing.T) {
+	dir := foreignDir(t)
+	s := openCompacting(t, dir, shortSettle)
+	content := func(keys ...string) []byte {
+		d := dict{memory: make([]byte, 4096), doubles: 1, at: map[string]int{}}
+		d.setUsed(8)
+		for _, key := range keys {
+			d.set(key, float64(len(key)))
+		}
+		return d.memory
+	}
+	place(t, dir, counterOf(nobody), content(pyKey("c", "c_total")))
+	require.Equal(t, 1, compactAll(t, s), "from here on there is an archive")
+	long, short := pyKey("d", "d_total", "l", "x"), pyKey("d", "d_total", "l", "")
+	want := func(n int) string {
+		return fmt.Sprintf("d_total{l=\"\"} %d\nd_total{l=\"x\"} %d\n", len(short)*n, len(long)*n)
+	}
+	// Writing a file anew keeps its inode.
+	place(t, dir, counterOf(nobody), content(long, short))
+	assert.Equal(t, want(1), text(t, s, "d_total"))
+	place(t, dir, counterOf(nobody), content(short, long))
+	assert.Equal(t, want(1), text(t, s, "d_total"))
+	place(t, dir, counterOf(nobody), content(short))
+	assert.Equal(t, fmt.Sprintf("d_total{l=\"\"} %d\n", len(short)), text(t, s, "d_total"))
+	assert.Empty(t, errorCounts(t, s))
+}
+
+// What a process that seems to have died has counted stays known also when the directory cannot be listed after its file
+// was let go.
+func TestCompactLetsGoAndKnows(t *testing.T) {
+	dir := foreignDir(t)
+	s := openCompacting(t, dir, shortSettle)
+	startDict(t, dir, counterOf(nobody)).set(pyKey("c", "c_total"), 1)
+	name := counterOf(os.Getpid())
+	d := startDict(t, dir, name)
+	d.set(pyKey("c", "c_total"), 4)
+	require.Equal(t, "c_total 5\n", text(t, s), "without an archive every file is mapped")
+	require.NoError(t, os.Chtimes(filepath.Join(dir, name), time.Unix(1, 0), time.Unix(1, 0)))
+	require.Equal(t, 0, mustFold(t, s), "both are in use")
+	withoutDescriptors(t, func() { assert.Equal(t, "c_total 5\n", text(t, s)) })
+	assert.Equal(t, "c_total 5\n", text(t, s))
+}
+
 // A file that does not fit the others, or whose name is as long as names can be, keeps no other from being taken.
 func TestCompactLeavesWhatDoesNotFit(t *testing.T) {
 	dir := foreignDir(t)
@@ -293,6 +339,31 @@ func TestCompactAndThePidIsUsedAgain(t *testing.T) {
 	aside, err = filepath.Glob(filepath.Join(dir, ".onescrape", "aside-*"))
 	require.NoError(t, err)
 	assert.Empty(t, aside)
+}
+
+// A file that only says that it is large takes no memory, neither in a scrape nor in a compaction.
+func TestCompactSparseFile(t *testing.T) {
+	dir := foreignDir(t)
+	s := openCompacting(t, dir, shortSettle)
+	startDict(t, dir, counterOf(nobody)).set(pyKey("c", "c_total"), 1)
+	const size = 1 << 30
+	// One without a key, and one whose only key is the whole file.
+	for i, length := range []uint32{0, size - 3*8 - 4} {
+		path := filepath.Join(dir, counterOf(nobody+1+i))
+		b := binary.NativeEndian.AppendUint32(make([]byte, 8), length)
+		binary.NativeEndian.PutUint32(b, size)
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		require.NoError(t, os.Truncate(path, size))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 2 {
+		mustFold(t, s)
+		assert.Equal(t, "c_total 1\n", text(t, s))
+	}
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(size/8))
+	assert.Equal(t, map[string]int{"corrupt": 2}, errorCounts(t, s))
 }
 
 // Killed at any step, a compactor has lost and doubled nothing.

@@ -76,22 +76,15 @@ func (d *Dir) Compact(o CompactOptions) (taken int, err error) {
 
 // compactor is one Compact.
 type compactor struct {
-	dir     *Dir
-	file    *os.File
-	store   *store
-	last    *shmstore.Archive
-	o       CompactOptions
-	owner   unix.Stat_t
-	readers []*Reader // to be closed
+	dir   *Dir
+	file  *os.File
+	store *store
+	last  *shmstore.Archive
+	o     CompactOptions
+	owner unix.Stat_t
 }
 
 func (c *compactor) compact(most int) (int, error) {
-	defer func() {
-		for _, r := range c.readers {
-			r.close()
-		}
-		c.readers = nil
-	}()
 	return c.store.view.Rewrite(shmstore.RewriteOptions{
 		Step: c.o.Step,
 		Next: func(last *shmstore.Archive) (*shmstore.Archive, []string, error) {
@@ -296,7 +289,7 @@ func (c *compactor) living() ([]*Reader, error) {
 	return c.shape(living), nil
 }
 
-// read reads a file whole.
+// read reads a file whole, into memory that need not be given back.
 func (c *compactor) read(dir *os.File, name, original string, st *unix.Stat_t, k *keys) (*Reader, error) {
 	kind, ok := c.dir.lib.file(original)
 	if !ok {
@@ -304,9 +297,9 @@ func (c *compactor) read(dir *os.File, name, original string, st *unix.Stat_t, k
 	}
 	r := newReader(c.dir.lib, kind, dir, name, st)
 	if err := r.fetch(st, false, k); err != nil {
+		r.close()
 		return nil, err
 	}
-	c.readers = append(c.readers, r)
 	return r, nil
 }
 

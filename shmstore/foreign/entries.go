@@ -17,6 +17,9 @@ const (
 // maxUsed is more than a signed 4 byte length announces.
 const maxUsed = 1 << 31
 
+// maxKey is more than a key has that names a metric: a label's value or a help text in it has at most 1 MiB.
+const maxKey = 16 << 20
+
 func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", shmstore.ErrCorrupt, fmt.Sprintf(format, args...))
 }
@@ -53,7 +56,7 @@ func (l *Library) walk(b []byte, from, used int64, doubles int, do func(key []by
 		if !l.Padded {
 			value = end + 8 - (end-at)%8
 		}
-		if length <= 0 || (value-at)%8 != 0 || value+int64(doubles)*doubleSize > used {
+		if length <= 0 || length > maxKey || (value-at)%8 != 0 || value+int64(doubles)*doubleSize > used {
 			return corrupt("at %d: a key of %d bytes where %d are left", at, length, used-at)
 		}
 		for _, c := range b[end:value] {

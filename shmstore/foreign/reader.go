@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +27,8 @@ type Reader struct {
 	inode  inode
 	size   int64 // of the file
 	memory []byte
-	mapped bool // memory is the file; otherwise a copy of what is used
+	mapped bool   // memory is the file; otherwise it is copied
+	copied []byte // what was used of the file when it was mapped last
 
 	used    int64 // entries before it are parsed
 	doubles int   // in an entry; 0: not known yet, because there is none
@@ -88,6 +90,10 @@ func (r *Reader) Layout() uint64 { return r.changes }
 // Read calls fn with cells that hold what the file holds now: those of series s are words[s.Cell:s.Cell+s.Words]. They
 // are valid during fn only.
 func (r *Reader) Read(fn func(words []uint64)) error {
+	if int64(len(r.memory)) < r.used {
+		// No copy could be kept.
+		return r.wrap(errGone)
+	}
 	if err := r.guard(func() error { r.fill(r); return nil }); err != nil {
 		return r.wrap(err)
 	}
@@ -128,42 +134,70 @@ func (r *Reader) guard(fn func() error) error {
 }
 
 // fetch brings memory up to the file as it is now, mapped or as a copy, and parses what is new. errGone: there is
-// another file of that name now, or none.
+// another file of that name now, or none. errReplaced: there is another file, of the same inode.
 func (r *Reader) fetch(st *unix.Stat_t, mapped bool, k *keys) error {
 	r.size = st.Size
 	if mapped && r.mapped && int64(len(r.memory)) == st.Size && r.unchanged() {
 		return nil
 	}
+	// An inode that nobody has open or mapped may become another file's.
+	known, pinned := r.memory, r.mapped
 	if !mapped || !r.mapped || int64(len(r.memory)) != st.Size {
-		file, err := openFile(r.dir, r.name)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		var now unix.Stat_t
-		if err := unix.Fstat(int(file.Fd()), &now); err != nil {
-			return err
-		}
-		if inodeOf(&now) != r.inode {
-			return errGone
-		}
-		r.size = now.Size
-		if mapped {
-			err = r.mapFile(file)
-		} else {
-			err = r.copyFile(file)
-		}
-		if err != nil {
+		if err := r.open(); err != nil {
 			return err
 		}
 	}
-	return r.guard(func() error {
+	err := r.guard(func() error {
+		if !pinned && !r.begins(known) {
+			return errReplaced
+		}
 		if err := r.parse(k); err != nil {
 			return err
 		}
 		r.wake(r)
 		return nil
 	})
+	if err != nil || mapped {
+		return err
+	}
+	return r.keepCopy()
+}
+
+// open maps the file.
+func (r *Reader) open() error {
+	file, err := openFile(r.dir, r.name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var now unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &now); err != nil {
+		return err
+	}
+	if inodeOf(&now) != r.inode {
+		return errGone
+	}
+	r.size = now.Size
+	return r.mapFile(file)
+}
+
+// begins tells whether memory has the entries that were parsed, which known is a copy of. Only their values change.
+func (r *Reader) begins(known []byte) bool {
+	if r.used == 0 {
+		return true
+	}
+	used, err := usedLength(r.memory)
+	if err != nil || used < r.used || used > int64(len(r.memory)) || r.used > int64(len(known)) {
+		return false
+	}
+	from := int64(headSize)
+	return r.lib.walk(known, from, r.used, r.doubles, func(_ []byte, value int64) error {
+		if !bytes.Equal(r.memory[from:value], known[from:value]) {
+			return errReplaced
+		}
+		from = value + int64(r.doubles)*doubleSize
+		return nil
+	}) == nil
 }
 
 // unchanged tells whether a file that is mapped has nothing but values that may be new.
@@ -179,14 +213,18 @@ func (r *Reader) unchanged() bool {
 	return err == nil && used == max(r.used, headSize)
 }
 
-// errGone: a file that was listed is no longer there.
-var errGone = errors.New("it has gone")
+var (
+	// errGone: a file that was listed is no longer there.
+	errGone = errors.New("it has gone")
+	// errReplaced: a file is not the one that it was, though it has its inode.
+	errReplaced = errors.New("it was replaced")
+)
 
 func (r *Reader) mapFile(file *os.File) error {
-	r.letGo()
-	r.memory = nil
 	switch {
 	case r.size == 0:
+		r.letGo()
+		r.memory = nil
 		return nil
 	case r.size > maxUsed<<1:
 		// No library makes one.
@@ -194,45 +232,30 @@ func (r *Reader) mapFile(file *os.File) error {
 	}
 	memory, err := unix.Mmap(int(file.Fd()), 0, int(r.size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
+		// What was known stays.
 		return fmt.Errorf("map %d bytes: %w", r.size, err)
 	}
+	r.letGo()
 	r.memory, r.mapped = memory, true
 	return nil
 }
 
-// copyFile reads what is used of a file.
-func (r *Reader) copyFile(file *os.File) error {
+// keepCopy makes memory a copy of what is used of the file, which has been parsed: what a broken one only announces takes
+// no memory. So it keeps nobody from a lease, and its values stay known until the next fetch.
+func (r *Reader) keepCopy() error {
+	if !r.mapped {
+		return nil
+	}
+	err := r.guard(func() error {
+		r.copied = append(r.copied[:0], r.memory[:r.used]...)
+		return nil
+	})
 	r.letGo()
-	if r.memory = r.memory[:0]; r.size == 0 {
-		return nil
-	}
-	r.memory = append(r.memory, make([]byte, min(r.size, max(headSize, r.used)))...)
-	if err := readAt(file, r.memory, 0); err != nil {
-		return err
-	}
-	used, err := usedLength(r.memory)
-	if err != nil {
-		return err
-	}
-	have := int64(len(r.memory))
-	if used > r.size {
-		return corrupt("%d bytes are said to be used of %d", used, r.size)
-	}
-	if used <= have {
-		return nil
-	}
-	r.memory = append(r.memory, make([]byte, used-have)...)
-	return readAt(file, r.memory[have:], have)
+	r.memory = r.copied
+	return err
 }
 
-func readAt(file *os.File, b []byte, at int64) error {
-	if n, err := file.ReadAt(b, at); n < len(b) {
-		return corrupt("it ends at %d: %v", at+int64(n), err)
-	}
-	return nil
-}
-
-// letGo unmaps the file, so that it keeps nobody from a lease. The next fetch brings its content back.
+// letGo unmaps the file.
 func (r *Reader) letGo() {
 	if r.mapped {
 		unix.Munmap(r.memory)

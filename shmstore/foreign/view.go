@@ -231,8 +231,17 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	}
 	r.dir = dir
 	before := r.used
-	if err := l.fetch(r, &st); err != nil {
-		r.close()
+	err := l.fetch(r, &st)
+	if errors.Is(err, errReplaced) {
+		v.drop(path)
+		r, before = newReader(v.dir.lib, r.kind, dir, name, &st), 0
+		err = l.fetch(r, &st)
+	}
+	if err != nil {
+		if v.readers[path] != r {
+			r.close()
+		}
+		// What is known of another counts until take says that it is broken.
 		return nil, err
 	}
 	v.readers[path] = r
@@ -261,7 +270,9 @@ func (l *lister) fetch(r *Reader, st *unix.Stat_t) (err error) {
 			return err
 		}
 		defer lock.Close()
-		r.letGo()
+		if err := r.keepCopy(); err != nil {
+			return err
+		}
 		if r.alive, err = inUse(r.dir, r.name); err != nil {
 			return err
 		}
@@ -324,7 +335,8 @@ func (v *View) LetGo() {
 		var st unix.Stat_t
 		err := unix.Fstatat(int(r.dir.Fd()), r.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err != nil || !p.mayHave(&r.kind, &st) {
-			r.letGo()
+			// If that fails, Read says so.
+			_ = r.keepCopy()
 		}
 	}
 }
