@@ -266,6 +266,23 @@ func TestCompactLetsGoAndKnows(t *testing.T) {
 	assert.Equal(t, "c_total 5\n", text(t, s))
 }
 
+// A compactor that was killed, or found no space, before the hidden directory was a store keeps nobody from reading.
+func TestCompactHalfMadeStore(t *testing.T) {
+	dir := foreignDir(t)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, ".onescrape"), 0o700))
+	d := startDict(t, dir, counterOf(nobody))
+	d.set(pyKey("c", "c_total"), 3)
+	reader := openForeign(t, Options{}, pythonDir(t, dir, foreign.Options{}))
+	require.Equal(t, "c_total 3\n", text(t, reader))
+	assert.Empty(t, errorCounts(t, reader))
+	d.die()
+	s := openCompacting(t, dir, shortSettle)
+	mustFold(t, s)
+	require.Equal(t, "c_total 3\n", text(t, reader), "from here on it keeps nobody from a lease")
+	assert.Equal(t, 1, compactAll(t, s), "the next one goes on")
+	assert.Equal(t, "c_total 3\n", text(t, reader))
+}
+
 // A file that does not fit the others, or whose name is as long as names can be, keeps no other from being taken.
 func TestCompactLeavesWhatDoesNotFit(t *testing.T) {
 	dir := foreignDir(t)

@@ -92,7 +92,7 @@ func (v *View) look() (ok bool, err error) {
 	}
 	if v.store == nil {
 		// Somebody may have begun to compact.
-		if unix.Faccessat(int(v.file.Fd()), storeName, unix.F_OK, 0) == nil && v.broken[v.storePath()] == nil {
+		if v.broken[v.storePath()] == nil && v.storeCame() {
 			return false, nil
 		}
 	} else if !v.store.view.Current() {
@@ -142,6 +142,19 @@ func (v *View) findStore() error {
 		v.broken[filepath.Join(v.storePath(), name)] = err
 	}
 	return nil
+}
+
+// storeCame tells whether there is a hidden directory into which a file may have been renamed. One that a compactor has
+// made and not yet made a store of, because it was killed or the file system is full, has none.
+func (v *View) storeCame() bool {
+	if unix.Faccessat(int(v.file.Fd()), storeName, unix.F_OK, 0) != nil {
+		return false
+	}
+	s, err := openStore(v.dir.path, shmstore.DirOptions{})
+	if err == nil {
+		s.close()
+	}
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // list opens the files that count beside the archive. ok is false when one was gone meanwhile.
