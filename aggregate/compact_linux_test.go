@@ -222,7 +222,8 @@ func TestCompactNeverTakesWhatIsInUse(t *testing.T) {
 	}
 }
 
-// A file of a dead process is not kept mapped, so its inode may become another file's, in which nothing is where it was.
+// A file of a dead process is not kept mapped, so its inode may become another file's, in which nothing is where it
+// was.
 func TestCompactAndTheInodeIsUsedAgain(t *testing.T) {
 	dir := foreignDir(t)
 	s := openCompacting(t, dir, shortSettle)
@@ -250,8 +251,8 @@ func TestCompactAndTheInodeIsUsedAgain(t *testing.T) {
 	assert.Empty(t, errorCounts(t, s))
 }
 
-// What a process that seems to have died has counted stays known also when the directory cannot be listed after its file
-// was let go.
+// What a process that seems to have died has counted stays known also when the directory cannot be listed after its
+// file was let go.
 func TestCompactLetsGoAndKnows(t *testing.T) {
 	dir := foreignDir(t)
 	s := openCompacting(t, dir, shortSettle)

@@ -157,8 +157,8 @@ func (l *layout) composite(def *shmstore.Family, values []string) *composite {
 	return &l.composites[n]
 }
 
-// Limits of what a file can ask for, because it takes few bytes to name a bound, and then every series of the family has
-// cells for it.
+// Limits of what a file can ask for, because it takes few bytes to name a bound, and then every series of the family
+// has cells for it.
 const (
 	maxBounds = 1024    // of a histogram
 	maxWords  = 1 << 27 // of a file's histograms and summaries; below what an int32 numbers, with all other cells
@@ -168,8 +168,8 @@ func tooManyBounds(family string) error {
 	return corrupt("%s has more than %d buckets", family, maxBounds)
 }
 
-// shape gives all series their families and cells, histograms with the bounds that the whole directory has. After an
-// error the file is to be left out.
+// shape gives all series their families and cells, histograms with the bounds that the whole directory has. After
+// an error the file is to be left out.
 func (l *layout) shape(bounds map[string][]float64) error {
 	words := 0
 	for i := range l.composites {

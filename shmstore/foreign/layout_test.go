@@ -10,8 +10,8 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// A file of some megabytes can name as many bounds as it has entries, and every series of the histogram would have cells
-// for each of them.
+// A file of some megabytes can name as many bounds as it has entries, and every series of the histogram would have
+// cells for each of them.
 func TestLayoutLimits(t *testing.T) {
 	def := &shmstore.Family{Name: "h", Type: shmstore.HistogramType, Labels: []string{"l"}}
 	bucket := func(value string, bound float64) *sample {

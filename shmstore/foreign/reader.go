@@ -240,8 +240,8 @@ func (r *Reader) mapFile(file *os.File) error {
 	return nil
 }
 
-// keepCopy makes memory a copy of what is used of the file, which has been parsed: what a broken one only announces takes
-// no memory. So it keeps nobody from a lease, and its values stay known until the next fetch.
+// keepCopy makes memory a copy of what is used of the file, which has been parsed: what a broken one only announces
+// takes no memory. So it keeps nobody from a lease, and its values stay known until the next fetch.
 func (r *Reader) keepCopy() error {
 	if !r.mapped {
 		return nil
