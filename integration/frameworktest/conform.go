@@ -123,6 +123,12 @@ func Sum(t *testing.T, name string, labels ...string) float64 {
 	return value(gather(t), name, labels...)
 }
 
+// Count returns how much the histograms that have these labels, given alike, have observed up to the moment.
+func Count(t *testing.T, name string, labels ...string) uint64 {
+	t.Helper()
+	return count(gather(t), name, labels...)
+}
+
 func gather(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	all, err := worker.Gatherer().Gather()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/assert"
@@ -65,4 +66,7 @@ func TestMiddleware(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	assert.Equal(t, 1.0, frameworktest.Sum(t, "app_http_request_total", "status", "101"))
+	assert.Eventually(t, func() bool {
+		return frameworktest.Count(t, "app_http_request_duration_seconds", "path", "/upgrade", "status", "101") == 1
+	}, time.Minute, 10*time.Millisecond, "the duration has the status that was counted")
 }

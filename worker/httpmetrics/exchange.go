@@ -32,6 +32,8 @@ type Exchange struct {
 	dropped   bool          // by ExcludeAll
 	inFlight  bool          // is part of the gauge
 	counted   bool          // the status line is written
+	final     int           // Status as it was counted
+	life      uint          // which request this is, of those that have used it
 	calls     []call
 	values    []string // of labels, while they are looked up
 }
@@ -126,7 +128,7 @@ func (e *Exchange) begin(m *Metrics) {
 
 // Sent says that the status line is about to be written: Status is set and final, and Route where it is known. The
 // request is counted, with 499 instead when the context of Request says that the client has gone. Only the first call
-// counts; without any, Done counts.
+// counts; without any, Done counts. What Status is set to later is of no effect.
 func (n End) Sent() { n.e.sent() }
 
 func (e *Exchange) sent() {
@@ -137,6 +139,7 @@ func (e *Exchange) sent() {
 	if e.gone() && !e.Panicked {
 		e.Status = statusClientGone
 	}
+	e.final = e.Status
 	e.resolve()
 	if e.tracked() {
 		e.metrics.defaults.count(e)
@@ -146,9 +149,9 @@ func (e *Exchange) sent() {
 	}
 }
 
-// Done ends the exchange: Status, Route and ResponseSize are set. recovered is what recover returned in the caller's
-// deferred function, nil when the handler did not panic; it panics with it again. A Status that was not Sent is that of
-// a panic, 500, where there is one, and 0 stands for 200.
+// Done ends the exchange: Status, Route and ResponseSize are set; of an answer to HEAD no body is sent, whatever its size
+// is set to. recovered is what recover returned in the caller's deferred function, nil when the handler did not panic; it
+// panics with it again. A Status that was not Sent is that of a panic, 500, where there is one, and 0 stands for 200.
 func (n End) Done(recovered any) {
 	n.e.done(recovered)
 	if recovered != nil {
@@ -167,8 +170,14 @@ func (e *Exchange) gone() bool {
 }
 
 func (e *Exchange) done(recovered any) {
+	e.life++ // a Call that outlives it finds that it is over
 	e.Panicked = recovered != nil && recovered != http.ErrAbortHandler
-	if !e.counted {
+	if e.Method == http.MethodHead {
+		e.ResponseSize = 0
+	}
+	if e.counted {
+		e.Status = e.final
+	} else {
 		switch {
 		case e.Panicked:
 			e.Status = http.StatusInternalServerError

@@ -138,6 +138,7 @@ func (r *Metric) instrument(e *Exchange) instrument {
 type Call struct {
 	e     *Exchange
 	index int
+	life  uint // of e, when the call began
 }
 
 // Begin is when a handler with this metric is about to run, for adapters; Wrap does it for net/http. End the Call when
@@ -157,12 +158,13 @@ func (r *Metric) Begin(e *Exchange) Call {
 	}
 	c.start = time.Since(epoch)
 	e.calls = append(e.calls, c)
-	return Call{e, len(e.calls) - 1}
+	return Call{e, len(e.calls) - 1, e.life}
 }
 
-// End is when the handler has returned. A call that is not ended ends with the exchange.
+// End is when the handler has returned. A call that is not ended ends with the exchange; End is then of no effect, also
+// when the exchange is used again: a handler that a timeout gave up is still running, and is to end no other's call.
 func (c Call) End() {
-	if c.e != nil {
+	if c.e != nil && c.life == c.e.life {
 		c.e.calls[c.index].end()
 	}
 }
