@@ -3,7 +3,9 @@
 //	server := &fasthttp.Server{Handler: fasthttpmetrics.Wrap(metrics, router.Handler)}
 //
 // fasthttp has no router of its own: Route names the route of a handler. An answer is written when the handler has
-// returned, so it is counted then. What a body stream still takes to write is not part of the duration.
+// returned, so it is counted then. What a body stream still takes to write is not part of the duration. A handler that
+// fasthttp.TimeoutHandler gives up is counted as what the client gets, if Wrap, Route and Track are around that and not
+// inside: it runs it in another goroutine.
 package fasthttpmetrics
 
 import (
@@ -29,6 +31,12 @@ func Wrap(m *httpmetrics.Metrics, h fasthttp.RequestHandler) fasthttp.RequestHan
 		ctx.SetUserValue(key{}, e)
 		defer func() {
 			recovered := recover()
+			if given := ctx.LastTimeoutErrorResponse(); given != nil {
+				// The handler still runs, with ctx, its response and e, none of which is used again.
+				e.Status, e.ResponseSize = given.StatusCode(), size(given)
+				end.Done(recovered)
+				return
+			}
 			if recovered == nil {
 				e.Status, e.ResponseSize = status(ctx), size(&ctx.Response)
 			}

@@ -6,7 +6,8 @@
 // The route is the path that was registered. Middleware that recovers comes before it, so that a panic is counted
 // before it is one no more; without any a panic ends the process, and what was counted stays. An answer is written when
 // all handlers have returned, so it is counted then. What a body stream still takes to write is not part of the
-// duration.
+// duration. A handler that Fiber's timeout gives up is counted as what the client gets; Track comes before that and not
+// inside, because it runs the handler in another goroutine.
 package fibermetrics
 
 import (
@@ -37,6 +38,12 @@ func Middleware(m *httpmetrics.Metrics) fiber.Handler {
 			if c.Matched() {
 				e.Route = c.FullPath()
 			}
+			if given := c.RequestCtx().LastTimeoutErrorResponse(); given != nil {
+				// The handler still runs, with its response and e, neither of which is used again.
+				e.Status, e.ResponseSize = given.StatusCode(), size(given)
+				end.Done(recovered)
+				return
+			}
 			if recovered == nil {
 				e.Status, e.ResponseSize = status(c), size(c.Response())
 			}
@@ -44,7 +51,7 @@ func Middleware(m *httpmetrics.Metrics) fiber.Handler {
 			c.RequestCtx().RemoveUserValue(key{})
 			exchanges.Put(e)
 		}()
-		if err := c.Next(); err != nil {
+		if err := c.Next(); err != nil && c.RequestCtx().LastTimeoutErrorResponse() == nil {
 			if err := c.App().ErrorHandler(c, err); err != nil {
 				c.Status(fiber.StatusInternalServerError)
 			}

@@ -4,12 +4,19 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/gofiber/fiber/v3"
 	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
+	"github.com/gofiber/fiber/v3/middleware/timeout"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttputil"
 
 	"github.com/onescrape/onescrape/integration/frameworktest"
+	"github.com/onescrape/onescrape/worker/httpmetrics"
 )
 
 func TestMiddleware(t *testing.T) {
@@ -36,4 +43,49 @@ func TestMiddleware(t *testing.T) {
 	defer f.Shutdown()
 	app.URL = "http://" + l.Addr().String()
 	app.Conform(t, "/job/:kind", true)
+}
+
+// A handler that took too long is counted as what the client got, and what it does when it goes on is nothing to the
+// requests that follow.
+func TestTimeout(t *testing.T) {
+	m := httpmetrics.Must(httpmetrics.New(httpmetrics.Options{Prefix: "slow"}))
+	tracked := Track(httpmetrics.Must(m.Gauge(prometheus.GaugeOpts{Name: "slow_in_progress"})))
+	release, over, began, finish := make(chan bool), make(chan bool), make(chan bool), make(chan bool)
+	app := fiber.New()
+	app.Use(Middleware(m))
+	app.Get("/slow", tracked, timeout.New(func(c fiber.Ctx) error {
+		<-release
+		Of(c).ExcludeAll()
+		close(over)
+		return nil
+	}, timeout.Config{Timeout: 10 * time.Millisecond}))
+	app.Get("/quick", tracked, func(fiber.Ctx) error {
+		close(began)
+		<-finish
+		return nil
+	})
+	l := fasthttputil.NewInmemoryListener()
+	go app.Listener(l, fiber.ListenConfig{DisableStartupMessage: true})
+	defer app.Shutdown()
+	client := &fasthttp.Client{Dial: func(string) (net.Conn, error) { return l.Dial() }}
+
+	code, _, err := client.Get(nil, "http://slow/slow")
+	require.NoError(t, err)
+	require.Equal(t, fiber.StatusRequestTimeout, code)
+	assert.Equal(t, 1.0, frameworktest.Sum(t, "slow_http_request_total", "status", "408"))
+	assert.EqualValues(t, 1, frameworktest.Count(t, "slow_http_request_duration_seconds", "path", "/slow", "status", "408"))
+	assert.Zero(t, frameworktest.Sum(t, "slow_in_progress"))
+
+	answered := make(chan error)
+	go func() {
+		_, _, err := client.Get(nil, "http://slow/quick")
+		answered <- err
+	}()
+	<-began
+	close(release)
+	<-over
+	assert.Equal(t, 1.0, frameworktest.Sum(t, "slow_in_progress"))
+	close(finish)
+	require.NoError(t, <-answered)
+	assert.Equal(t, 1.0, frameworktest.Sum(t, "slow_http_request_total", "status", "200"))
 }
