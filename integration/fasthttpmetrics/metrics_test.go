@@ -97,7 +97,8 @@ func TestTimeout(t *testing.T) {
 	require.Equal(t, fasthttp.StatusServiceUnavailable, code)
 	require.Equal(t, "too long", string(body))
 	assert.Equal(t, 1.0, frameworktest.Sum(t, "slow_http_request_total", "status", "503"))
-	assert.EqualValues(t, 1, frameworktest.Count(t, "slow_http_request_duration_seconds", "path", "/slow", "status", "503"))
+	durations := frameworktest.Count(t, "slow_http_request_duration_seconds", "path", "/slow", "status", "503")
+	assert.EqualValues(t, 1, durations)
 	assert.Zero(t, frameworktest.Sum(t, "slow_in_progress"))
 
 	answered := make(chan error)

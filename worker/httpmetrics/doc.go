@@ -11,9 +11,10 @@
 //	http_request_duration_seconds{method,path,status}   histogram; path is the pattern of the route
 //	http_request_total{method,status}                   counter
 //	http_request_exceptions_total{method,status}        counter of the requests whose handler panicked
+//	http_requests_in_flight                             gauge of those that are being answered; in New an option
 //	exporter_info{version}                              gauge, 1
 //
-// and, with options, http_request_size_bytes, http_response_size_bytes and http_requests_in_flight. What the default
+// and, with an option, http_request_size_bytes and http_response_size_bytes. What the default
 // registry of client_golang has, such as the metrics of the process and of the Go runtime, comes along.
 //
 // Metrics of one's own are wrappers for handlers: Metrics.Counter counts calls, Metrics.Gauge shows those in progress,

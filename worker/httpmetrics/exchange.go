@@ -149,9 +149,10 @@ func (e *Exchange) sent() {
 	}
 }
 
-// Done ends the exchange: Status, Route and ResponseSize are set; of an answer to HEAD no body is sent, whatever its size
-// is set to. recovered is what recover returned in the caller's deferred function, nil when the handler did not panic; it
-// panics with it again. A Status that was not Sent is that of a panic, 500, where there is one, and 0 stands for 200.
+// Done ends the exchange: Status, Route and ResponseSize are set; of an answer to HEAD no body is sent, whatever its
+// size is set to. recovered is what recover returned in the caller's deferred function, nil when the handler did not
+// panic; it panics with it again. A Status that was not Sent is that of a panic, 500, where there is one, and 0 stands
+// for 200.
 func (n End) Done(recovered any) {
 	n.e.done(recovered)
 	if recovered != nil {
