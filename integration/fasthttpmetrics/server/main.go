@@ -43,14 +43,18 @@ func preforkHere() error {
 		Listen: []string{*listen}, MetricsListen: *metrics, Store: *store, Workers: *workers,
 	}, func(_ context.Context, w *worker.Worker) error {
 		server := application()
+		drained := make(chan error, 1)
 		go func() {
 			<-w.Draining()
-			server.ShutdownWithContext(w.Context())
+			drained <- server.ShutdownWithContext(w.Context())
 		}()
 		if err := w.Ready(); err != nil {
 			return err
 		}
-		return server.Serve(w.Listeners()[0])
+		if err := server.Serve(w.Listeners()[0]); err != nil {
+			return err
+		}
+		return <-drained // the listener closes first, while requests are still being answered
 	})
 }
 

@@ -42,14 +42,18 @@ func preforkHere() error {
 		Listen: []string{*listen}, MetricsListen: *metrics, Store: *store, Workers: *workers,
 	}, func(_ context.Context, w *worker.Worker) error {
 		app := application()
+		drained := make(chan error, 1)
 		go func() {
 			<-w.Draining()
-			app.ShutdownWithContext(w.Context())
+			drained <- app.ShutdownWithContext(w.Context())
 		}()
 		if err := w.Ready(); err != nil {
 			return err
 		}
-		return app.Listener(w.Listeners()[0], fiber.ListenConfig{DisableStartupMessage: true})
+		if err := app.Listener(w.Listeners()[0], fiber.ListenConfig{DisableStartupMessage: true}); err != nil {
+			return err
+		}
+		return <-drained // the listener closes first, while requests are still being answered
 	})
 }
 
