@@ -425,6 +425,8 @@ func TestWriterIsWhatItWraps(t *testing.T) {
 		s.StartTLS()
 		resp, err := s.Client().Get(s.URL)
 		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, resp.Body) // until the handler has returned
+		require.NoError(t, err)
 		resp.Body.Close()
 		s.Close()
 		assert.Equal(t, bare, wrapped, "HTTP/2: %v", http2)
