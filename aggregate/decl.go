@@ -139,7 +139,8 @@ func (d *decl) silent() bool {
 }
 
 // Cells are read in two steps, because what was read counts only after the reader has said that it held still: load
-// copies the cells of the series, those of hidden ones first, and merge adds the copies to the family's rows.
+// copies the cells of the series, those of hidden ones first, and merge adds the copies to the family's rows. Counters,
+// which most series are, are added without a copy as long as all files hold still.
 
 func (d *decl) load(words, buf []uint64) []uint64 {
 	n := d.def.Words()
@@ -232,10 +233,22 @@ func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
-		bad += f.addCounters(list.runs, buf, marks[i])
+		bad += f.addCounters(list.runs, buf, true, marks[i])
 		buf = buf[shmstore.CounterWords*len(list.rows):]
 	}
 	return buf, bad
+}
+
+// straight tells whether the cells may be added as they are read.
+func (d *decl) straight() bool { return d.def.Type == shmstore.CounterType }
+
+// addStraight adds counters from the file and returns how many cells were rejected.
+func (d *decl) addStraight(words []uint64) (bad int) {
+	marks := d.presence()
+	for i, list := range [2]entries{d.hidden, d.shown} {
+		bad += d.family.addCounters(list.runs, words, false, marks[i])
+	}
+	return bad
 }
 
 func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {

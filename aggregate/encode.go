@@ -88,21 +88,21 @@ func (x exposition) appendFamily(b []byte, f *family) []byte {
 	b = append(b, fr.head...)
 	switch f.rule.Type {
 	case shmstore.HistogramType:
-		for _, n := range f.order {
+		for i, n := range f.order {
 			if f.visible(n) {
-				b = x.appendHistogram(b, f, fr, n)
+				b = x.appendHistogram(b, f, fr, n, f.texts[i])
 			}
 		}
 	case shmstore.SummaryType:
-		for _, n := range f.order {
+		for i, n := range f.order {
 			if f.visible(n) {
-				b = x.appendSummary(b, f, fr, n)
+				b = x.appendSummary(b, f, fr, n, f.texts[i])
 			}
 		}
 	default:
-		for _, n := range f.order {
+		for i, n := range f.order {
 			if f.visible(n) {
-				b = x.appendValue(b, f, fr, n)
+				b = x.appendValue(b, f, fr, n, f.texts[i])
 			}
 		}
 	}
@@ -110,8 +110,8 @@ func (x exposition) appendFamily(b []byte, f *family) []byte {
 }
 
 // appendValue appends the samples of a counter, a gauge or an untyped metric.
-func (x exposition) appendValue(b []byte, f *family, fr *frame, n int32) []byte {
-	b = fr.sample.append(b, f.rows[n].text)
+func (x exposition) appendValue(b []byte, f *family, fr *frame, n int32, labels string) []byte {
+	b = fr.sample.append(b, labels)
 	b = x.syntax.number(b, f.values[n])
 	if x.syntax == openMetrics {
 		if held := f.exemplarsOf(n); held != nil {
@@ -122,8 +122,7 @@ func (x exposition) appendValue(b []byte, f *family, fr *frame, n int32) []byte 
 	return append(b, '\n')
 }
 
-func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32) []byte {
-	labels := f.rows[n].text
+func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32, labels string) []byte {
 	width := len(fr.ends)
 	var held []held
 	if x.syntax == openMetrics {
@@ -147,8 +146,7 @@ func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32) []b
 	return x.appendCreated(b, f, fr, n)
 }
 
-func (x exposition) appendSummary(b []byte, f *family, fr *frame, n int32) []byte {
-	labels := f.rows[n].text
+func (x exposition) appendSummary(b []byte, f *family, fr *frame, n int32, labels string) []byte {
 	for j, end := range fr.ends {
 		v := f.computed[int(n)*len(fr.ends)+j]
 		b = append(x.syntax.number(append(fr.sample.appendUpTo(b, labels), end...), v), '\n')

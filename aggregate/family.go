@@ -31,21 +31,24 @@ type family struct {
 	index map[string]int32 // rows by identity
 	rows  []row
 	free  []int32
-	gone  []int32 // not free yet, because order still has them
-	order []int32 // rows as they are exposed
-	fresh []int32 // rows that order lacks
+	gone  []int32  // not free yet, because order still has them
+	order []int32  // rows as they are exposed
+	texts []string // theirs, in that order
+	fresh []int32  // rows that order lacks
 
 	unsorted   bool // labels of rows in order changed
 	lostSource bool // a row has fewer sources than its created time was made of
 
 	// By row, and anew for each scrape; which of them there are depends on the type.
-	presence []presence
-	tally    tally // of counters
-	gauges   []gauge
-	sums     []sum
-	natives  []nativehist.Counts // of a histogram with native buckets
-	buckets  []uint64            // of a histogram len(rule.Bounds)+1 a row, of a summary one
-	values   []float64
+	presence   []presence
+	marked     span // of presence, the last time
+	markedWith presence
+	tally      tally // of counters
+	gauges     []gauge
+	sums       []sum
+	natives    []nativehist.Counts // of a histogram with native buckets
+	buckets    []uint64            // of a histogram len(rule.Bounds)+1 a row, of a summary one
+	values     []float64
 
 	arranged uint64                    // how often order, or what is in it, changed
 	lines    *family                   // of a summary: what its sources have computed; nil: nothing
@@ -247,6 +250,7 @@ func (f *family) newRow(key string) int32 {
 // begin empties the rows for another scrape.
 func (f *family) begin() {
 	clear(f.presence)
+	f.marked = span{}
 	clear(f.buckets)
 	f.beginExemplars()
 	f.beginSketches()
@@ -304,6 +308,25 @@ func (f *family) arrange() {
 		}
 	}
 	f.order, f.fresh = append(order, f.fresh...), nil
+	f.layOut()
+}
+
+// layOut puts the rows' texts one behind the other as they are exposed, which is how they are quick to copy.
+func (f *family) layOut() {
+	n := 0
+	for _, row := range f.order {
+		n += len(f.rows[row].text)
+	}
+	var all strings.Builder
+	all.Grow(n)
+	f.texts = slices.Grow(f.texts[:0], len(f.order))
+	for _, row := range f.order {
+		r := &f.rows[row]
+		at := all.Len()
+		all.WriteString(r.text)
+		r.text = all.String()[at:]
+		f.texts = append(f.texts, r.text)
+	}
 }
 
 // visible tells whether a row is exposed.

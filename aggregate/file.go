@@ -19,6 +19,7 @@ type file struct {
 	planned int     // series that decls know
 	layout  uint64  // of the reader, when decls were compared with it
 
+	rejected                  int  // cells that were, in this pass
 	oddDefinitions, oddValues bool // some were left out
 
 	asked    []int32 // series that may have exemplars
@@ -154,18 +155,22 @@ func (f *file) declOf(s *shmstore.SeriesInfo) *decl {
 	return f.decls[s.Family]
 }
 
-// load appends the cells of all that counts to buf, and what windows hold at now, of Monotonic.
-func (f *file) load(now uint64, buf []uint64) ([]uint64, error) {
+// load appends the cells of all that counts to buf, and what windows hold at now, of Monotonic. Straight, it adds those of
+// counters at once, some of them also when the process did not hold still.
+func (f *file) load(now uint64, buf []uint64, straight bool) ([]uint64, error) {
 	n := len(buf)
 	if err := f.readExemplars(); err != nil {
 		return buf, err
 	}
 	err := f.reader.Read(func(words []uint64) {
 		buf = buf[:n]
+		f.rejected = 0
 		budget := len(words)
 		for _, d := range f.decls {
 			switch {
 			case d.silent():
+			case straight && d.straight():
+				f.rejected += d.addStraight(words)
 			case d.def.Window != nil:
 				buf = d.loadWindows(words, f.reader.Series(), now, &budget, buf)
 			default:
@@ -180,6 +185,7 @@ func (f *file) load(now uint64, buf []uint64) ([]uint64, error) {
 // itself, and those that were replaced meanwhile leave the plan until the next scrape.
 func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 	n := len(buf)
+	f.rejected = 0
 	if err := f.readExemplars(); err != nil {
 		return buf, err
 	}
@@ -234,17 +240,16 @@ func moveTo(list entries, at []int) entries {
 	return moved
 }
 
-// merge adds what load has read and returns how many cells were rejected.
-func (f *file) merge(buf []uint64) (bad int) {
+// merge adds what load has appended.
+func (f *file) merge(buf []uint64, straight bool) {
 	for _, d := range f.decls {
-		if d.silent() {
+		if d.silent() || straight && d.straight() {
 			continue
 		}
-		var b int
-		buf, b = d.merge(buf)
-		bad += b
+		var bad int
+		buf, bad = d.merge(buf)
+		f.rejected += bad
 	}
-	return bad
 }
 
 // unusable returns how many definitions nobody may expose.

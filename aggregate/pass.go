@@ -67,6 +67,22 @@ func (s *Store) read() {
 	}
 	for _, f := range s.families {
 		f.elect()
+	}
+	s.begin()
+	if !s.addStraight(members) {
+		s.begin()
+		for _, f := range members {
+			s.add(f)
+		}
+	}
+	for _, f := range s.families {
+		f.finish()
+	}
+}
+
+// begin makes the sums those of the archives.
+func (s *Store) begin() {
+	for _, f := range s.families {
 		f.begin()
 	}
 	for _, src := range s.sources {
@@ -75,12 +91,6 @@ func (s *Store) read() {
 				d.mergeArchived()
 			}
 		}
-	}
-	for _, f := range members {
-		s.add(f)
-	}
-	for _, f := range s.families {
-		f.finish()
 	}
 }
 
@@ -313,13 +323,28 @@ func (s *Store) conflict(family string, args ...any) {
 // by itself.
 const attempts = 3
 
-// add reads a file's cells and adds them up.
+// addStraight adds up the cells of all files as long as these hold still and can be read. If it returns false the sums
+// have some of a file that did not.
+func (s *Store) addStraight(members []*file) bool {
+	for _, f := range members {
+		buf, err := f.load(s.now(), s.buf[:0], true)
+		s.buf = buf
+		if err != nil {
+			return false
+		}
+		f.merge(buf, true)
+		s.oddities(f)
+	}
+	return true
+}
+
+// add reads a file's cells and adds them up, in any case.
 func (s *Store) add(f *file) {
 	now := s.now()
-	buf, err := f.load(now, s.buf[:0])
+	buf, err := f.load(now, s.buf[:0], false)
 	for i := 0; i < attempts && errors.Is(err, shmstore.ErrLayoutChanged); i++ {
 		if err = s.replan(f); err == nil {
-			buf, err = f.load(now, buf[:0])
+			buf, err = f.load(now, buf[:0], false)
 		}
 	}
 	if errors.Is(err, shmstore.ErrLayoutChanged) {
@@ -332,8 +357,13 @@ func (s *Store) add(f *file) {
 		s.leaveOut(f, err)
 		return
 	}
-	bad := f.merge(buf)
-	s.oddity(f, &f.oddValues, reasonValue, bad)
+	f.merge(buf, false)
+	s.oddities(f)
+}
+
+// oddities notes what of a file could not be added.
+func (s *Store) oddities(f *file) {
+	s.oddity(f, &f.oddValues, reasonValue, f.rejected)
 	s.oddity(f, &f.oddDefinitions, reasonDefinition, f.unusable())
 }
 

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"math"
 	"math/bits"
+	"sync/atomic"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -112,16 +113,22 @@ func (t *tally) reset() {
 	t.some = false
 }
 
-// addCounters adds a process's cells, of which each row has its two, and returns how many were rejected.
-func (f *family) addCounters(runs []run, cells []uint64, mark presence) (bad int) {
+// addCounters adds a process's cells and returns how many were rejected. They are where the runs say, or packed: a copy in
+// which those of each run follow those of the run before.
+func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark presence) (bad int) {
 	t := &f.tally
+	var rows span
 	for _, r := range runs {
-		low, marks := t.low[r.row:][:r.n], f.presence[r.row:][:r.n]
+		from, stride := cells, shmstore.CounterWords
+		if packed {
+			cells = cells[int(r.n)*stride:]
+		} else {
+			from, stride = cells[r.cell:], runStride
+		}
+		low := t.low[r.row:][:r.n]
 		for i := range low {
-			pair := (*[shmstore.CounterWords]uint64)(cells)
-			cells = cells[shmstore.CounterWords:]
-			marks[i] |= mark
-			whole, fraction := pair[shmstore.CounterInteger], pair[shmstore.CounterFloat]
+			pair := (*[shmstore.CounterWords]uint64)(from[i*stride:])
+			whole := atomic.LoadUint64(&pair[shmstore.CounterInteger])
 			if sum := low[i] + whole; sum >= whole && whole < tooLarge {
 				low[i] = sum
 			} else if whole < tooLarge {
@@ -129,10 +136,32 @@ func (f *family) addCounters(runs []run, cells []uint64, mark presence) (bad int
 			} else {
 				bad++
 			}
-			if fraction != 0 {
+			if fraction := atomic.LoadUint64(&pair[shmstore.CounterFloat]); fraction != 0 {
 				bad += t.addFraction(r.row+int32(i), fraction)
 			}
 		}
+		if rows.end != r.row {
+			f.mark(rows, mark)
+			rows.begin = r.row
+		}
+		rows.end = r.row + r.n
 	}
+	f.mark(rows, mark)
 	return bad
+}
+
+// span is from one row up to another.
+type span struct{ begin, end int32 }
+
+// mark marks rows. Processes of one program mostly have the same series, so these are likely to be those that were marked
+// before.
+func (f *family) mark(rows span, mark presence) {
+	if f.marked == rows && f.markedWith == mark {
+		return
+	}
+	f.marked, f.markedWith = rows, mark
+	marks := f.presence[rows.begin:rows.end]
+	for i := range marks {
+		marks[i] |= mark
+	}
 }

@@ -59,7 +59,7 @@ func TestTallyIsExact(t *testing.T) {
 					sum.Add(sum, big.NewFloat(v))
 				}
 			}
-			bad += f.addCounters(list.runs, cells, liveShown)
+			bad += f.addCounters(list.runs, cells, true, liveShown)
 		}
 		if round%2 == 0 {
 			// An archive's part.

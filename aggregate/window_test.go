@@ -218,7 +218,7 @@ func TestQuantilesOfAProcessThatNeverHoldsStill(t *testing.T) {
 	for _, f := range s.files {
 		buf, err := f.loadStable(s.now(), nil)
 		require.NoError(t, err)
-		plain, err := f.load(s.now(), nil)
+		plain, err := f.load(s.now(), nil, false)
 		require.NoError(t, err)
 		require.Equal(t, plain, buf)
 	}
@@ -248,7 +248,7 @@ func TestOverlappingWindowsCostNoMoreThanTheFile(t *testing.T) {
 	text(t, s)
 	text(t, s)
 	for _, f := range s.files {
-		buf, err := f.load(s.now(), nil)
+		buf, err := f.load(s.now(), nil, false)
 		require.NoError(t, err)
 		assert.Less(t, uint64(len(buf)), uint64(f.state.Reserved/4))
 	}
