@@ -6,6 +6,7 @@ import (
 	"math"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -42,30 +43,75 @@ func cpuTime(b *testing.B) int64 {
 
 var benchLabels = []string{"code", "route"}
 
-// benchFill adds a worker to a store that has counted up to v times the number of each series.
-func benchFill(b *testing.B, dir string, slot int, v float64) {
-	p := startLocal(b, dir, slot)
+// fill makes 10,000 counters, which have counted up to v times their number.
+func (p *process) fill(v float64) error {
 	id, err := p.w.AddFamily(counterFamily("requests_total", benchLabels...))
-	require.NoError(b, err)
+	if err != nil {
+		return err
+	}
 	for n, values := range benchSeries() {
 		s, err := p.w.AddSeries(id, values)
-		require.NoError(b, err)
+		if err != nil {
+			return err
+		}
 		if total := v * float64(n); total == math.Trunc(total) {
 			s.Cells[shmstore.CounterInteger] = uint64(total)
 		} else {
 			s.Cells[shmstore.CounterFloat] = math.Float64bits(total)
 		}
 	}
+	return nil
 }
 
 func benchStore(b *testing.B, workers int, v float64) *Store {
 	dir := newDir(b)
 	for i := range workers {
-		benchFill(b, dir, i, v)
+		require.NoError(b, startLocal(b, dir, i).fill(v))
 	}
 	s := openStore(b, dir, Options{})
 	require.NoError(b, s.fresh())
 	return s
+}
+
+// BenchmarkRollout is the first scrape after 32 workers were replaced and the old ones folded, by one that has scraped all
+// the time, and one of those between the rollouts.
+func BenchmarkRollout(b *testing.B) {
+	dir := newDir(b)
+	var workers []*child
+	replace := func() {
+		old := workers
+		workers = nil
+		for i := range 32 {
+			c := startChild(b, dir, i)
+			c.do(action{Do: "fill", V: 3})
+			workers = append(workers, c)
+		}
+		for _, c := range old {
+			c.killSeen(dir)
+		}
+	}
+	replace()
+	folder, s := openStore(b, dir, Options{}), openStore(b, dir, Options{})
+	var first, steady, firstCPU, steadyCPU int64
+	scrape := func(wall, cpu *int64) {
+		begin, beginCPU := time.Now(), cpuTime(b)
+		require.NoError(b, s.WriteText(io.Discard))
+		*wall, *cpu = *wall+int64(time.Since(begin)), *cpu+cpuTime(b)-beginCPU
+	}
+	for b.Loop() {
+		b.StopTimer()
+		for range 10 {
+			scrape(&steady, &steadyCPU)
+		}
+		replace()
+		_, err := folder.Fold(b.Context())
+		require.NoError(b, err)
+		b.StartTimer()
+		scrape(&first, &firstCPU)
+	}
+	b.ReportMetric(float64(firstCPU)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(10*float64(first)/float64(steady), "steady")
+	b.ReportMetric(10*float64(firstCPU)/float64(steadyCPU), "cpu-steady")
 }
 
 // The merge of many workers beside what one process with client_golang takes for its own.

@@ -19,12 +19,12 @@ func (f *family) age(r *row, ns int64) {
 
 // rejuvenate finds created times anew after a row has lost a source, which may have been the oldest, and kept others.
 func (f *family) rejuvenate() {
-	if !f.lostSource {
+	if f.bereft == 0 {
 		return
 	}
-	f.lostSource = false
+	f.bereft = 0
 	for i := range f.rows {
-		f.rows[i].oldest = 0
+		f.rows[i].oldest, f.rows[i].bereft = 0, false
 	}
 	for _, d := range f.decls {
 		for _, list := range [2]entries{d.hidden, d.shown} {

@@ -1,9 +1,9 @@
 package aggregate
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"math/bits"
 	"slices"
 	"sort"
 	"strings"
@@ -119,11 +119,10 @@ func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 	if s.Hidden {
 		number |= 1
 	}
-	var b [24]byte
-	binary.LittleEndian.PutUint64(b[:], number)
-	binary.LittleEndian.PutUint64(b[8:], uint64(s.Cell))
-	binary.LittleEndian.PutUint64(b[16:], hash)
-	return maphash.Bytes(seed, b[:])
+	// Two rounds of multiplying to 128 bits, which mix each bit of one factor into all of the result.
+	high, low := bits.Mul64(hash^number, 0x9e37_79b9_7f4a_7c15)
+	high, low = bits.Mul64(high^low^uint64(s.Cell), 0xd6e8_feb8_6659_fd93)
+	return high ^ low
 }
 
 // silent tells whether nothing of the declaration counts at the moment.

@@ -36,8 +36,8 @@ type family struct {
 	texts []string // theirs, in that order
 	fresh []int32  // rows that order lacks
 
-	unsorted   bool // labels of rows in order changed
-	lostSource bool // a row has fewer sources than its created time was made of
+	unsorted bool // labels of rows in order changed
+	bereft   int  // rows that have fewer sources than their created time was made of
 
 	// By row, and anew for each scrape; which of them there are depends on the type.
 	presence   []presence
@@ -64,6 +64,8 @@ type family struct {
 type row struct {
 	key     string   // its identity, by which index finds it
 	refs    int32    // entries of the plan that add into it
+	gone    bool     // it is in gone
+	bereft  bool     // it has lost a source, and kept others
 	names   []string // of labels
 	values  *string  // the first label value of the series that made it, see sameSeries
 	hash    uint64   // of the identity of that series
@@ -164,20 +166,23 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte, hash uint64) 
 	n, ok := f.find(d.next, key)
 	if !ok {
 		n = f.newRow(string(key))
+		f.fresh = append(f.fresh, n)
 	}
 	r := &f.rows[n]
+	replace := r.refs == 0
+	if ok && (replace && !slices.Equal(names, r.names) || !replace && moreLabels(names, r.names)) {
+		f.unsorted, replace = true, true
+		r.labels = nil
+	}
 	r.refs++
-	if !ok || moreLabels(names, r.names) {
-		r.names, r.labels, r.text = names, labelPairs(names, values), labelsText(names, values)
-		r.values, r.hash = nil, hash
+	if replace {
+		r.names, r.values, r.hash = names, nil, hash
 		if len(s.Values) > 0 {
 			r.values = &s.Values[0]
 		}
-		if ok {
-			f.unsorted = true
-		} else {
-			f.fresh = append(f.fresh, n)
-		}
+	}
+	if r.labels == nil {
+		r.labels, r.text = labelPairs(names, values), labelsText(names, values)
 	}
 	f.age(r, s.Created)
 	return n
@@ -199,21 +204,50 @@ func (f *family) find(guess int32, key []byte) (n int32, ok bool) {
 	return n, ok
 }
 
-// drop takes one reference to a row away.
+// drop takes one reference to a row away. A row without any stays until the pass ends, in which others may have the series,
+// as after a rollout.
 func (f *family) drop(n int32) {
 	r := &f.rows[n]
 	if r.refs--; r.refs > 0 {
-		f.lostSource = true
+		f.setBereft(r, true)
 		return
 	}
-	delete(f.index, r.key)
-	*r = row{}
+	f.setBereft(r, false)
+	r.oldest, r.created = 0, nil
 	if int(n) < len(f.sketches) {
 		f.sketches[n] = nil
 	}
 	f.presence[n] = 0
 	f.dropExemplars(n)
-	f.gone = append(f.gone, n)
+	if !r.gone {
+		r.gone = true
+		f.gone = append(f.gone, n)
+	}
+}
+
+func (f *family) setBereft(r *row, bereft bool) {
+	if bereft == r.bereft {
+		return
+	}
+	if r.bereft = bereft; bereft {
+		f.bereft++
+	} else {
+		f.bereft--
+	}
+}
+
+// clean frees the rows that have gone and did not come back.
+func (f *family) clean() {
+	for _, n := range f.gone {
+		r := &f.rows[n]
+		r.gone = false
+		if r.refs == 0 {
+			delete(f.index, r.key)
+			*r = row{}
+			f.free = append(f.free, n)
+		}
+	}
+	f.gone = f.gone[:0]
 }
 
 func (f *family) newRow(key string) int32 {
@@ -282,16 +316,15 @@ func (f *family) finish() {
 
 // arrange brings order up to date.
 func (f *family) arrange() {
-	if len(f.gone) == 0 && len(f.fresh) == 0 && !f.unsorted {
+	over := func(n int32) bool { return f.rows[n].refs == 0 }
+	if slices.ContainsFunc(f.gone, over) {
+		f.order, f.fresh = slices.DeleteFunc(f.order, over), slices.DeleteFunc(f.fresh, over)
+	} else if len(f.fresh) == 0 && !f.unsorted {
+		f.clean()
 		return
 	}
+	f.clean()
 	f.arranged++
-	if len(f.gone) > 0 {
-		f.order = slices.DeleteFunc(f.order, func(n int32) bool { return f.rows[n].refs == 0 })
-		f.fresh = slices.DeleteFunc(f.fresh, func(n int32) bool { return f.rows[n].refs == 0 })
-		f.free = append(f.free, f.gone...)
-		f.gone = f.gone[:0]
-	}
 	compare := func(a, b int32) int { return compareLabels(f.rows[a].labels, f.rows[b].labels) }
 	if f.unsorted {
 		f.order, f.fresh, f.unsorted = nil, append(f.order, f.fresh...), false

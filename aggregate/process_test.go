@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 
 // action is one thing that a process does with its file.
 type action struct {
-	Do     string // add, set, observe, exemplar, make, delete, release, word, ready, spin
+	Do     string // add, set, observe, exemplar, make, fill, delete, release, word, ready, spin
 	Family shmstore.Family
 	Values []string
 	V      float64
@@ -98,6 +98,9 @@ func (p *process) apply(s action) error {
 	if s.Do == "ready" {
 		p.w.SetReady()
 		return nil
+	}
+	if s.Do == "fill" {
+		return p.fill(s.V)
 	}
 	if s.Do == "release" {
 		for _, series := range p.gone {
