@@ -27,7 +27,7 @@ func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uin
 				buf = append(buf, atomic.LoadUint64(&words[int(e.cell)+i]))
 			}
 			if at := series[e.series].Window; at != 0 && d.windowed() {
-				buf = d.def.Window.AppendCounts(buf, words, at, now, d.family.rule.Window.Length(), budget)
+				buf = d.def.Window.AppendCounts(buf, words, int(at), now, d.family.rule.Window.Length(), budget)
 			} else {
 				buf = append(buf, 0)
 			}

@@ -110,7 +110,7 @@ func readAll(r *Reader) (how string, err error) {
 					StoreTimed(cells, v, at)
 				} else {
 					for j := range cells {
-						cells[j] = atomic.LoadUint64(&words[s.Cell+j])
+						cells[j] = atomic.LoadUint64(&words[int(s.Cell)+j])
 					}
 				}
 				found = errors.Join(found, ownCells(f, s.Values, cells))

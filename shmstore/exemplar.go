@@ -337,7 +337,7 @@ func (r *Reader) lookBeside() error {
 		return errGrown // what is beside may lie there
 	}
 	for i := range r.series[:r.checked] {
-		r.series[i].Exemplars = !r.series[i].Free && m.load(r.records[i].offset+seriesAux) != 0
+		r.series[i].Exemplars = !r.series[i].Free && m.load(r.records[i].offset()+seriesAux) != 0
 	}
 	r.beside = now
 	return nil
@@ -357,7 +357,7 @@ func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)
 		m := &r.memory
 		var e Exemplar
 		for k, i := range series {
-			offsets := r.exemplarIndex(m.load(r.records[i].offset + seriesAux))
+			offsets := r.exemplarIndex(m.load(r.records[i].offset() + seriesAux))
 			key := uint64(0)
 			for slot := range offsets {
 				offset := atomic.LoadUint64(&offsets[slot])
@@ -365,7 +365,7 @@ func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)
 					continue
 				}
 				if key == 0 {
-					key = exemplarKey(r.records[i].offset, r.series[i].Born)
+					key = exemplarKey(r.records[i].offset(), r.records[i].born)
 				}
 				s := r.exemplarSlot(offset, key)
 				var ok bool

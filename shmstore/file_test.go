@@ -64,7 +64,7 @@ func TestEveryTypeIsReadAsItWasWritten(t *testing.T) {
 		assert.Equal(t, values[i], append([]string{}, s.Values...))
 		assert.False(t, s.Hidden || s.Free)
 		assert.True(t, wrote[i].Created.Equal(time.Unix(0, s.Created)))
-		assert.NotZero(t, s.Born)
+		assert.NotZero(t, r.records[i].born)
 		assert.Equal(t, []uint64(wrote[i].Cells), cells[i])
 	}
 	n := 0
@@ -199,7 +199,7 @@ func TestDeletedGaugeIsHiddenThenItsPlaceIsReused(t *testing.T) {
 	require.NoError(t, r.Refresh())
 	assert.NotEqual(t, layout, r.Layout())
 	assert.True(t, r.Series()[1].Hidden)
-	assert.NotZero(t, r.Series()[1].DeletedAt)
+	assert.NotZero(t, r.memory.load(r.records[1].offset()+seriesDeletedAt))
 	assert.False(t, r.Series()[0].Hidden)
 	assert.Equal(t, GaugeWord(2), cellsOf(t, r)[1][0], "a handle may still write to it")
 

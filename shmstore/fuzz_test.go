@@ -120,9 +120,9 @@ func readAnything(t *testing.T, r *Reader) {
 		require.Less(t, int(s.Family), len(r.Families()))
 		f := &r.Families()[s.Family]
 		require.Len(t, s.Values, len(f.Labels))
-		require.Equal(t, f.Words(), s.Words)
-		require.GreaterOrEqual(t, s.Cell, headerSize/wordSize)
-		require.LessOrEqual(t, s.Cell+s.Words, len(r.memory.words))
+		require.EqualValues(t, f.Words(), s.Words)
+		require.GreaterOrEqual(t, int(s.Cell), headerSize/wordSize)
+		require.LessOrEqual(t, int(s.Cell+s.Words), len(r.memory.words))
 	}
 	sum := uint64(0)
 	now, budget := Monotonic(), 1<<18
@@ -132,7 +132,7 @@ func readAnything(t *testing.T, r *Reader) {
 				continue
 			}
 			if w := r.Families()[s.Family].Window; w != nil && s.Window != 0 {
-				pairs := w.AppendCounts(fuzzedPairs[:0], words, s.Window, now, w.Length(), &budget)
+				pairs := w.AppendCounts(fuzzedPairs[:0], words, int(s.Window), now, w.Length(), &budget)
 				require.Len(t, pairs, 1+2*int(pairs[0]))
 			}
 			cells := words[s.Cell : s.Cell+s.Words]
@@ -158,7 +158,7 @@ func readAnything(t *testing.T, r *Reader) {
 		e.Pairs()
 	})
 	r.ReadStable(func(i int, cells []uint64) {
-		require.Len(t, cells, r.Series()[i].Words)
+		require.Len(t, cells, int(r.Series()[i].Words))
 		r.AppendWindow(fuzzedPairs[:0], i, now, math.MaxUint64, &budget)
 	})
 }

@@ -42,12 +42,14 @@ type Reader struct {
 	checked   int // series
 }
 
-// record is where a series is described, and the state that it had then.
+// record is where a series is described, what state it had then, and when it was added to the file.
 type record struct {
-	offset int64
-	length int64
-	state  uint64
+	word, length uint32 // of the file, and in bytes
+	state        uint64
+	born         uint64
 }
+
+func (r *record) offset() int64 { return int64(r.word) * wordSize }
 
 // Info is what never changes about a file.
 type Info struct {
@@ -79,15 +81,13 @@ type SeriesInfo struct {
 	// Exemplars says that it may have some; Refresh changes that without another Layout.
 	Exemplars bool
 
-	Cell   int
-	Words  int
-	Window int // the first word of its window's block; 0: it has none
+	Cell   uint32
+	Words  uint32
+	Window uint32 // the first word of its window's block; 0: it has none
 
-	Created   int64    // nanoseconds since 1970; 0: unknown
-	Born      uint64   // when it was added to the file, on Monotonic's clock
-	DeletedAt uint64   // when hidden: on Monotonic's clock
-	Release   uint64   // when hidden and the cells are final: the number of the release in this file, from 1
-	Values    []string // others may share them: they are not to be written to
+	Created int64    // nanoseconds since 1970; 0: unknown
+	Release uint64   // when hidden and the cells are final: the number of the release in this file, from 1
+	Values  []string // others may share them: they are not to be written to
 }
 
 // Open opens the file of that name. Errors: fs.ErrNotExist when it has gone, ErrForeign, ErrVersion and ErrCorrupt for
@@ -333,7 +333,7 @@ func (r *Reader) refresh() error {
 		}
 		err := r.recheck(i)
 		if errors.Is(err, errMore) && m.load(hdrUsed) == uint64(used) {
-			err = corrupt("at %d: a series of a family that there is not", r.records[i].offset)
+			err = corrupt("at %d: a series of a family that there is not", r.records[i].offset())
 		}
 		if err != nil {
 			return err
@@ -372,7 +372,7 @@ func (r *Reader) parse(used int64) error {
 			r.series, r.records = slices.Grow(r.series, n), slices.Grow(r.records, n)
 		}
 		r.series = append(r.series, SeriesInfo{Free: true})
-		r.records = append(r.records, record{offset: r.next, length: length})
+		r.records = append(r.records, record{word: uint32(r.next / wordSize), length: uint32(length)})
 	default:
 		b := append([]byte(nil), m.bytes[r.next:r.next+length]...)
 		if native.Uint32(b[recChecksum:]) != familyChecksum(b) {
@@ -410,34 +410,33 @@ func (r *Reader) recheck(i int) error {
 	m := &r.memory
 	rec := &r.records[i]
 	for range 100 {
-		state := m.load(rec.offset + seriesState)
+		state := m.load(rec.offset() + seriesState)
 		if state == rec.state && state != 0 {
 			return nil
 		}
 		var s SeriesInfo
+		var born uint64
 		var err error
 		switch seriesStateOf(state) {
 		case seriesFree:
 			s = SeriesInfo{Free: true}
 		case seriesShown, seriesHidden, seriesReleased:
-			s, err = r.readSeries(i)
-			if s.Hidden = seriesStateOf(state) != seriesShown; s.Hidden {
-				s.DeletedAt = m.load(rec.offset + seriesDeletedAt)
-			}
+			s, born, err = r.readSeries(i)
+			s.Hidden = seriesStateOf(state) != seriesShown
 			if seriesStateOf(state) == seriesReleased {
-				s.Release = m.load(rec.offset + seriesNumber)
+				s.Release = m.load(rec.offset() + seriesNumber)
 			}
 		default:
-			err = corrupt("at %d: a series in no state (%#x)", rec.offset, state)
+			err = corrupt("at %d: a series in no state (%#x)", rec.offset(), state)
 		}
-		if m.load(rec.offset+seriesState) != state {
+		if m.load(rec.offset()+seriesState) != state {
 			// The writer was at it meanwhile, so neither what was read nor an error means anything.
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		rec.state = state
+		rec.state, rec.born = state, born
 		r.series[i] = s
 		return nil
 	}
@@ -448,56 +447,55 @@ func (r *Reader) recheck(i int) error {
 }
 
 // readSeries reads the part of record i that only its writer's reuse of it changes.
-func (r *Reader) readSeries(i int) (SeriesInfo, error) {
+func (r *Reader) readSeries(i int) (s SeriesInfo, born uint64, err error) {
 	m := &r.memory
-	offset, length := r.records[i].offset, r.records[i].length
+	offset, length := r.records[i].offset(), int64(r.records[i].length)
 	r.scratch = slices.Grow(r.scratch[:0], int(length))
 	b := r.scratch[:length]
 	m.copy(b, offset)
 	body := int64(native.Uint32(b[seriesBody:]))
 	if body > length-seriesValues {
-		return SeriesInfo{}, corrupt("at %d: label values of %d bytes in a record of %d", offset, body, length)
+		return SeriesInfo{}, 0, corrupt("at %d: label values of %d bytes in a record of %d", offset, body, length)
 	}
 	b = b[:seriesValues+body]
 	aux := native.Uint64(b[seriesAux:])
 	if native.Uint32(b[recChecksum:]) != copiedChecksum(b) {
-		return SeriesInfo{}, corrupt("at %d: a series' checksum is wrong", offset)
-	}
-	s := SeriesInfo{
-		Family:  native.Uint32(b[recFamily:]),
-		Cell:    int(native.Uint64(b[seriesCells:]) / wordSize),
-		Words:   int(native.Uint32(b[seriesWords:])),
-		Created: int64(native.Uint64(b[seriesCreated:])),
-		Born:    native.Uint64(b[seriesBorn:]),
-
-		Exemplars: aux != 0,
-	}
-	if int(s.Family) >= len(r.families) {
-		return SeriesInfo{}, errMore
-	}
-	f := &r.families[s.Family]
-	if s.Words != f.Words() {
-		return SeriesInfo{}, corrupt("at %d: a series of %s with %d cells, which have %d", offset, f.Name, s.Words, f.Words())
+		return SeriesInfo{}, 0, corrupt("at %d: a series' checksum is wrong", offset)
 	}
 	cells := native.Uint64(b[seriesCells:])
+	s = SeriesInfo{
+		Family:    native.Uint32(b[recFamily:]),
+		Exemplars: aux != 0,
+		Words:     native.Uint32(b[seriesWords:]),
+		Created:   int64(native.Uint64(b[seriesCreated:])),
+	}
+	if int(s.Family) >= len(r.families) {
+		return SeriesInfo{}, 0, errMore
+	}
+	f := &r.families[s.Family]
+	if int(s.Words) != f.Words() {
+		return SeriesInfo{}, 0, corrupt("at %d: a series of %s with %d cells, which have %d", offset, f.Name, s.Words, f.Words())
+	}
 	if cells%wordSize != 0 || cells < headerSize {
-		return SeriesInfo{}, corrupt("at %d: cells at %d", offset, cells)
+		return SeriesInfo{}, 0, corrupt("at %d: cells at %d", offset, cells)
 	}
-	if cells > uint64(len(m.bytes)) || s.Cell+s.Words > len(m.words) {
-		return SeriesInfo{}, errGrown
+	if cells > uint64(len(m.bytes)) || int(cells/wordSize)+f.Words() > len(m.words) {
+		return SeriesInfo{}, 0, errGrown
 	}
+	s.Cell = uint32(cells / wordSize)
 	if f.Window != nil && aux != 0 {
 		if aux%wordSize != 0 || aux < headerSize {
-			return SeriesInfo{}, corrupt("at %d: a window at %d", offset, aux)
+			return SeriesInfo{}, 0, corrupt("at %d: a window at %d", offset, aux)
 		}
-		s.Window = int(aux / wordSize)
-		if aux > uint64(len(m.bytes)) || s.Window+f.Window.Words() > len(m.words) {
-			return SeriesInfo{}, errGrown
+		if aux > uint64(len(m.bytes)) || int(aux/wordSize)+f.Window.Words() > len(m.words) {
+			return SeriesInfo{}, 0, errGrown
 		}
+		s.Window = uint32(aux / wordSize)
 	}
+	born = native.Uint64(b[seriesBorn:])
 	if r.peer != nil && i < len(r.peer.series) && sameValues(b[seriesValues:], r.peer.series[i].Values, len(f.Labels)) {
 		s.Values = r.peer.series[i].Values
-		return s, nil
+		return s, born, nil
 	}
 	// The values are parts of one string.
 	d := decoder{b: b[seriesValues:]}
@@ -510,9 +508,9 @@ func (r *Reader) readSeries(i int) (SeriesInfo, error) {
 		d.bad = d.bad || !fits(s.Values[i])
 	}
 	if d.bad || len(d.b) > 0 {
-		return SeriesInfo{}, corrupt("at %d: the label values of a series of %s do not fill its record", offset, f.Name)
+		return SeriesInfo{}, 0, corrupt("at %d: the label values of a series of %s do not fill its record", offset, f.Name)
 	}
-	return s, nil
+	return s, born, nil
 }
 
 // sameValues tells whether the label values in a record are n, and these.
@@ -567,8 +565,8 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 					continue
 				}
 			}
-			for j := len(buf); j < s.Words; j++ {
-				buf = append(buf, atomic.LoadUint64(&m.words[s.Cell+j]))
+			for j := len(buf); j < int(s.Words); j++ {
+				buf = append(buf, atomic.LoadUint64(&m.words[int(s.Cell)+j]))
 			}
 			if r.families[s.Family].timed() {
 				v, at, set, ok := LoadTimed(m.words[s.Cell : s.Cell+s.Words])
@@ -580,7 +578,7 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 					StoreTimed(buf, v, at)
 				}
 			}
-			if !sameSeries(r.records[i].state, m.load(r.records[i].offset+seriesState)) {
+			if !sameSeries(r.records[i].state, m.load(r.records[i].offset()+seriesState)) {
 				continue
 			}
 			fn(i, buf)
@@ -594,8 +592,8 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 func (r *Reader) AppendWindow(to []uint64, i int, now, length uint64, budget *int) []uint64 {
 	n := len(to)
 	if s := &r.series[i]; s.Window != 0 {
-		to = r.families[s.Family].Window.AppendCounts(to, r.memory.words, s.Window, now, length, budget)
-		if sameSeries(r.records[i].state, r.memory.load(r.records[i].offset+seriesState)) {
+		to = r.families[s.Family].Window.AppendCounts(to, r.memory.words, int(s.Window), now, length, budget)
+		if sameSeries(r.records[i].state, r.memory.load(r.records[i].offset()+seriesState)) {
 			return to
 		}
 	}

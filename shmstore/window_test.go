@@ -32,7 +32,7 @@ func countsOf(t testing.TB, r *Reader, i int, now, length uint64) map[BucketID]u
 	require.NoError(t, r.Read(func(words []uint64) {
 		budget = 2 * len(words)
 		s := &r.Series()[i]
-		pairs = r.Families()[s.Family].Window.AppendCounts(nil, words, s.Window, now, length, &budget)
+		pairs = r.Families()[s.Family].Window.AppendCounts(nil, words, int(s.Window), now, length, &budget)
 	}))
 	require.NoError(t, r.ReadStable(func(j int, _ []uint64) {
 		if j == i {

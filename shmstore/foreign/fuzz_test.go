@@ -108,10 +108,10 @@ func check(t *testing.T, r *foreign.Reader) {
 		end := 0
 		for _, s := range r.Series() {
 			require.Less(t, int(s.Family), len(families))
-			require.Equal(t, families[s.Family].Words(), s.Words)
+			require.EqualValues(t, families[s.Family].Words(), s.Words)
 			require.Len(t, s.Values, len(families[s.Family].Labels))
-			require.Equal(t, end, s.Cell, "cells of series lie one behind the other")
-			end += s.Words
+			require.EqualValues(t, end, s.Cell, "cells of series lie one behind the other")
+			end += int(s.Words)
 		}
 		require.Len(t, words, end)
 	}))

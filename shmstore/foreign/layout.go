@@ -121,7 +121,7 @@ func (l *layout) addScalar(s *sample, values []string, at uint32) {
 
 func (l *layout) append(number uint32, def *shmstore.Family, values []string, from source) {
 	// No library says when a series began.
-	s := shmstore.SeriesInfo{Family: number, Words: def.Words(), Values: values}
+	s := shmstore.SeriesInfo{Family: number, Words: uint32(def.Words()), Values: values}
 	l.series = append(l.series, s)
 	l.sources = append(l.sources, from)
 }
@@ -184,9 +184,9 @@ func (l *layout) shape(bounds map[string][]float64) error {
 			if int(c.series) < l.laid {
 				l.laid = 0
 			}
-			s.Family, s.Words, c.places = number, f.Words(), nil
+			s.Family, s.Words, c.places = number, uint32(f.Words()), nil
 		}
-		if words += s.Words; words > maxWords {
+		if words += int(s.Words); words > maxWords {
 			return corrupt("its histograms have more than %d buckets together", maxWords)
 		}
 	}
@@ -200,7 +200,7 @@ func (l *layout) shape(bounds map[string][]float64) error {
 		l.changes++
 	}
 	for ; l.laid < len(l.series); l.laid++ {
-		l.series[l.laid].Cell, l.sources[l.laid].cell = len(l.words), int32(len(l.words))
+		l.series[l.laid].Cell, l.sources[l.laid].cell = uint32(len(l.words)), int32(len(l.words))
 		l.words = append(l.words, make([]uint64, l.series[l.laid].Words)...)
 	}
 	return nil
