@@ -78,8 +78,12 @@ func run(short bool, largest int, modules string) (r report, err error) {
 	if r.Rollout, err = measureRollout(w, rounds, base); err != nil {
 		return r, err
 	}
-	if r.Loss, err = measureLoss(w, rounds, second, base); err != nil {
-		return r, err
+	for _, size := range []int{0, 4 << 10} {
+		l, err := measureLoss(w, size, 3*rounds, second, base)
+		if err != nil {
+			return r, err
+		}
+		r.Losses = append(r.Losses, l)
 	}
 	if r.Servers, err = measureServers(rounds/2, second, base); err != nil {
 		return r, err

@@ -19,7 +19,7 @@ type report struct {
 	Rows    [][]result // by work, then by peer
 	Calls   []call
 	Rollout rollout
-	Loss    loss
+	Losses  []loss
 	Servers []served
 }
 
@@ -97,8 +97,12 @@ func (r *report) print(to io.Writer) error {
 	}
 	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n",
 		r.Rollout.Work, ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
-	fmt.Fprintf(to, "\nScraped ten times a second, %v: workers do %.1f %% less in the same processor time, and scrapes "+
-		"take %.1f %% of the machine's.\n", r.Loss.Work, 100*r.Loss.Lost, 100*r.Loss.Scraper)
+	fmt.Fprintf(to, "\nWhat the workers of %v lose on a busy machine when they are scraped ten times a second.\n", r.Losses[0].Work)
+	row("hashed before each increment", "slower", "scrapes' processor time", "pairs of stretches")
+	for _, l := range r.Losses {
+		row(bytesText(int64(l.Bytes)), fmt.Sprintf("%.1f %%", 100*l.Slower), fmt.Sprintf("%.1f %%", 100*l.Scrapes), l.Pairs)
+	}
+	t.Flush()
 	if len(r.Servers) > 0 {
 		fmt.Fprintln(to, "\nRequests a second of a whole server, as a share of the first's.")
 		row("server", "ratio", "a second")
