@@ -156,7 +156,7 @@ type span struct{ begin, end int32 }
 // mark marks rows. Processes of one program mostly have the same series, so these are likely to be those that were marked
 // before.
 func (f *family) mark(rows span, mark presence) {
-	if f.marked == rows && f.markedWith == mark {
+	if rows.begin == rows.end || f.marked == rows && f.markedWith == mark {
 		return
 	}
 	f.marked, f.markedWith = rows, mark
