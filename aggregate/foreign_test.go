@@ -45,6 +45,10 @@ func TestForeignBesideOurOwn(t *testing.T) {
 
 	_, err = Open("", Options{Foreign: []*foreign.Dir{m, m}})
 	require.ErrorContains(t, err, "given twice")
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(py, link))
+	_, err = Open("", Options{Foreign: []*foreign.Dir{pythonDir(t, py, foreign.Options{}), pythonDir(t, link, foreign.Options{})}})
+	require.ErrorContains(t, err, "given twice")
 	_, err = Open("", Options{})
 	require.ErrorContains(t, err, "path is empty")
 }

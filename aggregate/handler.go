@@ -88,6 +88,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if !limited {
+		defer h.release()
 		h.answer(r).writeTo(w)
 		return
 	}
@@ -97,9 +98,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	go func() { done <- h.answer(r) }()
 	select {
 	case a := <-done:
+		defer h.release()
 		a.writeTo(w)
 	case <-ctx.Done():
 		// The pass goes on after the answer was given up, and counts as one in flight.
+		go func() {
+			<-done
+			h.release()
+		}()
 		w.WriteHeader(http.StatusServiceUnavailable)
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			fmt.Fprintf(w, "The scrape took longer than %v.\n", limit)
@@ -107,15 +113,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer makes the whole answer to a request, which from then on is no longer in flight.
+// release ends a request's time in flight.
+func (h *handler) release() {
+	if h.inFlight != nil {
+		<-h.inFlight
+	}
+}
+
+// answer makes the whole answer to a request.
 func (h *handler) answer(r *http.Request) (a *answer) {
 	a = newAnswer()
-	defer func() {
-		a.panicked = recover()
-		if h.inFlight != nil {
-			<-h.inFlight
-		}
-	}()
+	defer func() { a.panicked = recover() }()
 	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 	x := exposition{escaping: format.ToEscapingScheme(), created: h.options.CreatedLines}
 	switch format.FormatType() {
@@ -176,6 +184,9 @@ func (a *answer) Write(b []byte) (int, error) {
 func (a *answer) writeTo(w http.ResponseWriter) {
 	if a.panicked != nil {
 		panic(a.panicked)
+	}
+	if others := w.Header()["Vary"]; others != nil {
+		a.header["Vary"] = append(others, a.header["Vary"]...)
 	}
 	maps.Copy(w.Header(), a.header)
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body.bytes)))

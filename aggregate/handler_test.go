@@ -118,6 +118,41 @@ func TestHandlerLimitsItself(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, get(h, "").Code)
 }
 
+// A scraper that takes its time to read the answer holds its place until it has.
+func TestHandlerIsInFlightUntilItIsRead(t *testing.T) {
+	s := handlerStore(t)
+	h := s.Handler(HandlerOptions{MaxRequestsInFlight: 1})
+	for _, timeout := range []string{"", "60"} {
+		slow := &slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+		slow.Header().Set("Vary", "Origin")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set(timeoutHeader, timeout)
+			h.ServeHTTP(slow, r)
+		}()
+		<-slow.wrote
+		assert.Equal(t, http.StatusServiceUnavailable, get(h, "").Code)
+		close(slow.read)
+		<-done
+		assert.Equal(t, http.StatusOK, get(h, "").Code)
+		assert.Subset(t, slow.Header()["Vary"], []string{"Origin", "Accept-Encoding"})
+	}
+}
+
+// slowReader is who is asked for metrics and does not read them yet.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	wrote, read chan struct{}
+}
+
+func (s *slowReader) Write(b []byte) (int, error) {
+	close(s.wrote)
+	<-s.read
+	return s.ResponseRecorder.Write(b)
+}
+
 func TestTimeout(t *testing.T) {
 	tests := []struct {
 		option time.Duration

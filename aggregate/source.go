@@ -3,6 +3,7 @@ package aggregate
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
@@ -93,12 +94,16 @@ func (s *Store) openSources() error {
 	if s.dir != nil {
 		s.sources = append(s.sources, &source{view: s.dir.View(), path: s.dir.Path()})
 	}
-	paths := map[string]bool{}
+	given := map[string]bool{}
 	for _, d := range s.options.Foreign {
-		if paths[d.Path()] {
+		path := d.Path()
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			path = resolved
+		}
+		if given[path] {
 			return fmt.Errorf("aggregate: %s is given twice and would count twice", d.Path())
 		}
-		paths[d.Path()] = true
+		given[path] = true
 		src := &source{view: d.View(), path: d.Path()}
 		if d.Compacts() && !s.options.ReadOnly {
 			src.compacts = d

@@ -131,6 +131,9 @@ func (d Definition) metric(name string) (metric, error) {
 		if m.family.Type != shmstore.HistogramType {
 			return m, fmt.Errorf("buckets of a %s", d.Type)
 		}
+		if len(d.Buckets) > foreign.MaxBounds {
+			return m, fmt.Errorf("%d buckets, of which there may be %d", len(d.Buckets), foreign.MaxBounds)
+		}
 		m.family.Bounds = slices.Clone(d.Buckets)
 	}
 	return m, m.family.Check()

@@ -40,3 +40,16 @@ func TestParse(t *testing.T) {
 	_, ok := parse("a=%zz")
 	assert.False(t, ok)
 }
+
+func TestDefinitionWithTooManyBuckets(t *testing.T) {
+	bounds := make([]float64, foreign.MaxBounds+1)
+	for i := range bounds {
+		bounds[i] = float64(i)
+	}
+	open := func(bounds []float64) error {
+		_, err := Open(t.TempDir(), map[string]Definition{"h": {Type: "histogram", Buckets: bounds}}, foreign.Options{})
+		return err
+	}
+	assert.ErrorContains(t, open(bounds), "definition of h: 1025 buckets")
+	assert.NoError(t, open(bounds[1:]))
+}

@@ -89,7 +89,7 @@ func (l *layout) add(s *sample, process string, value int64) error {
 		if !isInf(s.Bound) {
 			bounds = insertBound(bounds, s.Bound)
 		}
-		if len(bounds) > maxBounds {
+		if len(bounds) > MaxBounds {
 			return tooManyBounds(s.def.Name)
 		}
 		l.mentioned[s.def.Name] = bounds
@@ -157,15 +157,15 @@ func (l *layout) composite(def *shmstore.Family, values []string) *composite {
 	return &l.composites[n]
 }
 
-// Limits of what a file can ask for, because it takes few bytes to name a bound, and then every series of the family
-// has cells for it.
-const (
-	maxBounds = 1024    // of a histogram
-	maxWords  = 1 << 27 // of a file's histograms and summaries; below what an int32 numbers, with all other cells
-)
+// MaxBounds is how many buckets a histogram may have, besides the one up to +Inf. It takes few bytes to name a bound, and
+// then every series of the family has cells for it.
+const MaxBounds = 1024
+
+// maxWords is how many cells a file's histograms and summaries may ask for: below what an int32 numbers, with all others.
+const maxWords = 1 << 27
 
 func tooManyBounds(family string) error {
-	return corrupt("%s has more than %d buckets", family, maxBounds)
+	return corrupt("%s has more than %d buckets", family, MaxBounds)
 }
 
 // shape gives all series their families and cells, histograms with the bounds that the whole directory has. After

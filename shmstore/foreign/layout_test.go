@@ -19,21 +19,21 @@ func TestLayoutLimits(t *testing.T) {
 	}
 	var l layout
 	l.init()
-	for i := range maxBounds {
+	for i := range MaxBounds {
 		require.NoError(t, l.add(bucket("", float64(i)), "", 16))
 	}
 	require.NoError(t, l.add(bucket("", math.Inf(1)), "", 16))
 	require.NoError(t, l.shape(l.mentioned))
-	require.Len(t, l.words, def.Words()+maxBounds)
+	require.Len(t, l.words, def.Words()+MaxBounds)
 	require.ErrorIs(t, l.add(bucket("", -1), "", 16), shmstore.ErrCorrupt)
 
 	l = layout{}
 	l.init()
-	wide := make([]float64, maxBounds)
+	wide := make([]float64, MaxBounds)
 	for i := range wide {
 		wide[i] = float64(i)
 	}
-	for i := range maxWords / maxBounds {
+	for i := range maxWords / MaxBounds {
 		require.NoError(t, l.add(bucket(string(rune(0x10000+i)), 1), "", 16))
 	}
 	assert.ErrorIs(t, l.shape(map[string][]float64{"h": wide}), shmstore.ErrCorrupt)

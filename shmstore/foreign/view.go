@@ -402,7 +402,7 @@ func (v *View) leftOut(r *Reader, err error) bool {
 // fits is an error when the bounds that a file mentions are too many together with the others.
 func (v *View) fits(r *Reader) error {
 	for name, bounds := range r.mentioned {
-		if n := len(v.bounds[name]) + len(bounds); n > maxBounds && len(union(v.bounds[name], bounds)) > maxBounds {
+		if n := len(v.bounds[name]) + len(bounds); n > MaxBounds && len(union(v.bounds[name], bounds)) > MaxBounds {
 			return tooManyBounds(name)
 		}
 	}
