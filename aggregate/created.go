@@ -1,8 +1,6 @@
 package aggregate
 
 import (
-	"time"
-
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -13,8 +11,18 @@ import (
 // age makes a row's created time that of a source, if it is older. Gauges have none.
 func (f *family) age(r *row, ns int64) {
 	if f.rule.Mode == 0 && ns > 0 && (r.oldest == 0 || ns < r.oldest) {
-		r.oldest, r.created = ns, timestamppb.New(time.Unix(0, ns))
+		r.oldest = ns
 	}
+}
+
+// stamp makes t the created time of a row; nil when it is unknown.
+func (f *family) stamp(t *timestamppb.Timestamp, n int32) *timestamppb.Timestamp {
+	oldest := f.rows[n].oldest
+	if oldest == 0 {
+		return nil
+	}
+	t.Seconds, t.Nanos = oldest/1e9, int32(oldest%1e9)
+	return t
 }
 
 // rejuvenate finds created times anew after a row has lost a source, which may have been the oldest, and kept others.

@@ -173,11 +173,11 @@ func (x exposition) appendCount(b []byte, n uint64) []byte {
 // appendCreated appends the sample that says when the counting began.
 func (x exposition) appendCreated(b []byte, f *family, fr *frame, n int32) []byte {
 	r := &f.rows[n]
-	if !x.created || x.syntax != openMetrics || r.created == nil {
+	if !x.created || x.syntax != openMetrics || r.oldest == 0 {
 		return b
 	}
 	b = fr.created.append(b, r.text)
-	return append(appendOpenMetricsFloat(b, float64(r.created.AsTime().UnixNano())/1e9), '\n')
+	return append(appendOpenMetricsFloat(b, float64(r.oldest)/1e9), '\n')
 }
 
 // appendExemplar appends an exemplar, if it is one that has labels.

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
@@ -62,17 +61,16 @@ type family struct {
 
 // row is what stays of a series that is exposed.
 type row struct {
-	key     string   // its identity, by which index finds it
-	refs    int32    // entries of the plan that add into it
-	gone    bool     // it is in gone
-	bereft  bool     // it has lost a source, and kept others
-	names   []string // of labels
-	values  *string  // the first label value of the series that made it, see sameSeries
-	hash    uint64   // of the identity of that series
-	labels  []*dto.LabelPair
-	text    string // the same, see labelsText
-	oldest  int64  // when the first of its sources was created, nanoseconds; 0: unknown
-	created *timestamppb.Timestamp
+	key    string   // its identity, by which index finds it
+	refs   int32    // entries of the plan that add into it
+	gone   bool     // it is in gone
+	bereft bool     // it has lost a source, and kept others
+	names  []string // of labels
+	values *string  // the first label value of the series that made it, see sameSeries
+	hash   uint64   // of the identity of that series
+	labels []*dto.LabelPair
+	text   string // the same, see labelsText
+	oldest int64  // when the first of its sources was created, nanoseconds; 0: unknown
 }
 
 func newFamily(name, label string) *family {
@@ -213,7 +211,7 @@ func (f *family) drop(n int32) {
 		return
 	}
 	f.setBereft(r, false)
-	r.oldest, r.created = 0, nil
+	r.oldest = 0
 	if int(n) < len(f.sketches) {
 		f.sketches[n] = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -16,8 +17,8 @@ var outputTypes = map[shmstore.Type]dto.MetricType{
 	shmstore.UntypedType:   dto.MetricType_UNTYPED,
 }
 
-// output returns the family as client_golang's registry would. It only reads, so any number of goroutines may; labels,
-// bounds and created times are shared with other scrapes and never written to again.
+// output returns the family as client_golang's registry would. It only reads, so any number of goroutines may; labels
+// and bounds are shared with other scrapes and never written to again.
 func (f *family) output() *dto.MetricFamily {
 	mf := &dto.MetricFamily{
 		Name: new(f.name),
@@ -55,10 +56,11 @@ func (f *family) output() *dto.MetricFamily {
 
 func (f *family) outputCounters(rows []int32, metrics []dto.Metric) {
 	counters, values := make([]dto.Counter, len(rows)), make([]float64, len(rows))
+	stamps := make([]timestamppb.Timestamp, len(rows))
 	for i, n := range rows {
 		values[i] = f.values[n]
 		counters[i].Value = &values[i]
-		counters[i].CreatedTimestamp = f.rows[n].created
+		counters[i].CreatedTimestamp = f.stamp(&stamps[i], n)
 		if x := f.exemplarsOf(n); x != nil {
 			counters[i].Exemplar = x[0].out
 		}
@@ -89,11 +91,12 @@ func (f *family) outputGauges(rows []int32, metrics []dto.Metric) {
 func (f *family) outputSummaries(rows []int32, metrics []dto.Metric) {
 	summaries := make([]dto.Summary, len(rows))
 	sums, counts := make([]float64, len(rows)), make([]uint64, len(rows))
+	stamps := make([]timestamppb.Timestamp, len(rows))
 	for i, n := range rows {
 		sums[i], counts[i] = f.sums[n].value(), f.buckets[n]
 		summaries[i].SampleSum, summaries[i].SampleCount = &sums[i], &counts[i]
 		summaries[i].Quantile = f.outputLines(n)
-		summaries[i].CreatedTimestamp = f.rows[n].created
+		summaries[i].CreatedTimestamp = f.stamp(&stamps[i], n)
 		metrics[i].Summary = &summaries[i]
 	}
 	f.outputQuantiles(rows, summaries)
@@ -105,6 +108,7 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 	bounds := f.rule.Bounds
 	width := len(bounds) + 1
 	histograms, sums := make([]dto.Histogram, len(rows)), make([]float64, len(rows))
+	stamps := make([]timestamppb.Timestamp, len(rows))
 	counts := make([]uint64, len(rows)*width)
 	buckets, pointers := make([]dto.Bucket, len(rows)*len(bounds)), make([]*dto.Bucket, len(rows)*len(bounds))
 	for i, n := range rows {
@@ -122,7 +126,7 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 		sums[i] = f.sums[n].value()
 		h := &histograms[i]
 		h.Bucket, h.SampleSum, h.SampleCount = to, &sums[i], &counts[i*width+width-1]
-		h.CreatedTimestamp = f.rows[n].created
+		h.CreatedTimestamp = f.stamp(&stamps[i], n)
 		if x := f.exemplarsOf(n); x != nil {
 			for j := range own {
 				own[j].Exemplar = x[j].out
