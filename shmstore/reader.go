@@ -30,6 +30,7 @@ type Reader struct {
 	latest   *latest // nil once it was refreshed, or when it is in no View
 	peer     *Reader // in the first Refresh
 	slab     slab    // of what the series have that are being added
+	spare    *spare  // for the first series; nil: none
 	labels   []byte  // of an exemplar
 	beside   uint64  // what hdrBeside was when series were last asked for what they have beside their cells
 	families []Family
@@ -343,7 +344,7 @@ func (r *Reader) refresh() error {
 		}
 	}
 	if r.latest != nil {
-		r.latest.reader, r.latest, r.peer = r, nil, nil
+		r.latest.reader, r.latest, r.peer, r.spare = r, nil, nil, nil
 	}
 	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
 	return r.lookBeside()
@@ -369,6 +370,9 @@ func (r *Reader) parse(used int64) error {
 		if len(r.series) == cap(r.series) {
 			// The others are as long as this one, or nearly.
 			n := int((used-r.next)/length) + 1
+			if len(r.series) == 0 {
+				r.series, r.records = r.spare.take(n)
+			}
 			r.series, r.records = slices.Grow(r.series, n), slices.Grow(r.records, n)
 		}
 		r.series = append(r.series, SeriesInfo{Free: true})

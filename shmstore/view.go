@@ -25,7 +25,8 @@ type View struct {
 	shown   []*Reader
 	broken  map[string]error
 	latest  latest
-	most    int // dead files that are opened at most; 0: all
+	spare   *spare // nil before the first ReadNew: who does not call it has no use for any
+	most    int    // dead files that are opened at most; 0: all
 }
 
 // View returns a view that holds nothing yet.
@@ -36,7 +37,7 @@ func (d *Dir) View() *View { return &View{dir: d, readers: map[string]*Reader{}}
 func (v *View) Archive() *Archive { return v.archive }
 
 // Readers returns the files that count beside the archive as of the last Update, by name. A Reader stays the same as long
-// as its file is in the view; Update closes those that have left it.
+// as its file is in the view; Update closes those that have left it, and what they have returned is over then.
 func (v *View) Readers() []*Reader { return v.shown }
 
 // Broken returns what was wrong, at the last Update, with files that are left out, by name.
@@ -119,7 +120,7 @@ func (v *View) look() (ok bool, err error) {
 				broken[name] = err
 				continue
 			}
-			r.latest = &v.latest
+			r.latest, r.spare = &v.latest, v.spare
 			v.readers[name] = r
 		}
 		if v.most > 0 {
@@ -148,6 +149,10 @@ func (v *View) look() (ok bool, err error) {
 // ReadNew refreshes the files that never were, as many at once as there are processors: a rollout has many of them. What
 // is wrong with one its own Refresh says.
 func (v *View) ReadNew() {
+	if v.spare == nil {
+		v.spare = &spare{}
+	}
+	defer v.spare.drop()
 	var fresh []*Reader
 	for _, r := range v.shown {
 		if r.latest != nil {
@@ -188,6 +193,9 @@ func (v *View) closeBut(readers []*Reader) {
 		if _, found := slices.BinarySearchFunc(readers, name, func(r *Reader, name string) int {
 			return strings.Compare(r.info.Name, name)
 		}); !found {
+			if r != v.latest.reader {
+				v.spare.give(r)
+			}
 			r.Close()
 			delete(v.readers, name)
 		}
