@@ -55,7 +55,7 @@ func TestReadmeProgram(t *testing.T) {
 
 // The README's commands, as they are typed, with other ports.
 func TestReadmeCommands(t *testing.T) {
-	const demo, tests = "go run ./cmd/onescrape demo", "go test ./..."
+	const demo, tests = "go run ./cmd/onescrape demo", "go test -timeout 30m ./..."
 	s := newServer(t)
 	ports := strings.NewReplacer("127.0.0.1:8080", s.app, "127.0.0.1:9464", strings.TrimPrefix(s.base, "http://"))
 	seen := map[string]bool{}
