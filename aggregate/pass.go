@@ -38,15 +38,58 @@ func (s *Store) pass() {
 }
 
 func (s *Store) read() {
-	s.list()
-	for _, name := range slices.Sorted(maps.Keys(s.files)) {
-		s.follow(s.files[name])
-	}
-	if s.moved() {
-		// A process may have used again what an archive has taken that cannot be read now, so the files alone say less
-		// than the last pass did, which stays.
+	if !s.learn() {
 		return
 	}
+	for range attempts {
+		members := s.planAll()
+		s.begin()
+		if s.addStraight(members) {
+			s.finish()
+			return
+		}
+		s.followAll()
+	}
+	members := s.planAll()
+	s.begin()
+	for _, f := range members {
+		s.add(f)
+	}
+	s.finish()
+}
+
+// learn brings what is known about the files up to date. If it returns false they say less than the last pass did, which
+// then stays. What one process has deleted another may have made just before it was asked, so after a deletion all are
+// asked again: a series that at every instant somebody shows is in every scrape.
+func (s *Store) learn() bool {
+	for range attempts {
+		if !s.list() {
+			return false
+		}
+		if !s.followAll() {
+			break
+		}
+	}
+	return true
+}
+
+// followAll follows all files and tells whether a series was deleted or replaced.
+func (s *Store) followAll() (changed bool) {
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		f := s.files[name]
+		if f.reader == nil {
+			continue
+		}
+		before := f.reader.Layout()
+		s.follow(f)
+		changed = changed || f.reader != nil && f.reader.Layout() != before
+	}
+	return changed
+}
+
+// planAll brings the plan up to what is known and returns the files that count, in the order of rank, because of several
+// gauges that were set at one time the last counts.
+func (s *Store) planAll() []*file {
 	s.resolve()
 	members := make([]*file, 0, len(s.files))
 	for _, f := range s.files {
@@ -58,7 +101,6 @@ func (s *Store) read() {
 	for _, f := range members {
 		f.plan()
 	}
-	// In the order of rank, because of several gauges that were set at one time the last counts.
 	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
 	for _, src := range s.sources {
 		for _, d := range src.archived.decls {
@@ -68,16 +110,7 @@ func (s *Store) read() {
 	for _, f := range s.families {
 		f.elect()
 	}
-	s.begin()
-	if !s.addStraight(members) {
-		s.begin()
-		for _, f := range members {
-			s.add(f)
-		}
-	}
-	for _, f := range s.families {
-		f.finish()
-	}
+	return members
 }
 
 // begin makes the sums those of the archives.
@@ -91,6 +124,12 @@ func (s *Store) begin() {
 				d.mergeArchived()
 			}
 		}
+	}
+}
+
+func (s *Store) finish() {
+	for _, f := range s.families {
+		f.finish()
 	}
 }
 
@@ -114,24 +153,41 @@ func (s *Store) moved() bool {
 	return false
 }
 
-func (s *Store) list() {
+// list takes over which files the directories have, and their archives. Of one that cannot be listed what was known stays:
+// the files are mapped and count on, as long as nothing in them is deleted. A process that has deleted or replaced series
+// may have used again what an archive has taken that cannot be read now; then list returns false and nothing changes.
+func (s *Store) list() bool {
 	for _, src := range s.sources {
-		s.listSource(src)
+		s.update(src)
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		if f := s.files[name]; f.source.unlisted {
+			s.follow(f)
+		}
+	}
+	if s.moved() {
+		return false
+	}
+	for _, src := range s.sources {
+		if !src.unlisted {
+			s.takeFiles(src)
+		}
+	}
+	return true
 }
 
-// listSource takes over which files a directory has, and its archive. If it cannot be listed, what was known stays: the
-// files are mapped and count on, as long as nothing in them is deleted.
-func (s *Store) listSource(src *source) {
-	if err := src.Update(); err != nil {
-		if !src.unlisted {
-			src.unlisted = true
-			s.count(reasonIO)
-			s.log.Error("the store cannot be listed; processes that start now are missing in the sums", "error", err)
-		}
-		return
+// update looks at a directory.
+func (s *Store) update(src *source) {
+	err := src.Update()
+	if err != nil && !src.unlisted {
+		s.count(reasonIO)
+		s.log.Error("the store cannot be listed; processes that start now are missing in the sums", "error", err)
 	}
-	src.unlisted = false
+	src.unlisted = err != nil
+}
+
+// takeFiles makes the plan's files those that a directory has.
+func (s *Store) takeFiles(src *source) {
 	src.readNew()
 	s.takeArchive(src)
 	broken := src.Broken()
