@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -175,7 +176,7 @@ func (d *Dir) openAt(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Names returns the names of the per-process files that are visible now, in no order.
+// Names returns the names of the per-process files that are visible now, sorted.
 func (d *Dir) Names() ([]string, error) {
 	f, err := d.openAt(".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -186,13 +187,17 @@ func (d *Dir) Names() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: list %s: %w", d.path, err)
 	}
-	names := all[:0]
-	for _, name := range all {
-		if strings.HasSuffix(name, fileSuffix) && !strings.HasPrefix(name, ".") {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	return namesAmong(all), nil
+}
+
+// namesAmong returns the names of per-process files among those that a directory has listed. Linux lists what is in memory
+// anew from the entry on that it had got to, when that is renamed meanwhile, as an archive is: then files come twice.
+func namesAmong(listed []string) []string {
+	names := slices.DeleteFunc(listed, func(name string) bool {
+		return !strings.HasSuffix(name, fileSuffix) || strings.HasPrefix(name, ".")
+	})
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // errFull makes ErrFull of what the system says when there is no space.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -85,7 +86,7 @@ func (d *Dir) openDir() (*os.File, error) {
 	return os.NewFile(uintptr(fd), d.path), nil
 }
 
-// names returns the names in a directory.
+// names returns the names in a directory, sorted, each once: see namesAmong in package shmstore.
 func names(dir *os.File) ([]string, error) {
 	if _, err := dir.Seek(0, 0); err != nil {
 		return nil, fmt.Errorf("shmstore: list %s: %w", dir.Name(), err)
@@ -94,7 +95,8 @@ func names(dir *os.File) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: list %s: %w", dir.Name(), err)
 	}
-	return all, nil
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // admit looks at a file before it is opened: in a directory that everybody can write to, another user's file may say
