@@ -25,8 +25,9 @@ type View struct {
 	shown   []*Reader
 	broken  map[string]error
 	latest  latest
-	spare   *spare // nil before the first ReadNew: who does not call it has no use for any
-	most    int    // dead files that are opened at most; 0: all
+	spare   *spare         // nil before the first ReadNew: who does not call it has no use for any
+	most    int            // dead files that are opened at most; 0: all
+	closing sync.WaitGroup // of files that have left the view
 }
 
 // View returns a view that holds nothing yet.
@@ -88,6 +89,7 @@ func (v *View) try(n int) (ok bool, err error) {
 }
 
 func (v *View) look() (ok bool, err error) {
+	v.closing.Wait() // there are only so many descriptors
 	broken := map[string]error{}
 	if ok, err := v.readArchive(); !ok {
 		return false, err
@@ -114,6 +116,7 @@ func (v *View) look() (ok bool, err error) {
 			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 				// Whoever can fold, and anything else in this process, needs descriptors too.
 				v.closeBut(v.shown)
+				v.closing.Wait()
 				return false, err
 			}
 			if err != nil {
@@ -187,8 +190,10 @@ func (v *View) ReadNew() {
 	}
 }
 
-// closeBut closes the files that are not among these, which are sorted by name.
+// closeBut closes the files that are not among these, which are sorted by name. With the last descriptor of a file that was
+// removed its memory goes, which takes nearly as long as to read it; so that is done meanwhile.
 func (v *View) closeBut(readers []*Reader) {
+	var gone []*Reader
 	for name, r := range v.readers {
 		if _, found := slices.BinarySearchFunc(readers, name, func(r *Reader, name string) int {
 			return strings.Compare(r.info.Name, name)
@@ -196,10 +201,18 @@ func (v *View) closeBut(readers []*Reader) {
 			if r != v.latest.reader {
 				v.spare.give(r)
 			}
-			r.Close()
+			gone = append(gone, r)
 			delete(v.readers, name)
 		}
 	}
+	if len(gone) == 0 {
+		return
+	}
+	v.closing.Go(func() {
+		for _, r := range gone {
+			r.Close()
+		}
+	})
 }
 
 // readArchive makes archive that which has the name now; ok is false when it was replaced meanwhile. A broken one is left
@@ -257,5 +270,6 @@ func (v *View) Close() error {
 		errs = append(errs, r.Close())
 	}
 	v.readers, v.shown = map[string]*Reader{}, nil
+	v.closing.Wait()
 	return errors.Join(errs...)
 }
