@@ -14,6 +14,7 @@ type retirement struct {
 	slot    *slot
 	began   time.Time
 	halfway map[handshake]bool // half open when the slot was excluded, per address
+	settled bool               // halfway has all of them
 	stopped bool
 }
 
@@ -29,16 +30,16 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 		sl.retiring = true
 		s.steer()
 		r.halfway = make(map[handshake]bool)
-		for _, g := range s.groups {
-			for _, h := range g.handshakes() {
-				r.halfway[h] = true
-			}
-		}
+		r.note(s)
 		s.log.Info("worker retires", "slot", sl.number)
 	}
 	if !r.stopped {
+		if !r.settled && now.Sub(r.began) >= retirePoll {
+			r.note(s)
+			r.settled = true
+		}
 		late := now.Sub(r.began) >= s.cfg.GracefulTimeout
-		if !late && r.pending(s) {
+		if !late && (!r.settled || r.pending(s)) {
 			if sl.empty() && s.due(sl.retryAt, now) {
 				s.start(sl) // its worker died, and somebody must answer what waits
 			}
@@ -60,6 +61,16 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 	s.parked = append(s.parked, sl.number)
 	s.unpark(now)
 	return true
+}
+
+// note takes down the handshakes under way. It is done twice: a processor that the kernel was choosing a socket on when the
+// program that steers was replaced may show the handshake a little later.
+func (r *retirement) note(s *supervisor) {
+	for _, g := range s.groups {
+		for _, h := range g.handshakes() {
+			r.halfway[h] = true
+		}
+	}
 }
 
 // pending tells whether a connection can still come out of the slot's sockets.
