@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,11 +28,17 @@ type server struct {
 	store   string
 }
 
+// given are the addresses that tests have got, each once: who got one may not listen on it yet.
+var given sync.Map
+
 // freeAddress is one on loopback that nobody listens on, outside the range from which clients' ports are taken.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
+		}
 		if l, err := net.Listen("tcp", addr); err == nil {
 			l.Close()
 			return addr
