@@ -1,8 +1,6 @@
 package aggregate
 
-import (
-	"google.golang.org/protobuf/types/known/timestamppb"
-)
+import "google.golang.org/protobuf/types/known/timestamppb"
 
 // The created time of a row is the oldest of its sources': of all whose counts are in its value, those that have
 // deleted it and the archive too. So it stays while workers come, go and are folded, and it changes when the value

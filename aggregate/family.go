@@ -30,7 +30,7 @@ type family struct {
 	index map[string]int32 // rows by identity
 	rows  []row
 	free  []int32
-	gone  []int32  // not free yet, because order still has them
+	gone  []int32  // without entries since the last pass; free when this one ends, unless they have some again
 	order []int32  // rows as they are exposed
 	texts []string // theirs, in that order
 	fresh []int32  // rows that order lacks
@@ -223,6 +223,7 @@ func (f *family) drop(n int32) {
 	}
 }
 
+// setBereft notes whether a row has lost a source that its created time was made of.
 func (f *family) setBereft(r *row, bereft bool) {
 	if bereft == r.bereft {
 		return

@@ -375,8 +375,8 @@ func (s *Store) conflict(family string, args ...any) {
 	s.log.Warn("a metric is left out, because another definition rules", append([]any{"family", family}, args...)...)
 }
 
-// attempts are how often a file is read whose process changes its layout meanwhile, before each series is made sure of
-// by itself.
+// attempts are how often files are asked again, and read again, whose processes change their layout meanwhile, before each
+// series is made sure of by itself.
 const attempts = 3
 
 // addStraight adds up the cells of all files as long as these hold still and can be read. If it returns false the sums

@@ -63,7 +63,7 @@ func OpenDir(path string, o DirOptions) (*Dir, error) {
 	}
 	if o.Create {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			if errors.Is(err, fs.ErrNotExist) {
+			if _, above := os.Stat(filepath.Dir(path)); errors.Is(above, fs.ErrNotExist) {
 				return nil, fmt.Errorf("shmstore: make %s: its parent does not exist; make it first: mkdir -p %s", path,
 					filepath.Dir(path))
 			}

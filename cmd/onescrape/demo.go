@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func welcomeText(c master.Config) string {
 	fmt.Fprintf(&b, "\nThe application is at %s, answered by %d workers", app, c.Workers)
 	if c.MetricsListen == "off" {
 		fmt.Fprintf(&b, ".\nThe metrics are in %s only, because of --web.listen-address=off.\n", c.Store)
-		fmt.Fprintf(&b, "\n    onescrape inspect --store.path %s\n\n", c.Store)
+		fmt.Fprintf(&b, "\n    %s inspect --store.path %s\n\n", typed(), c.Store)
 		return b.String()
 	}
 	metrics := curlURL(c.MetricsListen, c.TelemetryPath)
@@ -75,13 +76,27 @@ func welcomeText(c master.Config) string {
 		{"curl " + curlURL(c.Listen[0], "/panic"), "the handler panics, the worker lives"},
 		{"curl " + curlURL(c.Listen[0], "/crash"), "the worker dies: its numbers stay"},
 		{"curl -s " + metrics + " | grep ^demo_", "one true answer"},
-		{"onescrape inspect --store.path " + c.Store, "the file of each worker"},
+		{typed() + " inspect --store.path " + c.Store, "the file of each worker"},
 		{fmt.Sprintf("kill -HUP %d", os.Getpid()), "replace the workers, one by one"},
 	} {
 		fmt.Fprintf(&b, "    %-64s # %s\n", line[0], line[1])
 	}
 	b.WriteString("\nCtrl-C stops it.\n\n")
 	return b.String()
+}
+
+// typed is this program as it can be typed anywhere: its name where that is installed, otherwise its path, as that which
+// go run has built.
+func typed() string {
+	const name = "onescrape"
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return path
 }
 
 // curlURL is the address as somebody on this machine gives it to curl: one that means every interface is on loopback

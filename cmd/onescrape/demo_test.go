@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -75,7 +77,12 @@ func TestWelcome(t *testing.T) {
 	for _, want := range []string{"http://127.0.0.1:8080", "http://127.0.0.1:9464/m", "--store.path /s", "4 workers"} {
 		assert.Contains(t, text, want)
 	}
-	text = welcomeText(master.Config{Listen: []string{"web=unix:/run/a.sock"}, MetricsListen: "off", Store: "/s"})
-	assert.Contains(t, text, "--unix-socket /run/a.sock http://demo")
-	assert.Contains(t, text, "onescrape inspect --store.path /s")
+	off := master.Config{Listen: []string{"web=unix:/run/a.sock"}, MetricsListen: "off", Store: "/s"}
+	assert.Contains(t, welcomeText(off), "--unix-socket /run/a.sock http://demo")
+	program, err := os.Executable()
+	require.NoError(t, err)
+	t.Setenv("PATH", t.TempDir())
+	assert.Contains(t, welcomeText(off), "\n    "+program+" inspect --store.path /s\n", "what go run has built is in no PATH")
+	require.NoError(t, os.WriteFile(filepath.Join(os.Getenv("PATH"), "onescrape"), nil, 0o755))
+	assert.Contains(t, welcomeText(off), "\n    onescrape inspect --store.path /s\n")
 }
