@@ -501,3 +501,26 @@ func TestRecordMayBeUsedAgainByAFamilyThatLiesBehindIt(t *testing.T) {
 		assert.Equal(t, uint64(7), cellsOf(t, r)[0][0])
 	}
 }
+
+func TestSeriesIsNotSeenWithoutItsFirstValue(t *testing.T) {
+	d := newStore(t)
+	w := newWriter(t, d, WriterOptions{})
+	id := addFamily(t, w, Family{Name: "free", Type: GaugeType, Mode: LiveSum})
+	add := func() *Series {
+		s, err := w.AddSeriesWith(id, nil, time.Now(), func(cells []uint64) {
+			for _, s := range openReader(t, d, w.Name()).Series() {
+				require.True(t, s.Free, "not seen yet")
+			}
+			cells[0] = GaugeWord(7)
+		})
+		require.NoError(t, err)
+		r := openReader(t, d, w.Name())
+		require.Len(t, r.Series(), 1)
+		require.Equal(t, []uint64{GaugeWord(7)}, cellsOf(t, r)[0])
+		return s
+	}
+	s := add()
+	w.Delete(s)
+	w.Released(s)
+	require.Equal(t, s.offset, add().offset, "the record is used again")
+}

@@ -218,6 +218,14 @@ func (w *Writer) AddSeries(family uint32, values []string) (*Series, error) {
 
 // AddSeriesSince is AddSeries for a series whose value began at another time than now, because it was kept elsewhere.
 func (w *Writer) AddSeriesSince(family uint32, values []string, created time.Time) (*Series, error) {
+	return w.AddSeriesWith(family, values, created, nil)
+}
+
+// AddSeriesWith is AddSeriesSince for a series that must not be seen without its value: before any reader sees the series,
+// begin writes the first value to its cells. begin must not call methods of w; nil leaves the cells zero.
+func (w *Writer) AddSeriesWith(
+	family uint32, values []string, created time.Time, begin func(cells []uint64),
+) (*Series, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if int(family) >= len(w.kinds) {
@@ -260,7 +268,7 @@ func (w *Writer) AddSeriesSince(family uint32, values []string, created time.Tim
 		w.space.giveCells(cells, kind.words)
 		return nil, fmt.Errorf("shmstore: add a series: %w", err)
 	}
-	w.describe(s, family, body)
+	w.describe(s, family, body, begin)
 	if reused {
 		w.memory.add(hdrLayout, 1)
 	} else {
@@ -270,9 +278,12 @@ func (w *Writer) AddSeriesSince(family uint32, values []string, created time.Tim
 }
 
 // describe writes the record of a series, which no reader looks at yet: it is not published, or free.
-func (w *Writer) describe(s *Series, family uint32, body []byte) {
+func (w *Writer) describe(s *Series, family uint32, body []byte, begin func(cells []uint64)) {
 	for i := range s.Cells {
 		w.memory.store(s.cells+int64(i)*wordSize, 0)
+	}
+	if begin != nil {
+		begin(s.Cells)
 	}
 	r := w.memory.bytes[s.offset:]
 	native.PutUint16(r[recKind:], kindSeries)

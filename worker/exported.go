@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
@@ -42,6 +43,7 @@ type exportedSeries struct {
 
 	exemplars []exportedExemplar // of a counter or histogram; nil: none yet
 	native    *exportedNative    // of a histogram that has native buckets
+	announced bool               // store was called, which is after the first value
 	stored    *shmstore.Series   // nil: not in the file
 	overflow  bool               // the file had no space for it
 }
@@ -82,6 +84,11 @@ func (e *exporter) take(mf *dto.MetricFamily) {
 		if m == nil {
 			continue
 		}
+		m, reason := f.usable(m)
+		if reason != "" {
+			e.leaveOut(name, reason)
+			continue
+		}
 		s := f.order[i]
 		if s == nil || !s.has(m.GetLabel()) {
 			if s = f.find(m.GetLabel()); s == nil {
@@ -89,15 +96,14 @@ func (e *exporter) take(mf *dto.MetricFamily) {
 			}
 			f.order[i] = s
 		}
-		switch {
-		case s.round == e.round:
+		if s.round == e.round {
 			e.leaveOut(name, "a series is there twice")
-		case !f.follow(s, m):
-			e.leaveOut(name, "a series has no value that its type can have")
-		default:
-			s.round = e.round
-			f.write(s)
+			continue
 		}
+		s.round = e.round
+		f.follow(s, m)
+		f.write(s)
+		f.followExemplars(s, m)
 	}
 }
 
@@ -218,7 +224,8 @@ func (f *exportedFamily) refuses(before []string, name, value string) string {
 	return ""
 }
 
-// get returns the series of these labels, which may be kept, and makes it when there is none.
+// get returns the series of these labels, which may be kept, and makes it when there is none. The file gets the series
+// by the first write, with its value.
 func (f *exportedFamily) get(names, values []string) *exportedSeries {
 	key := namesKey(names) + "\xff" + namesKey(values)
 	s := f.series[key]
@@ -228,13 +235,12 @@ func (f *exportedFamily) get(names, values []string) *exportedSeries {
 		case shmstore.HistogramType:
 			s.counts = make([]riseCount, len(f.def.Bounds)+1)
 			if f.def.Native != nil {
-				s.native = &exportedNative{}
+				s.native = newExportedNative(f)
 			}
 		case shmstore.SummaryType:
 			s.counts = make([]riseCount, 1)
 		}
 		f.series[key] = s
-		f.store(s)
 	}
 	return s
 }
@@ -242,37 +248,24 @@ func (f *exportedFamily) get(names, values []string) *exportedSeries {
 // namesKey is different for different lists of valid strings.
 func namesKey(names []string) string { return strings.Join(names, "\xfe") }
 
-// follow takes over what the gatherer has of a series; false when that cannot be, and nothing is taken over.
-func (f *exportedFamily) follow(s *exportedSeries, m *dto.Metric) bool {
+// follow takes over what the gatherer has of a series, which is usable.
+func (f *exportedFamily) follow(s *exportedSeries, m *dto.Metric) {
 	switch f.source {
 	case dto.MetricType_COUNTER:
 		v := m.GetCounter().GetValue()
-		if m.Counter == nil || !countable(v) {
-			return false
-		}
 		s.value.follow(v)
 		f.set(s, v) // where it is published as one
-		f.exemplar(s, 0, m.Counter.Exemplar)
 	case dto.MetricType_GAUGE:
 		f.set(s, m.GetGauge().GetValue())
-		return m.Gauge != nil
 	case dto.MetricType_UNTYPED:
 		f.set(s, m.GetUntyped().GetValue())
-		return m.Untyped != nil
 	case dto.MetricType_HISTOGRAM:
-		if m.Histogram == nil {
-			return false
-		}
 		f.followHistogram(s, m.Histogram)
 	case dto.MetricType_SUMMARY:
-		if m.Summary == nil {
-			return false
-		}
 		began := s.counts[0].follow(m.Summary.GetSampleCount())
 		s.value.followSum(m.Summary.GetSampleSum(), began)
 		f.followLines(s, m.Summary.GetQuantile())
 	}
-	return true
 }
 
 // set takes over the value of a gauge. A timed one keeps its time as long as its value does not change.
@@ -293,7 +286,6 @@ func (f *exportedFamily) followHistogram(s *exportedSeries, h *dto.Histogram) {
 		for i < len(bounds) && !(b.GetUpperBound() <= bounds[i]) {
 			i++
 		}
-		f.exemplar(s, i, b.GetExemplar())
 		if n := b.GetCumulativeCount(); n > below {
 			counts[i] += n - below
 			below = n
@@ -338,10 +330,16 @@ func (f *exportedFamily) followLines(s *exportedSeries, quantiles []*dto.Quantil
 
 // write publishes what a series has come to. Readers may come between any two stores.
 func (f *exportedFamily) write(s *exportedSeries) {
-	if s.stored == nil {
-		return
+	switch {
+	case !s.announced:
+		f.store(s)
+	case s.stored != nil:
+		f.writeCells(s, s.stored.Cells)
 	}
-	cells := s.stored.Cells
+}
+
+// writeCells writes all values of a series but native buckets, and but a timed gauge, which set writes.
+func (f *exportedFamily) writeCells(s *exportedSeries, cells []uint64) {
 	switch f.def.Type {
 	case shmstore.CounterType:
 		storeCounter(cells, s.value.total)
@@ -363,8 +361,21 @@ func (f *exportedFamily) write(s *exportedSeries) {
 	}
 }
 
-// store makes room for a series in the file, or counts it as one that got none.
+// begin writes all values of a series to cells that nobody reads yet.
+func (f *exportedFamily) begin(s *exportedSeries, cells []uint64) {
+	f.writeCells(s, cells)
+	if f.def.Mode.Base() == MostRecent && s.set {
+		shmstore.StoreTimed(cells, s.gauge, shmstore.Monotonic())
+	}
+	if s.native != nil {
+		s.native.moveTo(cells)
+	}
+}
+
+// store makes room for a series in the file, or counts it as one that got none. No reader sees the series without its
+// value.
 func (f *exportedFamily) store(s *exportedSeries) {
+	s.announced = true
 	labels := namesKey(s.names)
 	id, ok := f.ids[labels]
 	var err error
@@ -376,14 +387,14 @@ func (f *exportedFamily) store(s *exportedSeries) {
 		}
 	}
 	if err == nil {
-		s.stored, err = f.e.writer.AddSeries(id, s.values)
+		s.stored, err = f.e.writer.AddSeriesWith(id, s.values, time.Now(), func(cells []uint64) { f.begin(s, cells) })
 	}
 	if err != nil {
 		s.stored, s.overflow = nil, true
 		f.e.registry.exportOverflow(f.e.writer, f.def.Name, err)
-	}
-	if s.native != nil {
-		s.native.place(f, s)
+		if s.native != nil {
+			s.native.moveTo(memoryCells(f.def.Words()))
+		}
 	}
 }
 
@@ -411,10 +422,6 @@ func (f *exportedFamily) moved() {
 	for _, s := range f.series {
 		s.stored, s.overflow, s.exemplars = nil, false, nil
 		f.store(s)
-		if f.def.Mode.Base() == MostRecent && s.set && s.stored != nil {
-			shmstore.StoreTimed(s.stored.Cells, s.gauge, shmstore.Monotonic())
-		}
-		f.write(s)
 	}
 	if f.lines != nil {
 		f.lines.moved()

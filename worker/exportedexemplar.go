@@ -15,6 +15,23 @@ type exportedExemplar struct {
 	at   int64                 // of the one that was published last; ns since 1970
 }
 
+// followExemplars publishes the exemplars that the gatherer has of a series. It comes after write, so that no exemplar is
+// shown of what is not counted yet.
+func (f *exportedFamily) followExemplars(s *exportedSeries, m *dto.Metric) {
+	switch f.source {
+	case dto.MetricType_COUNTER:
+		f.exemplar(s, 0, m.Counter.Exemplar)
+	case dto.MetricType_HISTOGRAM:
+		i := 0
+		for _, b := range m.Histogram.Bucket {
+			for i < len(f.def.Bounds) && !(b.GetUpperBound() <= f.def.Bounds[i]) {
+				i++
+			}
+			f.exemplar(s, i, b.GetExemplar())
+		}
+	}
+}
+
 // exemplar publishes the i-th exemplar of a series, of those that Family.ExemplarSlots counts, unless it is the one that
 // was published last. One without a time, or that cannot be, is none; and where the file has no space for it the one
 // before stays.

@@ -42,19 +42,17 @@ func isNative(h *dto.Histogram) bool {
 		h.GetZeroThreshold() >= 0 && h.GetZeroThreshold() <= math.MaxFloat64
 }
 
-// place begins the native buckets in the cells of a series, or moves them there.
-func (n *exportedNative) place(f *exportedFamily, s *exportedSeries) {
-	cells := memoryCells(f.def.Words())
-	if s.stored != nil {
-		cells = s.stored.Cells
-	}
-	if n.table == nil {
-		n.table = &Histogram{bounds: f.def.Bounds}
-		n.table.def = &definition{registry: f.e.registry, family: f.def}
-		n.table.cells.Store(&cells[0])
-		n.table.placeNative()
-		return
-	}
+// newExportedNative returns native buckets in process memory.
+func newExportedNative(f *exportedFamily) *exportedNative {
+	n := &exportedNative{table: &Histogram{bounds: f.def.Bounds}}
+	n.table.def = &definition{registry: f.e.registry, family: f.def}
+	n.table.cells.Store(&memoryCells(f.def.Words())[0])
+	n.table.placeNative()
+	return n
+}
+
+// moveTo moves the native buckets to other cells of the same series.
+func (n *exportedNative) moveTo(cells []uint64) {
 	moved := n.table.moveNative(cells)
 	n.table.cells.Store(&cells[0])
 	n.table.table.Store(moved)
