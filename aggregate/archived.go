@@ -104,7 +104,7 @@ func (d *decl) mergeArchived() {
 	f := d.family
 	for e := range d.shown.each {
 		p := d.archived[e.series].part
-		f.presence[e.row] |= archivedShown
+		f.presence[e.row] |= archivedShown | counted
 		for i := range d.archived[e.series].Exemplars {
 			f.offerExemplar(e.row, &d.archived[e.series].Exemplars[i])
 		}

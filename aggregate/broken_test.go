@@ -164,6 +164,7 @@ func TestStoreThatCannotBeListed(t *testing.T) {
 	assert.Len(t, log.about("cannot be listed"), 1)
 }
 
+// A series with one cell that cannot be counts not at all: neither in part, nor as the sum of others' counts.
 func TestCellsThatCannotBe(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
@@ -184,8 +185,8 @@ func TestCellsThatCannotBe(t *testing.T) {
 		action{Do: "observe", Family: summary, V: 1}, word(summary, shmstore.SummaryCount, math.MaxUint64))
 	for range 3 {
 		assert.Equal(t,
-			"c0 3.5\nc1 3.5\nc2 3.5\nc3 3.5\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 7\nh_count 2\ni 1.5\n"+
-				"s_sum 2\ns_count 1\n", text(t, s))
+			"c0 1.5\nc1 1.5\nc2 1.5\nc3 1.5\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 0\nh_count 1\ni 1\n"+
+				"s_sum 1\ns_count 1\n", text(t, s))
 		assert.Equal(t, map[string]int{"value": 1}, errorCounts(t, s))
 	}
 	// Sums of buckets that can just be stop at the largest number.
@@ -195,6 +196,57 @@ func TestCellsThatCannotBe(t *testing.T) {
 	h := gatherAll(t, s)["h"].Metric[0].Histogram
 	assert.Equal(t, uint64(math.MaxUint64), h.GetSampleCount())
 	assert.Equal(t, uint64(math.MaxUint64), h.Bucket[0].GetCumulativeCount())
+}
+
+// What is left out is absent: a 0 would be a counter that was reset. So it is for scrapers of any kind, alive, dead and
+// folded.
+func TestWhatIsRefusedIsAbsent(t *testing.T) {
+	dir := newDir(t)
+	bad := startChild(t, dir, 0)
+	word := func(def shmstore.Family, values []string, i int, v float64) action {
+		return action{Do: "word", Family: def, Values: values, Word: i, V: v}
+	}
+	counter := counterFamily("c_total", "l")
+	for i, v := range []float64{-1, math.Inf(1), math.NaN()} {
+		bad.do(word(counter, []string{strconv.Itoa(i)}, shmstore.CounterFloat, v))
+	}
+	histogram, summary := histogramFamily("h", []float64{1}), summaryFamily("s")
+	native := nativeFamily("n", 3, 0)
+	huge := math.Float64frombits(1<<63 + 1) // not a zero, which gob would not send
+	bad.do(word(histogram, nil, shmstore.HistogramSum, 1e308), word(histogram, nil, shmstore.HistogramBuckets, huge),
+		word(summary, nil, shmstore.SummarySum, 1e308), word(summary, nil, shmstore.SummaryCount, huge),
+		word(native, nil, shmstore.HistogramSum, 1e308), word(native, nil, native.NativeCells()-1, huge),
+		action{Do: "add", Family: counter, Values: []string{"good"}, V: 1}, ready)
+	s := openStore(t, dir, Options{})
+	want := "c_total{l=\"good\"} 1\n"
+	check := func(when string) {
+		t.Helper()
+		for _, s := range []*Store{s, openStore(t, dir, Options{})} {
+			assert.Equal(t, want, text(t, s), when)
+			all := gatherAll(t, s)
+			require.Len(t, all["c_total"].Metric, 1, when)
+			assert.Nil(t, all["h"], when)
+			assert.Nil(t, all["n"], when)
+			assert.Nil(t, all["s"], when)
+		}
+	}
+	check("alive")
+	assert.Equal(t, map[string]int{"value": 1}, errorCounts(t, s))
+	bad.killSeen(dir)
+	check("dead")
+	folded, err := s.Fold(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, folded)
+	check("folded")
+
+	// Where another process has the series too, its value is the row's, and a process that has deleted its own hides nothing.
+	good := startLocal(t, dir, 1)
+	good.do(action{Do: "add", Family: counter, Values: []string{"0"}, V: 3},
+		action{Do: "observe", Family: histogram, V: .5}, ready)
+	again := startLocal(t, dir, 2)
+	again.do(word(counter, []string{"0"}, shmstore.CounterFloat, -1), word(histogram, nil, shmstore.HistogramSum, 1e308),
+		word(histogram, nil, shmstore.HistogramBuckets, huge), ready)
+	assert.Equal(t, "c_total{l=\"0\"} 3\n"+want+"h_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 0.5\nh_count 1\n", text(t, s))
 }
 
 func TestOwnFamilies(t *testing.T) {

@@ -17,6 +17,7 @@ const (
 	deadHidden
 	archivedShown
 	liveHeld // deleted, but somebody may still add to it; of a fold only
+	counted  // somebody has a value of it that was not refused; of a scrape only
 )
 
 // visible tells whether a series is exposed, with everything that all members, those that have deleted it too, have
@@ -52,26 +53,40 @@ func (c *counter) addWhole(n uint64) {
 // tooLarge is where whole numbers begin that no process can have counted up to.
 const tooLarge = 1 << 63
 
-// addCells adds a process's cells and returns how many of the two were rejected.
-func (c *counter) addCells(cells []uint64) (bad int) {
-	if whole := cells[shmstore.CounterInteger]; whole < tooLarge {
-		c.addWhole(whole)
-	} else {
-		bad++
+// A series of a process counts whole or not at all: with a cell that no process can have written, the others would say
+// less than the process has counted, or a sum would stand beside a count that is not its own.
+
+// possible reports whether no count is one that no process can have counted up to.
+func possible(counts []uint64) bool {
+	var all uint64
+	for _, n := range counts {
+		all |= n
 	}
-	return bad + c.addFraction(cells[shmstore.CounterFloat])
+	return all < tooLarge
 }
 
-// addFraction adds a process's second cell and returns 1 if it was rejected.
-func (c *counter) addFraction(cell uint64) (bad int) {
+// possibleFraction reports whether a counter's second cell is one that a process can have written: a number from 0 on.
+func possibleFraction(cell uint64) bool {
 	fraction := math.Float64frombits(cell)
-	switch {
-	case fraction > 0 && fraction <= math.MaxFloat64:
-		c.fraction.add(fraction)
-	case fraction != 0:
-		bad = 1
+	return fraction >= 0 && fraction <= math.MaxFloat64
+}
+
+// addCells adds a process's two cells. It returns false, and adds nothing, when one of them cannot be.
+func (c *counter) addCells(cells []uint64) bool {
+	whole, fraction := cells[shmstore.CounterInteger], cells[shmstore.CounterFloat]
+	if whole >= tooLarge || !possibleFraction(fraction) {
+		return false
 	}
-	return bad
+	c.addWhole(whole)
+	c.addFraction(fraction)
+	return true
+}
+
+// addFraction adds a process's second cell, which must be possible.
+func (c *counter) addFraction(cell uint64) {
+	if fraction := math.Float64frombits(cell); fraction > 0 {
+		c.fraction.add(fraction)
+	}
 }
 
 // total returns whole numbers and fractions together, rounded once, and changes the counter for that.

@@ -190,8 +190,11 @@ func appendCells(buf, cells []uint64) []uint64 {
 	return buf
 }
 
-// loadTimed returns a timed gauge as the word of a plain one, and its time. A pair that is overwritten again and again
-// while it is read counts as not set: others, or the next scrape, will have one.
+// unreadable stands for the time of a timed gauge that was overwritten again and again while it was read. It is left out
+// then: others, or the next scrape, will have it.
+const unreadable = math.MaxUint64
+
+// loadTimed returns a timed gauge as the word of a plain one, and its time.
 func loadTimed(cells []uint64) (word, at uint64) {
 	for range 8 {
 		v, at, set, ok := shmstore.LoadTimed(cells)
@@ -199,14 +202,14 @@ func loadTimed(cells []uint64) (word, at uint64) {
 			continue
 		}
 		if !set {
-			break
+			return 0, 0
 		}
 		return shmstore.GaugeWord(v), at
 	}
-	return 0, 0
+	return 0, unreadable
 }
 
-// merge adds what load has copied and returns the rest of buf and how many cells were rejected.
+// merge adds what load has copied and returns the rest of buf and how many series were rejected.
 func (d *decl) merge(buf []uint64) (rest []uint64, bad int) {
 	switch d.def.Type {
 	case shmstore.CounterType:
@@ -220,12 +223,12 @@ func (d *decl) merge(buf []uint64) (rest []uint64, bad int) {
 	}
 }
 
-// presence returns what hidden and shown series say about their rows.
+// presence returns what hidden and shown series say about their rows, when they count.
 func (d *decl) presence() [2]presence {
 	if d.of.alive {
-		return [2]presence{liveHidden, liveShown}
+		return [2]presence{liveHidden | counted, liveShown | counted}
 	}
-	return [2]presence{deadHidden, deadShown}
+	return [2]presence{deadHidden | counted, deadShown | counted}
 }
 
 func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
@@ -241,7 +244,7 @@ func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 // straight tells whether the cells may be added as they are read.
 func (d *decl) straight() bool { return d.def.Type == shmstore.CounterType }
 
-// addStraight adds counters from the file and returns how many cells were rejected.
+// addStraight adds counters from the file and returns how many series were rejected.
 func (d *decl) addStraight(words []uint64) (bad int) {
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
@@ -259,14 +262,18 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 	n, width := d.def.Words(), len(f.rule.Bounds)+1
 	for i, list := range [2]entries{d.hidden, d.shown} {
 		for _, row := range list.rows {
+			cells := buf[:n]
+			buf = buf[n:]
+			counts := cells[shmstore.HistogramBuckets:]
+			if !possible(counts) {
+				bad++
+				f.presence[row] |= marks[i] &^ counted
+				continue
+			}
 			f.presence[row] |= marks[i]
-			f.sums[row].add(math.Float64frombits(buf[shmstore.HistogramSum]))
+			f.sums[row].add(math.Float64frombits(cells[shmstore.HistogramSum]))
 			buckets := f.buckets[int(row)*width:][:width]
-			for j, count := range buf[shmstore.HistogramBuckets:n] {
-				if count >= tooLarge {
-					bad++
-					continue
-				}
+			for j, count := range counts {
 				if f.rule.Native != nil {
 					d.addClassic(row, j, count)
 				}
@@ -275,7 +282,6 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 				}
 				buckets[j] = addSaturated(buckets[j], count)
 			}
-			buf = buf[n:]
 		}
 	}
 	return buf, bad
@@ -286,17 +292,22 @@ func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
 		for _, row := range list.rows {
-			f.presence[row] |= marks[i]
-			f.sums[row].add(math.Float64frombits(buf[shmstore.SummarySum]))
-			if count := buf[shmstore.SummaryCount]; count < tooLarge {
-				f.buckets[row] = addSaturated(f.buckets[row], count)
-			} else {
-				bad++
-			}
+			cells := buf[:shmstore.SummaryWords]
 			buf = buf[shmstore.SummaryWords:]
+			var window []uint64
 			if d.def.Window != nil {
-				buf = d.mergeWindow(row, buf)
+				window, buf = takeWindow(buf)
 			}
+			count := cells[shmstore.SummaryCount]
+			if count >= tooLarge {
+				bad++
+				f.presence[row] |= marks[i] &^ counted
+				continue
+			}
+			f.presence[row] |= marks[i]
+			f.sums[row].add(math.Float64frombits(cells[shmstore.SummarySum]))
+			f.buckets[row] = addSaturated(f.buckets[row], count)
+			d.mergeWindow(row, window)
 		}
 	}
 	return buf, bad
@@ -311,10 +322,15 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 		at := d.of.since
 		if timed {
 			at = d.of.when(buf[1])
+			if !set && buf[1] == unreadable {
+				f.presence[row] |= liveShown
+				buf = buf[2:]
+				continue
+			}
 			buf = buf[1:]
 		}
 		buf = buf[1:]
-		f.presence[row] |= liveShown
+		f.presence[row] |= liveShown | counted
 		g := &f.gauges[row]
 		if mode == shmstore.All {
 			g.value = v

@@ -361,8 +361,11 @@ func (f *family) layOut() {
 	}
 }
 
-// visible tells whether a row is exposed.
-func (f *family) visible(n int32) bool { return f.presence[n].visible() }
+// visible reports whether a row is exposed. One of which every value was refused is not: it would fall to 0.
+func (f *family) visible(n int32) bool {
+	p := f.presence[n]
+	return p&counted != 0 && p.visible()
+}
 
 // withSlot adds the label that tells slots apart, in its place. A label of that name that the metric has itself keeps it.
 func withSlot(names, values []string, label, slot string) (allNames, allValues []string) {

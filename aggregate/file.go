@@ -19,7 +19,7 @@ type file struct {
 	planned int     // series that decls know
 	layout  uint64  // of the reader, when decls were compared with it
 
-	rejected                  int  // cells that were, in this pass
+	rejected                  int  // series that were, in this pass
 	oddDefinitions, oddValues bool // some were left out
 
 	asked    []int32 // series that may have exemplars

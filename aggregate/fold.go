@@ -231,7 +231,7 @@ func (f *fold) add(r reader, alive bool) error {
 			defs[s.Family] = f.family(def, &m)
 		}
 		sum := defs[s.Family].add(def, s, &m, cells)
-		if s.Exemplars {
+		if s.Exemplars && sum != nil {
 			asked, askedFor = append(asked, int32(i)), append(askedFor, sum)
 		}
 	})
@@ -308,19 +308,22 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 }
 
 // add adds the cells of a process's series, which are as the process's own definition says: native buckets of any
-// resolution are one family.
+// resolution are one family. It returns nil for a series whose cells cannot be: nothing of it is archived, or it would come
+// out as 0.
 func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
 	key, created := valuesKey(s.Values), time.Unix(0, s.Created)
 	sum := to.series[key]
 	if sum == nil {
 		sum = &foldedSeries{values: s.Values, created: created, part: newPart(&to.def)}
-		to.series[key] = sum
 	}
+	if !sum.part.addCells(def, m, cells) {
+		return nil
+	}
+	to.series[key] = sum
 	if created.Before(sum.created) {
 		sum.created = created
 	}
 	sum.age = 0
-	sum.part.addCells(def, m, cells)
 	return sum
 }
 

@@ -54,26 +54,22 @@ func takeNative(def *shmstore.Family, buf []uint64) (c nativeCells, rest []uint6
 	return c, buf
 }
 
-// addTo adds the observations to sums and returns how many cells were rejected.
-func (c *nativeCells) addTo(to *nativehist.Counts) (bad int) {
-	if c.nans < tooLarge {
-		to.NaNs = addSaturated(to.NaNs, c.nans)
-	} else {
-		bad++
-	}
-	if !c.ok {
-		return bad + 1
-	}
+// possible reports whether the cells are such that a process can have written them.
+func (c *nativeCells) possible() bool {
+	return c.ok && possible(c.finite) && c.nans < tooLarge && !slices.ContainsFunc(c.slots, func(word uint64) bool {
+		code, _ := shmstore.Slot(word)
+		return !code.Valid(c.schema)
+	})
+}
+
+// addTo adds the observations, which must be possible, to sums.
+func (c *nativeCells) addTo(to *nativehist.Counts) {
+	to.NaNs = addSaturated(to.NaNs, c.nans)
 	steps := to.Begin(c.schema, c.threshold, false)
 	for _, word := range c.slots {
 		code, n := shmstore.Slot(word)
-		if !code.Valid(c.schema) {
-			bad++
-			continue
-		}
 		to.Add(code.Coarser(steps), n)
 	}
-	return bad
 }
 
 func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
@@ -85,21 +81,20 @@ func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
 		for e := range list.each {
 			var c nativeCells
 			c, buf = takeNative(&d.def, buf)
+			if !c.possible() {
+				bad++
+				f.presence[e.row] |= marks[i] &^ counted
+				continue
+			}
 			f.presence[e.row] |= marks[i]
 			f.sums[e.row].add(c.sum)
-			for j, n := range c.finite {
-				if n >= tooLarge {
-					bad++
-					c.finite[j] = 0
-				}
-			}
 			if direct {
-				bad += c.addTo(&f.natives[e.row])
+				c.addTo(&f.natives[e.row])
 				d.addFinite(e.row, c.finite)
 				continue
 			}
 			own.Reset()
-			bad += c.addTo(own)
+			c.addTo(own)
 			d.addNative(e.row, c.finite, own)
 		}
 	}
@@ -183,17 +178,15 @@ func (f *family) nativeExemplars(n int32) (all []*dto.Exemplar) {
 }
 
 // addNativeCells adds the cells of a native histogram of a dead process, see part.addCells.
-func (p *part) addNativeCells(def *shmstore.Family, cells []uint64) (bad int) {
+func (p *part) addNativeCells(def *shmstore.Family, cells []uint64) bool {
 	c, _ := takeNative(def, def.AppendNative(slices.Clone(cells[:def.NativeCells()]), cells))
-	p.sum.add(c.sum)
-	for i, n := range c.finite {
-		if n < tooLarge {
-			p.counts[i] = addSaturated(p.counts[i], n)
-		} else {
-			bad++
-		}
+	if !c.possible() {
+		return false
 	}
-	return bad + c.addTo(p.native)
+	p.sum.add(c.sum)
+	p.addCounts(c.finite)
+	c.addTo(p.native)
+	return true
 }
 
 // appendNative appends the words that an archive has of native buckets.

@@ -56,29 +56,18 @@ func newPart(def *shmstore.Family) *part {
 	return p
 }
 
-// addCells adds the cells of a series of a dead process, and returns how many were rejected.
-func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) (bad int) {
-	count := func(to *uint64, n uint64) {
-		if n < tooLarge {
-			*to = addSaturated(*to, n)
-		} else {
-			bad++
-		}
-	}
+// addCells adds the cells of a series of a dead process. It returns false, and adds nothing, when one of them cannot be.
+func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) bool {
 	switch def.Type {
 	case shmstore.CounterType:
-		bad = p.counter.addCells(cells)
+		return p.counter.addCells(cells)
 	case shmstore.HistogramType:
 		if def.Native != nil {
 			return p.addNativeCells(def, cells)
 		}
-		p.sum.add(math.Float64frombits(cells[shmstore.HistogramSum]))
-		for i, n := range cells[shmstore.HistogramBuckets:] {
-			count(&p.counts[i], n)
-		}
+		return p.addObservations(cells[shmstore.HistogramSum], cells[shmstore.HistogramBuckets:])
 	case shmstore.SummaryType:
-		p.sum.add(math.Float64frombits(cells[shmstore.SummarySum]))
-		count(&p.counts[0], cells[shmstore.SummaryCount])
+		return p.addObservations(cells[shmstore.SummarySum], cells[shmstore.SummaryCount:][:1])
 	default:
 		v, at, set := gaugeCells(def, m, cells)
 		if def.Mode == shmstore.All {
@@ -86,8 +75,24 @@ func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) (bad in
 		} else if set {
 			p.gauge.add(def.Mode, v, m.info.ThisBoot, at)
 		}
+		return true
 	}
-	return bad
+}
+
+// addObservations adds the sum of a histogram or summary and its counts, unless one of these cannot be.
+func (p *part) addObservations(sum uint64, counts []uint64) bool {
+	if !possible(counts) {
+		return false
+	}
+	p.sum.add(math.Float64frombits(sum))
+	p.addCounts(counts)
+	return true
+}
+
+func (p *part) addCounts(counts []uint64) {
+	for i, n := range counts {
+		p.counts[i] = addSaturated(p.counts[i], n)
+	}
 }
 
 // gaugeCells reads the cells of a gauge of a process that writes no more, or a copy of them.
@@ -165,6 +170,7 @@ func partOf(def *shmstore.Family, w []uint64, thisBoot bool) (*part, error) {
 	case def.Type == shmstore.CounterType:
 		p.counter.low, p.counter.high = r.next(), r.next()
 		p.counter.fraction = r.sum()
+		r.bad = r.bad || !p.counter.fraction.finite() || p.counter.fraction.value() < 0
 	case def.Type == shmstore.HistogramType, def.Type == shmstore.SummaryType:
 		for i := range p.counts {
 			p.counts[i] = r.next()

@@ -73,6 +73,11 @@ func (s *sum) value() float64 {
 	return s.hi + s.lo
 }
 
+// finite reports whether neither a NaN nor an infinity was added.
+func (s *sum) finite() bool {
+	return s.wide == nil || !s.wide.nan && s.wide.inf == [2]bool{}
+}
+
 func (s *sum) empty() bool { return s.hi == 0 && (s.wide == nil || !s.wide.used) }
 
 // reset makes the sum an empty one.

@@ -43,17 +43,28 @@ func (t *tally) addWhole(row int32, n, carry uint64) {
 // leastFraction is the exponent, as a float64 has it, of 2^-12: the last bit of its mantissa is 2^-64.
 const leastFraction = 1011
 
-// addFraction adds a process's second cell and returns 1 if it was rejected.
-func (t *tally) addFraction(row int32, cell uint64) (bad int) {
-	shift := cell>>mantissaBits - leastFraction // of a negative number it is large too
+// addOdd adds a process's two cells that are not just a whole number. It returns false, and adds nothing, when one of them
+// cannot be.
+func (t *tally) addOdd(row int32, whole, fraction uint64) bool {
+	if whole >= tooLarge || !possibleFraction(fraction) {
+		return false
+	}
+	t.addWhole(row, whole, 0)
+	t.addFraction(row, fraction)
+	return true
+}
+
+// addFraction adds a process's second cell, which must be possible.
+func (t *tally) addFraction(row int32, cell uint64) {
+	shift := cell>>mantissaBits - leastFraction
 	if shift >= 64 {
-		return t.more(row).addFraction(cell)
+		t.more(row).addFraction(cell)
+		return
 	}
 	mantissa := cell&(1<<mantissaBits-1) | 1<<mantissaBits
 	var carry uint64
 	t.fractions[row], carry = bits.Add64(t.fractions[row], mantissa<<shift, 0)
 	t.addWhole(row, mantissa>>(64-shift), carry)
-	return 0
 }
 
 // add adds all that was added to o.
@@ -113,7 +124,7 @@ func (t *tally) reset() {
 	t.some = false
 }
 
-// addCounters adds a process's cells and returns how many were rejected. They are where the runs say, or packed: a copy in
+// addCounters adds a process's cells and returns how many series were rejected. The rows of the others are marked. They are where the runs say, or packed: a copy in
 // which those of each run follow those of the run before.
 func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark presence) (bad int) {
 	t := &f.tally
@@ -125,26 +136,25 @@ func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark prese
 		} else {
 			from, stride = cells[r.cell:], runStride
 		}
-		low := t.low[r.row:][:r.n]
-		for i := range low {
-			pair := (*[shmstore.CounterWords]uint64)(from[i*stride:])
-			whole := atomic.LoadUint64(&pair[shmstore.CounterInteger])
-			if sum := low[i] + whole; sum >= whole && whole < tooLarge {
-				low[i] = sum
-			} else if whole < tooLarge {
-				t.addWhole(r.row+int32(i), whole, 0)
-			} else {
-				bad++
-			}
-			if fraction := atomic.LoadUint64(&pair[shmstore.CounterFloat]); fraction != 0 {
-				bad += t.addFraction(r.row+int32(i), fraction)
-			}
-		}
 		if rows.end != r.row {
 			f.mark(rows, mark)
 			rows.begin = r.row
 		}
 		rows.end = r.row + r.n
+		low := t.low[r.row:][:r.n]
+		for i := range low {
+			pair := (*[shmstore.CounterWords]uint64)(from[i*stride:])
+			whole := atomic.LoadUint64(&pair[shmstore.CounterInteger])
+			fraction := atomic.LoadUint64(&pair[shmstore.CounterFloat])
+			if sum := low[i] + whole; fraction == 0 && sum >= whole && whole < tooLarge {
+				low[i] = sum
+			} else if row := r.row + int32(i); !t.addOdd(row, whole, fraction) {
+				bad++
+				f.mark(span{rows.begin, row}, mark)
+				f.presence[row] |= mark &^ counted
+				rows.begin = row + 1
+			}
+		}
 	}
 	f.mark(rows, mark)
 	return bad

@@ -35,6 +35,7 @@ func TestTallyIsExact(t *testing.T) {
 		kinds := 1 + r.IntN(len(numbers))
 		want := make([]counter, rows)
 		exact := make([]big.Float, rows)
+		seen := make([]bool, rows)
 		wantBad, bad := 0, 0
 		f.begin()
 		for range 1 + r.IntN(20) {
@@ -50,16 +51,19 @@ func TestTallyIsExact(t *testing.T) {
 				}
 				list.add(entry{row: row, cell: row * runStride})
 				cells = append(cells, pair[:]...)
-				wantBad += want[row].addCells(pair[:])
+				v := math.Float64frombits(pair[1])
+				possible := pair[0] < tooLarge && v >= 0 && v <= math.MaxFloat64
+				require.Equal(t, possible, want[row].addCells(pair[:]))
 				sum := exact[row].SetPrec(3000)
-				if pair[0] < tooLarge {
-					sum.Add(sum, new(big.Float).SetUint64(pair[0]))
+				if !possible {
+					wantBad++
+					continue
 				}
-				if v := math.Float64frombits(pair[1]); v > 0 && v <= math.MaxFloat64 {
-					sum.Add(sum, big.NewFloat(v))
-				}
+				sum.Add(sum, new(big.Float).SetUint64(pair[0]))
+				sum.Add(sum, big.NewFloat(v))
+				seen[row] = true
 			}
-			bad += f.addCounters(list.runs, cells, true, liveShown)
+			bad += f.addCounters(list.runs, cells, true, liveShown|counted)
 		}
 		if round%2 == 0 {
 			// An archive's part.
@@ -77,6 +81,7 @@ func TestTallyIsExact(t *testing.T) {
 		f.finish()
 		require.Equal(t, wantBad, bad)
 		for row := range exact {
+			require.Equal(t, seen[row], f.visible(int32(row)), "round %d, row %d", round, row)
 			v, _ := exact[row].Float64()
 			require.Equal(t, v, f.values[row], "round %d, row %d", round, row)
 			if round%2 == 1 {

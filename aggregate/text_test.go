@@ -161,7 +161,7 @@ func thrownFamily(d *dice, name string) *family {
 		}
 		n := f.take(from, &shmstore.SeriesInfo{Values: values, Created: int64(d.word() >> d.n(64))},
 			identity(nil, def.Labels, values), 0)
-		if f.presence[n] = liveShown; d.n(8) == 0 {
+		if f.presence[n] = liveShown | counted; d.n(8) == 0 {
 			f.presence[n] = liveHidden
 		}
 		if len(f.values) > 0 {

@@ -61,18 +61,21 @@ func (f *file) copyWindow(i int, now uint64, budget *int, copies []uint64) []uin
 	}
 }
 
-// mergeWindow adds what was loaded of one window to a row, and returns the rest of buf.
-func (d *decl) mergeWindow(row int32, buf []uint64) (rest []uint64) {
-	pairs, rest := buf[1:1+2*buf[0]], buf[1+2*buf[0]:]
+// takeWindow takes what was loaded of one window off buf: pairs of a bucket and its count.
+func takeWindow(buf []uint64) (pairs, rest []uint64) {
+	return buf[1 : 1+2*buf[0]], buf[1+2*buf[0]:]
+}
+
+// mergeWindow adds what was loaded of one window to a row.
+func (d *decl) mergeWindow(row int32, pairs []uint64) {
 	if len(pairs) == 0 {
-		return rest
+		return
 	}
 	sketch := d.family.sketch(row)
 	resolution := shmstore.NewResolution(d.def.Window.Resolution)
 	for ; len(pairs) > 0; pairs = pairs[2:] {
 		sketch.Add(resolution, shmstore.BucketID(pairs[0]), pairs[1])
 	}
-	return rest
 }
 
 // sketch returns that of a row.
