@@ -88,6 +88,7 @@ func (r *registry) detach() error {
 	if r.writer == nil {
 		return nil
 	}
+	r.endPublishers()
 	// The file goes first: nobody reads the marks that moving leaves behind.
 	err := r.writer.Abandon()
 	for _, d := range r.all {
@@ -164,7 +165,11 @@ func (r *registry) bind(path string, slot int) (err error) {
 	r.dir, r.slot, r.writer, r.overflow, r.drained = dir, claimed, w, 0, false
 	for _, d := range r.all {
 		for s := range d.table.Load().all() {
-			if cells := r.allotStored(s); cells != nil {
+			if f, ok := s.metric.(valueFunction); ok {
+				if f.hasValue() {
+					r.announce(s)
+				}
+			} else if cells := r.allotStored(s, nil); cells != nil {
 				s.move(cells)
 				s.moveExemplars()
 			}
@@ -173,22 +178,32 @@ func (r *registry) bind(path string, slot int) (err error) {
 	if r.ready {
 		w.SetReady()
 	}
-	r.wakePublishers()
+	r.startPublishers()
 	return nil
 }
 
-// allot returns cells for a series. The caller holds the lock.
+// allot returns cells for a new series. That of a function stays in process memory until it has a value, see announce. The
+// caller holds the lock.
 func (r *registry) allot(s *series) []uint64 {
-	if r.writer != nil {
-		if cells := r.allotStored(s); cells != nil {
+	if _, ok := s.metric.(valueFunction); r.writer != nil && !ok {
+		if cells := r.allotStored(s, nil); cells != nil {
 			return cells
 		}
 	}
 	return memoryCells(s.def.family.Words())
 }
 
-// allotStored returns cells in the file for a series, or counts it as one that got none and returns nil.
-func (r *registry) allotStored(s *series) []uint64 {
+// announce makes the series of a function, which has a value, part of the file, unless it is or cannot be. No reader sees
+// it without its value. The caller holds the lock.
+func (r *registry) announce(s *series) {
+	if r.writer != nil && s.stored == nil && !s.overflow {
+		r.allotStored(s, s.move)
+	}
+}
+
+// allotStored returns cells in the file for a series, or counts it as one that got none and returns nil. begin, if it is
+// not nil, writes to the cells before readers see the series.
+func (r *registry) allotStored(s *series, begin func(cells []uint64)) []uint64 {
 	d := s.def
 	err := error(nil)
 	if d.writer != r.writer {
@@ -197,7 +212,7 @@ func (r *registry) allotStored(s *series) []uint64 {
 		}
 	}
 	if err == nil {
-		s.stored, err = r.writer.AddSeriesSince(d.id, s.labelValues(), s.created)
+		s.stored, err = r.writer.AddSeriesWith(d.id, s.labelValues(), s.created, begin)
 	}
 	if err != nil {
 		s.stored, s.overflow = nil, true

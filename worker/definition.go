@@ -67,7 +67,11 @@ func (d *definition) Describe(ch chan<- *prometheus.Desc) { ch <- d.desc }
 // Collect implements prometheus.Collector. It holds no lock while it sends.
 func (d *definition) Collect(ch chan<- prometheus.Metric) {
 	for s := range d.table.Load().all() {
-		ch <- s.metric
+		if f, ok := s.metric.(valueFunction); ok {
+			collect(f, ch)
+		} else {
+			ch <- s.metric
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -15,7 +16,9 @@ import (
 type valueFunction interface {
 	prometheus.Metric
 	prometheus.Collector
-	read() // calls the function and keeps what it returned
+	read()          // calls the function and keeps what it returned
+	hasValue() bool // reports whether the function has returned a value; safe for concurrent use
+	write(*dto.Metric)
 }
 
 var (
@@ -29,8 +32,9 @@ var (
 //
 // With a store, a goroutine of this package calls f once a second, when the worker says Ready and before it ends, and
 // publishes what it returns: no scrape waits for f, and those that other processes answer cannot call it. Without a
-// store, and by Write and Collect, f is called when the metric is read. There is one call at a time. When f panics, one
-// log line says so and the last value stays.
+// store, and by Write and Collect, f is called when the metric is read. There is one call at a time. The metric is absent
+// from a scrape until f has returned for the first time, which with a store can take a second. When f panics, one log line
+// says so and the last value stays.
 //
 // It panics as NewGauge does. The same definition again panics with a prometheus.AlreadyRegisteredError, because a
 // metric cannot have two functions.
@@ -70,7 +74,8 @@ func (r *registry) newValueFunc(
 }
 
 // NewCounterFunc returns a counter whose value is what f returns, under the rules of NewGaugeFunc. f should not go back:
-// where it does the counter stands still, and rises again when f does.
+// where it does the counter stands still, and rises again when f does. What is negative, infinite or NaN is no value. The
+// created timestamp of the counter is the time of this call; client_golang's CounterFunc has none.
 func NewCounterFunc(opts prometheus.CounterOpts, f func() float64) prometheus.CounterFunc {
 	return process.newCounterFunc(opts, f)
 }
@@ -116,6 +121,38 @@ func (r *registry) publishFunctions() {
 	}
 }
 
+// publishFunction makes the series of a function part of the store once it has a value.
+func (r *registry) publishFunction(f valueFunction, s *series) {
+	if !f.hasValue() {
+		return
+	}
+	r.mu.RLock()
+	announced := r.writer == nil || s.stored != nil || s.overflow
+	r.mu.RUnlock()
+	if !announced {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.announce(s)
+	}
+}
+
+// collected is the metric of a function that was called by Collect, so Write does not call it again.
+type collected struct{ valueFunction }
+
+// Write writes what the function returned. It implements prometheus.Metric.
+func (c collected) Write(m *dto.Metric) error {
+	c.write(m)
+	return nil
+}
+
+// collect calls a function and sends its metric, unless the function has never returned a value.
+func collect(f valueFunction, ch chan<- prometheus.Metric) {
+	f.read()
+	if f.hasValue() {
+		ch <- collected{f}
+	}
+}
+
 // isFunction tells whether the definition is that of a function.
 func (d *definition) isFunction() bool {
 	for s := range d.table.Load().all() {
@@ -144,33 +181,43 @@ type gaugeFunc struct {
 	Gauge
 	call func() float64
 
-	reading sync.Mutex // one call at a time; protects what follows
+	reading sync.Mutex // one call at a time; protects last
 	last    float64
-	known   bool // last was returned
+	known   atomic.Bool // last was returned
 }
+
+func (g *gaugeFunc) hasValue() bool { return g.known.Load() }
+
+// Collect calls the function and sends the metric. It implements prometheus.Collector.
+func (g *gaugeFunc) Collect(ch chan<- prometheus.Metric) { collect(g, ch) }
 
 func (g *gaugeFunc) read() {
 	g.reading.Lock()
 	defer g.reading.Unlock()
 	v, ok := g.def.registry.call(g.def, g.call)
 	// The time of a timed gauge is when its value changed, not when it was read.
-	if !ok || g.timed && g.known && math.Float64bits(v) == math.Float64bits(g.last) {
-		return
+	if ok && !(g.timed && g.known.Load() && math.Float64bits(v) == math.Float64bits(g.last)) {
+		g.Set(v)
+		g.last = v
+		g.known.Store(true)
 	}
-	g.last, g.known = v, true
-	g.Set(v)
+	g.def.registry.publishFunction(g, &g.series)
 }
 
 // Write calls the function and writes what it returned. It implements prometheus.Metric.
 func (g *gaugeFunc) Write(m *dto.Metric) error {
 	g.read()
+	g.write(m)
+	return nil
+}
+
+func (g *gaugeFunc) write(m *dto.Metric) {
 	m.Label = g.labels()
 	if g.def.family.Type == shmstore.UntypedType {
 		m.Untyped = &dto.Untyped{Value: new(g.value())}
 	} else {
 		m.Gauge = &dto.Gauge{Value: new(g.value())}
 	}
-	return nil
 }
 
 // counterFunc is a counter that nobody but its function raises.
@@ -180,7 +227,13 @@ type counterFunc struct {
 
 	reading sync.Mutex // one call at a time; protects rise
 	rise    riseValue
+	known   atomic.Bool // the function has returned what a counter can be
 }
+
+func (c *counterFunc) hasValue() bool { return c.known.Load() }
+
+// Collect calls the function and sends the metric. It implements prometheus.Collector.
+func (c *counterFunc) Collect(ch chan<- prometheus.Metric) { collect(c, ch) }
 
 func (c *counterFunc) read() {
 	c.reading.Lock()
@@ -192,15 +245,27 @@ func (c *counterFunc) read() {
 		c.def.registry.refuse(c.def, v)
 	default:
 		c.rise.follow(v)
-		// The lock keeps the cells from moving.
-		c.def.registry.mu.RLock()
-		defer c.def.registry.mu.RUnlock()
-		storeCounter(words(c.cells.Load(), shmstore.CounterWords), c.rise.total)
+		c.store()
+		c.known.Store(true)
 	}
+	c.def.registry.publishFunction(c, &c.series)
+}
+
+// store writes the counter's value. The registry's lock keeps the cells from moving.
+func (c *counterFunc) store() {
+	c.def.registry.mu.RLock()
+	defer c.def.registry.mu.RUnlock()
+	storeCounter(words(c.cells.Load(), shmstore.CounterWords), c.rise.total)
 }
 
 // Write calls the function and writes the counter. It implements prometheus.Metric.
 func (c *counterFunc) Write(m *dto.Metric) error {
 	c.read()
-	return c.Counter.Write(m)
+	c.write(m)
+	return nil
+}
+
+func (c *counterFunc) write(m *dto.Metric) {
+	// It never returns an error.
+	_ = c.Counter.Write(m)
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"math"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -264,4 +265,68 @@ func TestRise(t *testing.T) {
 			require.Equal(t, c.want, sum.total)
 		}
 	}
+}
+
+// withFunctions defines a function metric of each kind and mode and returns how many.
+func withFunctions(r *registry, f func() float64) int {
+	modes := []GaugeMode{All, LiveAll, Sum, LiveSum, Min, LiveMin, Max, LiveMax, Avg, LiveAvg, MostRecent, LiveMostRecent}
+	for _, mode := range modes {
+		r.newGaugeFunc(prometheus.GaugeOpts{Name: "g_" + mode.String()}, mode, f)
+		r.newUntypedFunc(prometheus.UntypedOpts{Name: "u_" + mode.String()}, mode, f)
+	}
+	r.newCounterFunc(prometheus.CounterOpts{Name: "c_total"}, f)
+	return 2*len(modes) + 1
+}
+
+func TestFunctionIsAbsentBeforeItsFirstValue(t *testing.T) {
+	r := inStore(t)
+	s := storeOf(t, r)
+	release := make(chan struct{})
+	n := withFunctions(r, func() float64 { <-release; return 7 })
+	require.Empty(t, sampled(t, s))
+	close(release)
+	publishNow(r)
+	text := sampled(t, s)
+	require.Equal(t, n, strings.Count(text, " 7\n"), text)
+	require.Equal(t, n, strings.Count(text, "\n"), text)
+}
+
+func TestFunctionWithoutValueIsAbsent(t *testing.T) {
+	for _, p := range places {
+		r := p.make(t)
+		r.logTo()
+		withFunctions(r, func() float64 { panic("no value yet") })
+		r.newCounterFunc(prometheus.CounterOpts{Name: "refused_total"}, func() float64 { return -1 })
+		publishNow(r)
+		require.Empty(t, onescrape(p.name, r).text(t))
+		// It stays so when the metrics move.
+		require.NoError(t, r.detach())
+		require.NoError(t, r.open(storeDir(t), 0))
+		publishNow(r)
+		require.Empty(t, sampled(t, storeOf(t, r)))
+	}
+}
+
+// publishers returns how many goroutines publish.
+func publishers() int {
+	buf := make([]byte, 16<<20)
+	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "(*publisher).run(")
+}
+
+func TestNoGoroutinesWithoutStore(t *testing.T) {
+	r := inMemory(t)
+	before := publishers()
+	becomes := func(n int, why string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return publishers() == before+n }, longWait, tick, why)
+	}
+	withFunctions(r, func() float64 { return 1 })
+	mustExport(t, r, prometheus.NewRegistry(), ExportOptions{})
+	require.Equal(t, before, publishers())
+	require.NoError(t, r.open(storeDir(t), 0))
+	becomes(2, "with a store")
+	require.NoError(t, r.detach())
+	becomes(0, "without the store")
+	require.NoError(t, r.open(storeDir(t), 0))
+	becomes(2, "with a store again")
 }

@@ -9,12 +9,13 @@ import (
 
 // Some numbers are not counted in the store but live elsewhere: in a registry of client_golang, or in what a function
 // returns. A publisher takes them over: at an interval, when the process gets a store, when it is ready, and once more at
-// the end. It does nothing while there is no store, because then they are read when somebody gathers.
+// the end. It has no goroutine while there is no store, because then they are read when somebody gathers.
 type publisher struct {
-	publish func() // may be called at any time from any goroutine
+	interval time.Duration
+	publish  func() // may be called at any time from any goroutine
 
 	wake chan struct{} // has room for one
-	stop chan struct{} // closed by whoever ends it
+	stop chan struct{} // closed to end the goroutine; nil without one. The registry's lock protects it
 }
 
 // publishing is what a registry has to publish. The registry's lock protects it.
@@ -32,31 +33,63 @@ const (
 	publishShare = 100
 )
 
-// addPublisher starts a publisher. The caller holds the lock.
+// addPublisher adds a publisher. The caller holds the lock.
 func (r *registry) addPublisher(interval time.Duration, publish func()) *publisher {
-	p := &publisher{publish: publish, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	p := &publisher{interval: interval, publish: publish, wake: make(chan struct{}, 1)}
 	r.publishers = append(r.publishers, p)
-	go p.run(interval)
+	if r.writer != nil {
+		p.start()
+	}
 	return p
 }
 
 // removePublisher ends a publisher. The caller holds the lock.
 func (r *registry) removePublisher(p *publisher) {
 	r.publishers = slices.DeleteFunc(r.publishers, func(o *publisher) bool { return o == p })
-	close(p.stop)
+	p.end()
 }
 
-func (p *publisher) run(interval time.Duration) {
-	timer := time.NewTimer(interval)
+// startPublishers starts all publishers and has everything published soon: the process has a store from now on. The caller
+// holds the lock.
+func (r *registry) startPublishers() {
+	for _, p := range r.publishers {
+		p.start()
+	}
+	r.wakePublishers()
+}
+
+// endPublishers ends the goroutines of all publishers: the process has no store any more. The caller holds the lock.
+func (r *registry) endPublishers() {
+	for _, p := range r.publishers {
+		p.end()
+	}
+}
+
+func (p *publisher) start() {
+	if p.stop == nil {
+		p.stop = make(chan struct{})
+		go p.run(p.stop)
+	}
+}
+
+func (p *publisher) end() {
+	if p.stop != nil {
+		close(p.stop)
+		p.stop = nil
+	}
+}
+
+func (p *publisher) run(stop <-chan struct{}) {
+	timer := time.NewTimer(p.interval)
 	defer timer.Stop()
 	for {
 		select {
-		case <-p.stop:
+		case <-stop:
 			return
 		case <-p.wake:
 		case <-timer.C:
 		}
-		timer.Reset(max(interval, publishShare*cost(p.publish)))
+		timer.Reset(max(p.interval, publishShare*cost(p.publish)))
 	}
 }
 
