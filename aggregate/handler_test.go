@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"compress/gzip"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -63,7 +64,7 @@ func TestHandlerNegotiates(t *testing.T) {
 	for {
 		var mf dto.MetricFamily
 		err := decoder.Decode(&mf)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)

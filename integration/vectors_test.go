@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -104,7 +105,7 @@ func unpack(t *testing.T, vector string) (dir string, expected []byte) {
 	dir = t.TempDir()
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return dir, expected
 		}
 		require.NoError(t, err)

@@ -3,6 +3,7 @@ package shmstore
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -87,7 +88,7 @@ func TestEveryAnsweredIncrementOutlivesSIGKILL(t *testing.T) {
 			}
 			var i uint32
 			err := binary.Read(reader, binary.LittleEndian, &i)
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				break
 			}
 			require.NoError(t, err)

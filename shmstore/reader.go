@@ -545,7 +545,7 @@ func (r *Reader) Read(fn func(words []uint64)) error {
 		}
 		return nil
 	})
-	if err == ErrLayoutChanged {
+	if errors.Is(err, ErrLayoutChanged) {
 		return err
 	}
 	return r.wrap(err)

@@ -1,6 +1,7 @@
 package shmstore
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -89,7 +90,7 @@ func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b
 // what fn starts is not guarded.
 func (m *mapping) guard(fn func() error) error {
 	err := fault.Guard(m.bytes, fn)
-	if err == fault.ErrTruncated {
+	if errors.Is(err, fault.ErrTruncated) {
 		return corrupt("%v", err)
 	}
 	return err

@@ -119,7 +119,7 @@ func (r *Reader) guard(fn func() error) error {
 		return fn()
 	}
 	err := fault.Guard(r.memory, fn)
-	if err == fault.ErrTruncated {
+	if errors.Is(err, fault.ErrTruncated) {
 		return corrupt("%v", err)
 	}
 	var st unix.Stat_t

@@ -2,6 +2,7 @@ package httpmetrics
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -167,12 +168,12 @@ func (e *Exchange) gone() bool {
 		return false
 	}
 	ctx := e.Request.Context()
-	return ctx.Err() != nil && context.Cause(ctx) == context.Canceled
+	return ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled)
 }
 
 func (e *Exchange) done(recovered any) {
 	e.life++ // a Call that outlives it finds that it is over
-	e.Panicked = recovered != nil && recovered != http.ErrAbortHandler
+	e.Panicked = recovered != nil && recovered != any(http.ErrAbortHandler)
 	if e.Method == http.MethodHead {
 		e.ResponseSize = 0
 	}

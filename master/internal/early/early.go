@@ -7,6 +7,7 @@
 package early
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"strconv"
@@ -56,7 +57,7 @@ func step(path string) {
 	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	clearSignalMask()
 	err := syscall.Exec(path, os.Args, os.Environ())
-	if errno, ok := err.(syscall.Errno); ok {
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		// ERRNO is sd_notify's word for why a service failed; the master says it in words.
 		notify("ERRNO=" + strconv.Itoa(int(errno)) + "\nX_ONESCRAPE_EXEC=" + path)
 	}
