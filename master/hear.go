@@ -18,19 +18,16 @@ func (s *supervisor) heard(n notice) {
 		s.exited(sl, p)
 		return
 	}
+	if n.stranger != 0 {
+		s.log.Warn("READY=1 comes from another process than the one that was started, and does not count: a command that "+
+			"forks before it listens cannot take its sockets (LISTEN_PID); in a shell script start the server with exec",
+			p.id(), "sender", n.stranger)
+		return
+	}
 	if n.fields["X_ONESCRAPE_EXEC"] != "" {
 		if errno := number(n.fields["ERRNO"]); errno > 0 {
 			p.execErr = s.cfg.notExecutable(n.fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
 		}
-	}
-	if n.sender != 0 && n.sender != p.pid {
-		if n.fields["READY"] == "1" && !p.stranger {
-			p.stranger = true
-			s.log.Warn("READY=1 comes from another process than the one that was started, and does not count: a command that "+
-				"forks before it listens cannot take its sockets (LISTEN_PID); in a shell script start the server with exec",
-				p.id(), "sender", n.sender)
-		}
-		return
 	}
 	now := time.Now()
 	if text, ok := n.fields["STATUS"]; ok {

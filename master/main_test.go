@@ -40,7 +40,16 @@ const (
 var answered = worker.NewCounterVec(prometheus.CounterOpts{Name: "test_requests_total", Help: "Requests."},
 	[]string{"path"})
 
+// roles are what else this test binary is, when it is called as "role:NAME": workers of another kind, and processes that
+// have nothing to do with the master.
+var roles = map[string]func() error{}
+
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if name, ok := strings.CutPrefix(os.Args[1], "role:"); ok {
+			os.Exit(exitStatus(roles[name]()))
+		}
+	}
 	switch os.Getenv(programEnv) {
 	case "":
 	case "embed":

@@ -6,24 +6,44 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// notifySocket is where one worker says READY=1 and so on. Each worker has its own, so that what is heard needs no
-// guess at who said it; on Linux the sender's pid is checked too.
+// notifySocket is where one worker says READY=1 and so on. Each worker has its own. On Linux its abstract name is known to
+// every local user, so a datagram counts only when the kernel says that the worker's own process sent it, whatever user
+// that has become; a command may give up its privileges before it is ready.
 type notifySocket struct {
 	conn *net.UnixConn
 	name string // for NOTIFY_SOCKET
+
+	asked    atomic.Uint32 // counts the looks that were asked for
+	finished atomic.Bool   // the reader is to end
+	strays   strays        // the reader's
+	warned   bool          // the reader's: another process said READY=1
 }
 
-// notice is what one datagram said, or that the reader of a worker's socket has ended (over).
+// notice is what the reader of a worker's socket passes on: what the worker said, or something about the socket itself.
 type notice struct {
-	from   *process
-	sender int // 0: unknown
-	fields map[string]string
-	over   bool
+	from     *process
+	fields   map[string]string // of a datagram of the worker's own process
+	stranger int               // the pid of another process that said READY=1; at most once
+	looked   uint32            // everything that had arrived when this look was asked for came before
+	over     bool              // the reader has ended
 }
+
+// datagram is one message and who sent it, as far as the kernel says so.
+type datagram struct {
+	text string
+	pid  int // of the sender; unknownSender where the system does not say it
+	uid  int
+	fds  []int // that came along; the receiver's to close
+}
+
+// unknownSender is the pid of a sender where the system does not name it. Linux always does: it says 0 for a process that
+// this process's pid namespace does not have.
+const unknownSender = -1
 
 // newNotifySocket opens a socket for a worker.
 func newNotifySocket() (*notifySocket, error) {
@@ -60,42 +80,99 @@ func (n *notifySocket) close() {
 	forgetNotifyName(n.name)
 }
 
-// listen passes on what the worker says until finish is called; then what has arrived by then, and that it is over.
+// listen passes on what the worker says until finish is called; then what has arrived by then, and that it is over. It runs
+// in a goroutine of its own.
 func (n *notifySocket) listen(p *process, out chan<- notice) {
+	var answered uint32
 	for {
-		message, sender, err := n.receive()
-		if err != nil {
-			break
+		asked := n.asked.Load()
+		if n.finished.Load() {
+			n.drain(p, out)
+			out <- notice{from: p, over: true}
+			return
 		}
-		out <- notice{from: p, sender: sender, fields: parseFields(message)}
+		if asked != answered {
+			n.drain(p, out)
+			out <- notice{from: p, looked: asked}
+			answered = asked
+			continue
+		}
+		n.conn.SetReadDeadline(time.Time{})
+		if n.asked.Load() != asked || n.finished.Load() {
+			continue // its deadline was just taken away
+		}
+		d, err := n.receive()
+		if err == nil {
+			n.pass(p, d, out)
+		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+			out <- notice{from: p, over: true}
+			return
+		}
 	}
-	// The deadline that ended the loop also hides what had already arrived: a last word and an exit come together.
-	n.control(func(fd int) error {
-		for {
-			message, sender, err := receiveFrom(fd)
-			if err != nil {
-				return nil
-			}
-			out <- notice{from: p, sender: sender, fields: parseFields(message)}
-		}
-	})
-	out <- notice{from: p, over: true}
 }
 
 // finish ends listen.
-func (n *notifySocket) finish() { n.conn.SetReadDeadline(time.Unix(1, 0)) }
+func (n *notifySocket) finish() {
+	n.finished.Store(true)
+	n.interrupt()
+}
 
-func (n *notifySocket) receive() (message string, sender int, err error) {
+// look asks for a notice that comes after everything that has arrived by now, and returns the number that it has.
+func (n *notifySocket) look() uint32 {
+	number := n.asked.Add(1)
+	n.interrupt()
+	return number
+}
+
+// interrupt ends a receive that waits.
+func (n *notifySocket) interrupt() { n.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// queued is how many datagrams drain takes at most: more than a queue holds (net.unix.max_dgram_qlen, 512 where systemd sets
+// it), so that somebody who sends without end does not keep it from ending.
+const queued = 1024
+
+// drain passes on what has arrived, without waiting.
+func (n *notifySocket) drain(p *process, out chan<- notice) {
+	for range queued {
+		var d datagram
+		if err := n.control(func(fd int) (err error) {
+			d, err = receiveFrom(fd)
+			return err
+		}); err != nil {
+			return
+		}
+		n.pass(p, d, out)
+	}
+}
+
+func (n *notifySocket) receive() (d datagram, err error) {
 	raw, err := n.conn.SyscallConn()
 	if err != nil {
-		return "", 0, err
+		return d, err
 	}
 	var inner error
 	err = raw.Read(func(fd uintptr) bool {
-		message, sender, inner = receiveFrom(int(fd))
+		d, inner = receiveFrom(int(fd))
 		return !errors.Is(inner, syscall.EAGAIN)
 	})
-	return message, sender, errors.Join(err, inner)
+	return d, errors.Join(err, inner)
+}
+
+// pass gets rid of the descriptors that came with a datagram, before anything else is looked at, and passes it on if the
+// worker's own process sent it. A process of the same user that says READY=1 is worth a word: it is most likely the server
+// that a command has started.
+func (n *notifySocket) pass(p *process, d datagram, out chan<- notice) {
+	if !n.strays.close(d.fds) {
+		n.control(refuseDescriptors)
+	}
+	if d.pid == p.pid || d.pid == unknownSender {
+		out <- notice{from: p, fields: parseFields(d.text)}
+		return
+	}
+	if !n.warned && (d.uid == os.Geteuid() || d.uid == 0) && parseFields(d.text)["READY"] == "1" {
+		n.warned = true
+		out <- notice{from: p, stranger: d.pid}
+	}
 }
 
 // parseFields takes a datagram of lines KEY=VALUE.

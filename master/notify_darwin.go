@@ -20,12 +20,15 @@ func forgetNotifyName(name string) { os.RemoveAll(filepath.Dir(name)) }
 
 func wantSender(int) error { return nil }
 
-// receiveFrom takes one datagram; this system does not say who sent it.
-func receiveFrom(fd int) (message string, sender int, err error) {
+// receiveFrom takes one datagram without waiting; this system does not say who sent it. Without room for descriptors it
+// passes none on.
+func receiveFrom(fd int) (datagram, error) {
 	buf := make([]byte, 8192)
 	n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
 	if err != nil {
-		return "", 0, err
+		return datagram{}, err
 	}
-	return string(buf[:n]), 0, nil
+	return datagram{text: string(buf[:n]), pid: unknownSender}, nil
 }
+
+func refuseDescriptors(int) error { return unix.ENOTSUP }

@@ -1,9 +1,11 @@
 package master
 
 import (
+	"bytes"
 	"crypto/rand"
 	"os"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,27 +21,47 @@ func forgetNotifyName(string) {}
 // wantSender has the kernel say who sent each datagram.
 func wantSender(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) }
 
-// receiveFrom takes one datagram and its sender's pid. Descriptors that came along (sd_notify's barrier waits for that)
-// are closed. A datagram of another user is as good as empty.
-func receiveFrom(fd int) (message string, sender int, err error) {
-	buf, oob := make([]byte, 8192), make([]byte, 1024)
-	n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+// maxDescriptors is how many descriptors one datagram can carry (SCM_MAX_FD of the kernel).
+const maxDescriptors = 253
+
+// datagramSize is how long a message may be; of a longer one the line that is cut off is left out.
+const datagramSize = 8192
+
+// receiveBuffer is what one receive needs. The room for descriptors is that for all of them: the kernel would close those
+// for which there is none itself, within the call, and a close may take its time.
+type receiveBuffer struct {
+	text    [datagramSize]byte
+	control [4096]byte // more than credentials and maxDescriptors need
+}
+
+var receiveBuffers = sync.Pool{New: func() any { return new(receiveBuffer) }}
+
+// receiveFrom takes one datagram without waiting.
+func receiveFrom(fd int) (d datagram, err error) {
+	b := receiveBuffers.Get().(*receiveBuffer)
+	defer receiveBuffers.Put(b)
+	n, controlled, flags, _, err := unix.Recvmsg(fd, b.text[:], b.control[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return "", 0, err
+		return d, err
 	}
-	controls, _ := unix.ParseSocketControlMessage(oob[:oobn])
+	controls, _ := unix.ParseSocketControlMessage(b.control[:controlled])
 	for _, c := range controls {
 		if fds, err := unix.ParseUnixRights(&c); err == nil {
-			for _, f := range fds {
-				unix.Close(f)
-			}
+			d.fds = append(d.fds, fds...)
 		}
 		if cred, err := unix.ParseUnixCredentials(&c); err == nil {
-			sender = int(cred.Pid)
-			if int(cred.Uid) != os.Geteuid() && cred.Uid != 0 {
-				return "", sender, nil
-			}
+			d.pid, d.uid = int(cred.Pid), int(cred.Uid)
 		}
 	}
-	return string(buf[:n]), sender, nil
+	text := b.text[:n]
+	if flags&unix.MSG_TRUNC != 0 {
+		text = text[:bytes.LastIndexByte(text, '\n')+1]
+	}
+	d.text = string(text)
+	return d, nil
+}
+
+// refuseDescriptors has the kernel refuse descriptors (Linux 6.16).
+func refuseDescriptors(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0)
 }

@@ -27,7 +27,6 @@ type process struct {
 	storeless bool   // its metrics die with it
 	text      string // STATUS=
 	execErr   error  // the command could not be executed
-	stranger  bool   // it was said that somebody else speaks for it
 	looked    bool   // whether it forks before it listens was looked at
 
 	heard  bool // nobody reads its notify socket any more
@@ -133,6 +132,7 @@ func (s *supervisor) launch(slot int) (*process, error) {
 func (s *supervisor) follow(p *process) {
 	s.processes[p.pid] = p
 	p.heard = false
+	p.notify.finished.Store(false)
 	go p.notify.listen(p, s.notices)
 }
 
