@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/clientpython"
 	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
@@ -261,6 +264,52 @@ func TestForeignOddFiles(t *testing.T) {
 	assert.Equal(t, map[string]int{"foreign": 3}, errorCounts(t, s))
 	require.NoError(t, os.Link(filepath.Join(dir, "counter_1.db"), filepath.Join(dir, "counter_6.db")))
 	assert.Empty(t, text(t, s), "which of two names is right nobody knows")
+}
+
+// A backup by links, such as "cp -al" or "rsync --link-dest", is no reason to leave a file out, neither for a scraper that
+// runs nor for one that starts.
+func TestHardLinkHidesNoLiveFile(t *testing.T) {
+	dir, other := newDir(t), foreignDir(t)
+	backup := filepath.Join(filepath.Dir(dir), "backup")
+	p := startLocal(t, dir, 0)
+	p.do(action{Do: "add", Family: counterFamily("own_total"), V: 1}, ready)
+	startDict(t, other, "counter_1.db").set(pyKey("c", "c_total"), 5)
+	open := func() *Store {
+		return openStore(t, dir, Options{Foreign: []*foreign.Dir{pythonDir(t, other, foreign.Options{})}})
+	}
+	runs := open()
+	require.Equal(t, "c_total 5\nown_total 1\n", text(t, runs))
+	for i, from := range []string{dir, other} {
+		require.NoError(t, exec.Command("cp", "-al", from, backup+strconv.Itoa(i)).Run())
+	}
+	t.Cleanup(func() { os.RemoveAll(backup + "0"); os.RemoveAll(backup + "1") })
+	for i := range 2000 {
+		// The file grows, and so is mapped anew.
+		p.do(action{Do: "add", Family: counterFamily("own_total"), V: 1},
+			action{Do: "make", Family: gaugeFamily("g", shmstore.LiveSum, "l"), Values: []string{strconv.Itoa(i)}})
+	}
+	for name, s := range map[string]*Store{"runs": runs, "starts": open()} {
+		assert.Equal(t, "c_total 5\n", text(t, s, "c_total"), name)
+		assert.Equal(t, "own_total 2001\n", text(t, s, "own_total"), name)
+		assert.Empty(t, errorCounts(t, s), name)
+	}
+}
+
+// A dead process's file that has a link elsewhere is folded once, and its name goes.
+func TestHardLinkedFileOfTheDeadIsFolded(t *testing.T) {
+	dir := newDir(t)
+	p := startChild(t, dir, 0)
+	p.do(action{Do: "add", Family: counterFamily("c_total"), V: 7}, ready)
+	kept := filepath.Join(filepath.Dir(dir), "kept")
+	require.NoError(t, os.Link(filepath.Join(dir, p.name), kept))
+	p.killSeen(dir)
+	s := openStore(t, dir, Options{})
+	folded, err := s.Fold(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 1, folded)
+	assert.NoFileExists(t, filepath.Join(dir, p.name))
+	assert.FileExists(t, kept)
+	assert.Equal(t, "c_total 7\n", text(t, s))
 }
 
 // Anybody's word counts only where not everybody can give it.

@@ -127,7 +127,8 @@ func (d *Dir) open(name string) (*Reader, error) {
 	return r, nil
 }
 
-// remap maps the whole file as it is now, after it has made sure that it is this user's own.
+// remap maps the whole file as it is now, after it has made sure that it is this user's own. It may have more links than
+// one: a backup makes them. Of two names in the store only one is that of the header.
 func (r *Reader) remap(opening bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(r.fd(), &st); err != nil {
@@ -142,8 +143,6 @@ func (r *Reader) remap(opening bool) error {
 		// It was unlinked meanwhile. Later on that means nothing: the file has gone into an archive that is newer than
 		// what it is read for.
 		return fs.ErrNotExist
-	case st.Nlink > 1:
-		return fmt.Errorf("%w: it has %d links", ErrForeign, st.Nlink)
 	case st.Size < headerSize:
 		return corrupt("it is %d bytes long, which is less than a header", st.Size)
 	case st.Size > maxLimit:

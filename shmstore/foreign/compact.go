@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -122,13 +121,12 @@ func (c *compactor) candidates(do func(name string, st *unix.Stat_t) (bool, erro
 		return err
 	}
 	p := newProcesses()
+	all = c.dir.lib.files(all)
+	twins := &twins{dir: c.file, names: all}
 	for _, name := range all {
-		if !strings.HasSuffix(name, c.dir.lib.Suffix) || strings.HasPrefix(name, ".") {
-			continue
-		}
 		kind, ok := c.dir.lib.file(name)
 		var st unix.Stat_t
-		if !ok || admit(c.file, &c.owner, name, &st) != nil || p.mayHave(&kind, &st) {
+		if !ok || admit(c.file, &c.owner, name, &st) != nil || twins.check(&st) != nil || p.mayHave(&kind, &st) {
 			continue
 		}
 		if goOn, err := do(name, &st); !goOn || err != nil {
@@ -272,15 +270,14 @@ func (c *compactor) living() ([]*Reader, error) {
 	var living []*Reader
 	add := func(dir *os.File, name, original string) {
 		var st unix.Stat_t
-		if !strings.HasSuffix(original, c.dir.lib.Suffix) || strings.HasPrefix(original, ".") ||
-			admit(dir, &c.owner, name, &st) != nil {
+		if admit(dir, &c.owner, name, &st) != nil {
 			return
 		}
 		if r, err := c.read(dir, name, original, &st, k); err == nil {
 			living = append(living, r)
 		}
 	}
-	for _, name := range all {
+	for _, name := range c.dir.lib.files(all) {
 		add(c.file, name, name)
 	}
 	for name, original := range aside {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -99,6 +100,41 @@ func names(dir *os.File) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
+// twins finds, among the files of a directory, those that have two names in there: which of them is right nobody knows. A
+// link elsewhere is no reason to leave a file out, because a backup makes one.
+type twins struct {
+	dir   *os.File
+	names []string
+	known map[inode]int // names of each inode; nil before it is asked for
+}
+
+// check returns an error for a file that has two of the names.
+func (t *twins) check(st *unix.Stat_t) error {
+	if st.Nlink < 2 {
+		return nil
+	}
+	if t.known == nil {
+		t.known = map[inode]int{}
+		for _, name := range t.names {
+			var other unix.Stat_t
+			if unix.Fstatat(int(t.dir.Fd()), name, &other, unix.AT_SYMLINK_NOFOLLOW) == nil {
+				t.known[inodeOf(&other)]++
+			}
+		}
+	}
+	if n := t.known[inodeOf(st)]; n > 1 {
+		return fmt.Errorf("%w: it has %d names in the directory", shmstore.ErrForeign, n)
+	}
+	return nil
+}
+
+// files returns those of the names in a directory that are of the library's files.
+func (l *Library) files(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		return !strings.HasSuffix(name, l.Suffix) || strings.HasPrefix(name, ".")
+	})
+}
+
 // admit looks at a file before it is opened: in a directory that everybody can write to, another user's file may say
 // anything. errGone when there is none.
 func admit(dir *os.File, owner *unix.Stat_t, name string, st *unix.Stat_t) error {
@@ -110,8 +146,6 @@ func admit(dir *os.File, owner *unix.Stat_t, name string, st *unix.Stat_t) error
 		return &os.PathError{Op: "stat", Path: filepath.Join(dir.Name(), name), Err: err}
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return fmt.Errorf("%w: it is no regular file", shmstore.ErrForeign)
-	case st.Nlink > 1:
-		return fmt.Errorf("%w: it has %d links", shmstore.ErrForeign, st.Nlink)
 	case st.Uid != owner.Uid && int(st.Uid) != os.Geteuid() && owner.Mode&0o002 != 0:
 		return fmt.Errorf("%w: it belongs to uid %d, the directory to uid %d, and everybody can write to that",
 			shmstore.ErrForeign, st.Uid, owner.Uid)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,8 +169,10 @@ func (v *View) list() (shown []*Reader, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	all = v.dir.lib.files(all)
+	l.twins = &twins{dir: v.file, names: all}
 	for _, name := range all {
-		if strings.HasSuffix(name, v.dir.lib.Suffix) && !strings.HasPrefix(name, ".") && !l.take(v.file, name, name) {
+		if !l.take(v.file, name, name) {
 			return nil, false, l.err
 		}
 	}
@@ -180,6 +183,7 @@ func (v *View) list() (shown []*Reader, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	l.twins = &twins{dir: v.store.file, names: slices.Collect(maps.Keys(aside))}
 	for name, original := range aside {
 		if !l.take(v.store.file, name, original) {
 			return nil, false, l.err
@@ -195,6 +199,7 @@ type lister struct {
 	keys      *keys
 	processes *processes
 	seen      map[inode]bool
+	twins     *twins // of the directory that is looked at
 	shown     []*Reader
 	err       error
 }
@@ -224,6 +229,9 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	v := l.v
 	var st unix.Stat_t
 	if err := admit(dir, l.owner, name, &st); err != nil {
+		return nil, err
+	}
+	if err := l.twins.check(&st); err != nil {
 		return nil, err
 	}
 	if l.seen[inodeOf(&st)] {
