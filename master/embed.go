@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/internal/logqueue"
+	"github.com/onescrape/onescrape/internal/sigpipe"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
 )
@@ -36,6 +38,8 @@ func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 	if dir == "" {
 		dir, _ = Config{Store: os.Getenv("ONESCRAPE_DIR"), Service: filepath.Base(program.path)}.storePath()
 	}
+	sigpipe.Survive()
+	o.Logger = slog.New(logqueue.Wrap(cmp.Or(o.Logger, slog.Default()).Handler()))
 	d, err := shmstore.OpenDir(dir, shmstore.DirOptions{Create: true})
 	if err != nil {
 		return nil, err
@@ -65,7 +69,7 @@ func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 		return nil, fmt.Errorf("master: embed: %w", err)
 	}
 	if !o.ReadOnly {
-		runFolding(s, cmp.Or(o.Logger, slog.Default()))
+		runFolding(s, o.Logger)
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/master/internal/early"
 )
 
@@ -46,6 +47,7 @@ type handover struct {
 	Began      time.Time      `json:"began"`
 	Upgrade    bool           `json:"upgrade"`  // a USR2 came meanwhile
 	Executed   time.Time      `json:"executed"` // when the old program ended
+	LogLost    int            `json:"log_lost"` // log lines that the exec loses because nobody reads them
 }
 
 type groupState struct {
@@ -135,7 +137,7 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
 		Parked: s.parked, Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
 		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade,
-		Executed: time.Now()}
+		LogLost: logqueue.Flush(logqueue.LastWords), Executed: time.Now()}
 	if s.endpoint != nil {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
 	}

@@ -257,7 +257,9 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 		"GracefulTimeout": patient, "Linger": 5 * time.Second}
 	maps.Copy(config, o)
 	files, _ := config["files"].([]*os.File)
+	stderr, _ := config["stderr"].(*os.File)
 	delete(config, "files")
+	delete(config, "stderr")
 	if config["Store"] == nil {
 		config["Store"] = newStore(t)
 	}
@@ -277,6 +279,9 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 	m.cmd.Env = append(os.Environ(), programEnv+"="+string(text), programEnv+"_FILE="+m.config, behaviorEnv+"="+m.behavior)
 	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stdout, m.cmd.Stderr, m.cmd.ExtraFiles = m.log, m.log, files
+	if stderr != nil {
+		m.cmd.Stderr = stderr
+	}
 	require.NoError(t, m.cmd.Start())
 	go func() { m.exit <- m.cmd.Wait() }()
 	t.Cleanup(func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -33,6 +34,8 @@ type counters struct {
 	log      *slog.Logger
 	written  []byte
 	failed   bool
+
+	logBefore uint64 // log lines that the masters before this process dropped
 }
 
 // totals is what only grows.
@@ -42,6 +45,8 @@ type totals struct {
 	Rolling  map[string]*distribution `json:"rolling,omitempty"`  // seconds by kind
 	Scrapes  distribution             `json:"scrapes"`
 	Store    aggregate.Counted        `json:"store"`
+	// LogDropped counts the lines that the log did not take.
+	LogDropped uint64 `json:"log_dropped,omitempty"`
 }
 
 // distribution is a histogram; Counts has one more element than there are bounds.
@@ -101,6 +106,7 @@ func newCounters(last []byte, log *slog.Logger) *counters {
 	if c.total.Rolling == nil {
 		c.total.Rolling = map[string]*distribution{}
 	}
+	c.logBefore = c.total.LogDropped
 	return c
 }
 
@@ -129,6 +135,7 @@ func (c *counters) scraped(took time.Duration) {
 	defer c.mu.Unlock()
 	c.total.Store = counted
 	c.total.Scrapes.observe(scrapeBounds, took.Seconds())
+	c.total.LogDropped = c.logBefore + logqueue.Dropped()
 	c.save()
 }
 
@@ -146,6 +153,7 @@ func (c *counters) observe(s *supervisor, st Status) {
 			c.lost++
 		}
 	}
+	c.total.LogDropped = c.logBefore + logqueue.Dropped()
 	c.status, c.lock = st, s.lock
 	c.save()
 }
@@ -210,6 +218,8 @@ var (
 		[]string{"kind"}, nil)
 	descScrapes = prometheus.NewDesc("onescrape_scrape_duration_seconds", "How long the scrapes before this one took.",
 		nil, nil)
+	descLogDropped = prometheus.NewDesc("onescrape_log_lines_dropped_total",
+		"Lines of the master's log that were dropped because nobody read it in time.", nil, nil)
 	descBuild = prometheus.NewDesc("onescrape_build_info", "The program that is the master.",
 		[]string{"version", "revision", "goversion"}, nil)
 )
@@ -217,7 +227,7 @@ var (
 // Describe is prometheus.Collector's.
 func (c *counters) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descWorkers, descTarget, descLost, descReady, descSteering, descRestarts,
-		descRollouts, descRolling, descScrapes, descBuild} {
+		descRollouts, descRolling, descScrapes, descLogDropped, descBuild} {
 		out <- d
 	}
 }
@@ -251,6 +261,7 @@ func (c *counters) Collect(out chan<- prometheus.Metric) {
 		out <- d.metric(descRolling, rollingBounds, kind)
 	}
 	out <- c.total.Scrapes.metric(descScrapes, scrapeBounds)
+	value(descLogDropped, prometheus.CounterValue, float64(c.total.LogDropped))
 	value(descBuild, prometheus.GaugeValue, 1, version, revision, runtime.Version())
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/internal/logqueue"
+	"github.com/onescrape/onescrape/internal/sigpipe"
 	"github.com/onescrape/onescrape/master/internal/early"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
@@ -49,6 +51,9 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	if err != nil {
 		return err
 	}
+	sigpipe.Survive()
+	cfg.Logger = slog.New(logqueue.Wrap(cfg.Logger.Handler()))
+	defer logqueue.Flush(logqueue.LastWords)
 	if err := worker.Detach(); err != nil {
 		cfg.Logger.Warn("the master's own metrics left a file in the store", "err", err)
 	}

@@ -275,6 +275,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	}
 	_, last, _ := s.store.Master()
 	s.counters = newCounters(last, s.log)
+	s.counters.logBefore += uint64(h.LogLost)
 	unix.CloseOnExec(h.Lifeline[0])
 	unix.CloseOnExec(h.Lifeline[1])
 	s.lifeline = lifeline{read: h.Lifeline[0], write: h.Lifeline[1]}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -13,6 +12,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/internal/logqueue"
+	"github.com/onescrape/onescrape/internal/sigpipe"
 )
 
 // Defaults of a worker that no master told otherwise.
@@ -65,9 +67,10 @@ var (
 // (host:port, unix:PATH, each with name= before it where Listener is to find it). When ctx ends the worker drains.
 //
 // From then on the process handles TERM and INT by Worker's rules, ignores HUP where a master has an eye on it, and
-// no longer dies of USR1. The variables of the protocols are removed from the environment, so a second call finds
-// nothing of the master.
+// no longer dies of USR1, or of a log whose reader has gone. The variables of the protocols are removed from the
+// environment, so a second call finds nothing of the master.
 func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
+	sigpipe.Survive()
 	w := &Worker{slot: -1, graceful: defaultGraceful, linger: defaultLinger, draining: make(chan struct{}),
 		closed: make(chan struct{})}
 	if s := os.Getenv("ONESCRAPE_SLOT"); s != "" {
@@ -220,7 +223,7 @@ func (w *Worker) watchMaster(lifeline string) {
 
 func (w *Worker) orphaned() {
 	if !w.isDraining() {
-		slog.Warn("the master has gone: this worker drains and stops", "slot", w.slot, "pid", os.Getpid())
+		logqueue.Logger().Warn("the master has gone: this worker drains and stops", "slot", w.slot, "pid", os.Getpid())
 	}
 	w.drain()
 	// Nobody is left who would kill a worker that does not come to an end, and the next master waits for its sockets.
@@ -228,7 +231,9 @@ func (w *Worker) orphaned() {
 		select {
 		case <-w.closed:
 		default:
-			slog.Error("this worker did not stop in time, and no master is there to kill it", "slot", w.slot, "pid", os.Getpid())
+			logqueue.Logger().Error("this worker did not stop in time, and no master is there to kill it", "slot", w.slot,
+				"pid", os.Getpid())
+			logqueue.Flush(logqueue.LastWords)
 			os.Exit(1)
 		}
 	})
@@ -306,7 +311,7 @@ func (w *Worker) Ready() error {
 	lines := []string{"READY=1"}
 	if n, err := storeless(); err != nil {
 		lines = append(lines, "X_ONESCRAPE_STORELESS="+strconv.Itoa(n))
-		slog.Error("this worker's metrics are in its own memory only and die with it", "err", err, "series", n,
+		logqueue.Logger().Error("this worker's metrics are in its own memory only and die with it", "err", err, "series", n,
 			"slot", w.slot, "pid", os.Getpid())
 	}
 	if w.watchdog > 0 {
@@ -362,6 +367,7 @@ func (w *Worker) Close() error {
 		storeDrained()
 		close(w.closed)
 		w.giveUp(context.Canceled)
+		logqueue.Flush(logqueue.LastWords)
 	})
 	return w.closeErr
 }

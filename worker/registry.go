@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -38,7 +39,7 @@ func newRegistry(look func() (dir string, slot int, err error)) *registry {
 		local:    prometheus.NewRegistry(),
 		families: make(map[string]*definition),
 		lines:    make(map[string]bool),
-		log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		log:      slog.New(logqueue.Wrap(slog.NewTextHandler(os.Stderr, nil))),
 		clocks:   make(map[uint64]*sliceClock),
 		binding:  binding{look: look},
 

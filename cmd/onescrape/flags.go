@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 
+	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/master"
 )
 
@@ -26,7 +27,9 @@ func (f *logFlags) add(cmd *kingpin.CmdClause) {
 		Default("logfmt").HintOptions(promslog.FormatFlagOptions...)
 }
 
-func (f *logFlags) logger() *slog.Logger { return promslog.New(&f.config) }
+func (f *logFlags) logger() *slog.Logger {
+	return slog.New(logqueue.Wrap(promslog.New(&f.config).Handler()))
+}
 
 // storeFlag is the directory of the store that a command works on.
 func storeFlag(cmd *kingpin.CmdClause, path *string) {

@@ -15,7 +15,7 @@ import (
 type command func() error
 
 func main() {
-	app := kingpin.New("onescrape", "One scrape for a whole prefork server.").UsageWriter(os.Stdout)
+	app := kingpin.New("onescrape", "One scrape for a whole prefork server.").UsageWriter(os.Stdout).ErrorWriter(lastWords{})
 	app.HelpFlag.Short('h')
 	app.Version(versionText())
 	// What follows the name of a worker's command belongs to it, with or without a -- before. Other commands take their

@@ -2,7 +2,6 @@ package httpmetrics
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/worker"
 )
 
@@ -148,9 +148,9 @@ func (m *Metrics) Info(name, help string, labels prometheus.Labels) *worker.Gaug
 // sayUnseen says that the pattern of a request that was answered well is not known.
 func (m *Metrics) sayUnseen(e *Exchange) {
 	m.unseen.Do(func() {
-		slog.Warn("httpmetrics: the route of a request cannot be seen, so all such requests are grouped as one: call Wrap "+
-			"inside middleware that clones the request, with chi by router.Use(metrics.Wrap), with gorilla by the adapter "+
-			"in integration/gorillametrics, or name the route by metrics.Route(pattern, handler)",
+		logqueue.Logger().Warn("httpmetrics: the route of a request cannot be seen, so all such requests are grouped as one: "+
+			"call Wrap inside middleware that clones the request, with chi by router.Use(metrics.Wrap), with gorilla by the "+
+			"adapter in integration/gorillametrics, or name the route by metrics.Route(pattern, handler)",
 			"method", e.Method, "path", e.Path, "status", e.Status, "group", unmatched)
 	})
 }
@@ -158,8 +158,8 @@ func (m *Metrics) sayUnseen(e *Exchange) {
 // sayHidden says that a handler of Route finds no measuring although there is one.
 func (m *Metrics) sayHidden(pattern string) {
 	m.hidden.Do(func() {
-		slog.Warn("httpmetrics: the handler of a route cannot find the Wrap around it, so the route is not seen: middleware "+
-			"between them hides the http.ResponseWriter (http.TimeoutHandler does); call Wrap, or Route, inside of it",
+		logqueue.Logger().Warn("httpmetrics: the handler of a route cannot find the Wrap around it, so the route is not seen: "+
+			"middleware between them hides the http.ResponseWriter (http.TimeoutHandler does); call Wrap, or Route, inside of it",
 			"route", pattern)
 	})
 }

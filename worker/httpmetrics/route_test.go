@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/internal/logqueue"
 )
 
 func contextWith(r *http.Request, key, value any) context.Context {
@@ -64,6 +66,7 @@ func captureLog(t *testing.T, do func()) string {
 	}), nil)))
 	defer slog.SetDefault(before)
 	do()
+	logqueue.Flush(time.Minute)
 	mu.Lock()
 	defer mu.Unlock()
 	return logged.String()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/internal/sigpipe"
 )
 
 const (
@@ -42,6 +44,7 @@ var (
 
 func init() {
 	if _, ok := os.LookupEnv(HandoverEnv); ok {
+		sigpipe.Survive() // what the program logs before it calls Run must not end it either
 		Signals = make(chan os.Signal, Room)
 		signal.Notify(Signals, Watched...)
 		Since = time.Now()
