@@ -26,6 +26,10 @@ func (s *Store) takeArchive(src *source) {
 	if a == nil {
 		return
 	}
+	if a.LeftOut > 0 {
+		s.count(reasonCorrupt)
+		s.log.Warn("the store's archive has series that no exposition may have; they are left out for good", "left_out", a.LeftOut)
+	}
 	for i := range a.Families {
 		f := &a.Families[i]
 		if !usable(&f.Family) {

@@ -23,6 +23,8 @@ type Archive struct {
 	// Taken says for living files, by nonce, up to which number of release their released series are in the archive.
 	Taken    map[uint64]uint64
 	Families []ArchivedFamily
+	// LeftOut is how many series of the file are not in Families, because no exposition may have them.
+	LeftOut int
 
 	checksum uint32 // of the file that it was read from
 	unknown  bool   // there is something in it that this program has passed over
@@ -287,6 +289,7 @@ func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
 func decodeArchive(b []byte) (*Archive, error) {
 	d := decoder{b: b}
 	a := &Archive{AgedAt: d.uint64(), Taken: map[uint64]uint64{}}
+	var family archivedPart
 	for !d.bad {
 		switch tag := d.uint16(); tag {
 		case arcTagEnd:
@@ -300,14 +303,17 @@ func decodeArchive(b []byte) (*Archive, error) {
 			nonce := d.uint64()
 			a.Taken[nonce] = d.uint64()
 		case arcTagFamily:
-			f, known, err := decodeArchivedFamily(&d)
-			if err != nil {
+			var err error
+			if family, err = decodeArchivedFamily(&d); err != nil {
 				return nil, err
 			}
-			a.Families = append(a.Families, f)
-			a.unknown = a.unknown || !known
+			a.LeftOut += family.leftOut
+			if family.usable {
+				a.Families = append(a.Families, family.ArchivedFamily)
+				a.unknown = a.unknown || !family.known
+			}
 		case arcTagExemplar:
-			if err := decodeArchivedExemplar(&d, a); err != nil {
+			if err := decodeArchivedExemplar(&d, a, &family); err != nil {
 				return nil, err
 			}
 		default:
@@ -317,32 +323,91 @@ func decodeArchive(b []byte) (*Archive, error) {
 	return nil, corrupt("it ends early")
 }
 
-func decodeArchivedFamily(d *decoder) (f ArchivedFamily, known bool, err error) {
-	if f.Family, known, err = decodeFamily(d.take(uint64(d.uint32()))); err != nil {
-		return f, known, err
+// archivedPart is a family as it lies in an archive. What fails Family.Check or CheckValue is left out, and nothing else for
+// it: the archive's checksum is right, so no fold would mend it, and the generation before has lower sums.
+type archivedPart struct {
+	ArchivedFamily
+	known   bool
+	usable  bool    // the definition may be exposed
+	leftOut int     // series
+	places  []int32 // of each series in Series, -1 for one that is left out; nil: as in the file
+}
+
+// place returns where series i of the file is in Series, -1 if it is left out.
+func (p *archivedPart) place(i uint32) int {
+	switch {
+	case !p.usable:
+		return -1
+	case p.places != nil && uint64(i) < uint64(len(p.places)):
+		return int(p.places[i])
+	case p.places == nil && uint64(i) < uint64(len(p.Series)):
+		return int(i)
+	default:
+		return -1
 	}
-	f.Ready = d.uint8() != 0
-	f.ReadyAt = d.uint64()
+}
+
+func decodeArchivedFamily(d *decoder) (p archivedPart, err error) {
+	body := d.take(uint64(d.uint32()))
+	p.Family, p.known, err = decodeFamily(body)
+	p.usable = err == nil
+	labels := len(p.Labels)
+	if !p.usable {
+		// The number of labels is enough to find the end of the series.
+		head := decoder{b: body}
+		head.uint16()
+		if labels = int(head.uint16()); head.bad || labels > maxLabels {
+			return p, err
+		}
+	}
+	p.Ready = d.uint8() != 0
+	p.ReadyAt = d.uint64()
 	n := d.uint32()
-	for range n {
-		var s ArchivedSeries
-		if len(f.Labels) > 0 {
-			s.Values = make([]string, len(f.Labels))
-		}
-		for i := range s.Values {
-			s.Values[i] = d.string()
-		}
-		s.Created = time.Unix(0, int64(d.uint64()))
-		s.Age = time.Duration(d.uint64())
-		words := d.take(wordSize * uint64(d.uint32()))
+	for i := range n {
+		s, fits := decodeArchivedSeries(d, labels)
 		if d.bad {
-			return f, known, corrupt("family %s ends early", f.Name)
+			return p, corrupt("family %s ends early", p.Name)
 		}
-		s.Words = make([]uint64, len(words)/wordSize)
-		for i := range s.Words {
-			s.Words[i] = native.Uint64(words[i*wordSize:])
+		if fits = fits && p.usable; fits {
+			p.Series = append(p.Series, s)
+		} else {
+			p.leftOut++
 		}
-		f.Series = append(f.Series, s)
+		p.notePlace(i, fits)
 	}
-	return f, known, nil
+	return p, nil
+}
+
+// notePlace remembers where series i of the file is, once one was left out.
+func (p *archivedPart) notePlace(i uint32, kept bool) {
+	if !p.usable || kept && p.places == nil {
+		return
+	}
+	for len(p.places) < int(i) {
+		p.places = append(p.places, int32(len(p.places)))
+	}
+	place := int32(-1)
+	if kept {
+		place = int32(len(p.Series) - 1)
+	}
+	p.places = append(p.places, place)
+}
+
+func decodeArchivedSeries(d *decoder, labels int) (s ArchivedSeries, fits bool) {
+	fits = true
+	if labels > 0 {
+		s.Values = make([]string, labels)
+	}
+	for i := range s.Values {
+		s.Values[i] = d.string()
+		fits = fits && CheckValue(s.Values[i]) == nil
+	}
+	s.Created = time.Unix(0, int64(d.uint64()))
+	s.Age = time.Duration(d.uint64())
+	words := d.take(wordSize * uint64(d.uint32()))
+	s.Words = make([]uint64, len(words)/wordSize)
+	for i := range s.Words {
+		s.Words[i] = native.Uint64(words[i*wordSize:])
+	}
+	return s, fits
 }

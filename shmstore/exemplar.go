@@ -430,17 +430,19 @@ func appendArchivedExemplars(b []byte, f *ArchivedFamily) []byte {
 	return b
 }
 
-func decodeArchivedExemplar(d *decoder, a *Archive) error {
-	i := d.uint32()
+// decodeArchivedExemplar reads an exemplar of a series of the family before it. One that cannot be shown, or whose series is
+// left out, is left out.
+func decodeArchivedExemplar(d *decoder, a *Archive, family *archivedPart) error {
+	place := family.place(d.uint32())
 	e := Exemplar{Value: d.float(), At: int64(d.uint64())}
 	e.Labels = d.take(uint64(d.uint32()))
-	if _, ok := e.Pairs(); !ok || d.bad || len(a.Families) == 0 {
-		return corrupt("an exemplar that cannot be")
+	if d.bad {
+		return corrupt("an exemplar that ends early")
 	}
-	f := &a.Families[len(a.Families)-1]
-	if f.ExemplarSlots() == 0 || uint64(i) >= uint64(len(f.Series)) {
-		return corrupt("an exemplar of a series that family %s does not have", f.Name)
+	if _, ok := e.Pairs(); !ok || place < 0 || family.ExemplarSlots() == 0 {
+		return nil
 	}
-	f.Series[i].Exemplars = append(f.Series[i].Exemplars, e)
+	s := &a.Families[len(a.Families)-1].Series[place]
+	s.Exemplars = append(s.Exemplars, e)
 	return nil
 }

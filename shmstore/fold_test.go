@@ -1,6 +1,7 @@
 package shmstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -596,6 +597,10 @@ func FuzzArchive(f *testing.F) {
 	})
 	f.Add(whole)
 	f.Add(whole[:len(whole)/2])
+	for _, text := range []string{"H.", "x", "trace_id"} {
+		// Of the right length, but not UTF-8.
+		f.Add(bytes.Replace(whole, []byte(text), bytes.Repeat([]byte{0xff}, len(text)), 1))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := decodeArchive(b)
 		if err != nil {
@@ -608,7 +613,11 @@ func FuzzArchive(f *testing.F) {
 		require.NoError(t, err)
 		assert.Equal(t, len(a.Families), len(again.Families))
 		for i, family := range a.Families {
+			require.NoError(t, family.Check())
 			for j, s := range family.Series {
+				for _, v := range s.Values {
+					require.NoError(t, CheckValue(v))
+				}
 				assert.Len(t, again.Families[i].Series[j].Exemplars, len(s.Exemplars))
 			}
 		}
