@@ -8,8 +8,14 @@ import (
 const (
 	backoffFirst = 25 * time.Millisecond
 	backoffMost  = 30 * time.Second
-	// settled is how long a worker must have been ready to count as one that worked: its successor starts at once.
-	settled = time.Second
+	// settled is how long a worker must have been ready to count as one that works. If it ends after that, its successor
+	// starts at once.
+	settled = 5 * time.Second
+	// crashWindow is how long after READY=1 an error counts towards a crash loop. Some servers say READY=1 before they have
+	// loaded anything, so a broken release can be ready for quite a while.
+	crashWindow = time.Minute
+	// crashErrors is how many errors in a row are a crash loop.
+	crashErrors = 3
 	// patience is how many failures in a row make a slot failed: it is still tried again, at the longest interval.
 	patience = 7
 )

@@ -15,6 +15,9 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	p.gone = true
 	p.notify.close()
 	delete(s.processes, p.pid)
+	if r, ok := s.op.(*rolling); ok {
+		r.noteEnd(p)
+	}
 	attrs := []any{p.id(), "how", p.exit(), "lived", p.ended.Sub(p.started).Round(time.Millisecond)}
 	if sl == nil || sl.cur != p || s.stopping() {
 		s.sayStopped(p, attrs)
@@ -23,6 +26,9 @@ func (s *supervisor) exited(sl *slot, p *process) {
 		return
 	}
 	sl.lastExit = p.exit()
+	if p == sl.cur || p.stops && p.cause == "" && p != sl.next {
+		s.countEnd(sl, p)
+	}
 	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
 	switch p {
 	case sl.next:

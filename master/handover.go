@@ -69,6 +69,7 @@ type slotState struct {
 	LastExit string         `json:"last_exit"`
 	Started  time.Time      `json:"started"`
 	Failures int            `json:"failures"`
+	Errors   int            `json:"errors,omitempty"`
 	RetryAt  time.Time      `json:"retry_at"`
 	Cur      *processState  `json:"cur"`
 	Old      []processState `json:"old"`
@@ -162,7 +163,7 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	}
 	for _, sl := range s.slots {
 		ss := slotState{Restarts: sl.restarts, LastExit: sl.lastExit, Started: sl.started, Failures: sl.failures,
-			RetryAt: sl.retryAt}
+			Errors: sl.errors, RetryAt: sl.retryAt}
 		if sl.cur != nil {
 			ps := state(sl.cur)
 			ss.Cur = &ps

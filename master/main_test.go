@@ -155,14 +155,35 @@ func exitStatus(err error) int {
 func testWorker(ctx context.Context, w *worker.Worker) error {
 	behavior, _ := os.ReadFile(os.Getenv(behaviorEnv))
 	release := strings.TrimSpace(string(behavior))
-	switch release {
+	kind, after, _ := strings.Cut(release, " ")
+	lives := 500 * time.Millisecond
+	if d, err := time.ParseDuration(after); err == nil {
+		lives = d
+	}
+	switch kind {
 	case "exit":
 		fmt.Fprintln(os.Stderr, "this release is broken")
 		os.Exit(3)
+	case "exit0":
+		os.Exit(0)
 	case "silent":
 		select {}
 	case "die":
-		time.AfterFunc(500*time.Millisecond, func() { os.Exit(4) })
+		time.AfterFunc(lives, func() { os.Exit(4) })
+	case "killed":
+		time.AfterFunc(lives, func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) })
+	case "finish":
+		time.AfterFunc(lives, func() { os.Exit(0) })
+	case "fail":
+		w.Ready()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lives):
+			return fmt.Errorf("no database any more")
+		}
+	case "hang":
+		time.AfterFunc(lives, func() { syscall.Kill(os.Getpid(), syscall.SIGSTOP) })
 	case "sick":
 		w.Healthy(func(context.Context) error { return fmt.Errorf("no database") })
 	}

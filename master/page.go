@@ -28,7 +28,7 @@ steering is {{.Steering}}. Store: <code>{{.Store}}</code></p>
 <table>
 <tr><th>slot</th><th>pid</th><th>state</th><th>age</th><th>restarts</th><th>last exit</th><th>says</th></tr>
 {{- range .Slots}}
-<tr><td>{{.Slot}}</td><td>{{if .PID}}{{.PID}}{{end}}</td><td class="{{.State}}">{{.State}}</td><td>{{if .PID}}{{since $.Now .Started}}{{end}}</td><td>{{.Restarts}}</td><td>{{.LastExit}}</td><td>{{.Text}}</td></tr>
+<tr><td>{{.Slot}}</td><td>{{if .PID}}{{.PID}}{{end}}</td><td class="{{if .CrashLoop}}failed{{else}}{{.State}}{{end}}">{{.State}}{{if .CrashLoop}}, crash loop{{end}}</td><td>{{if .PID}}{{since $.Now .Started}}{{end}}</td><td>{{.Restarts}}</td><td>{{.LastExit}}</td><td>{{.Text}}</td></tr>
 {{- end}}
 </table>
 {{- with .Rollout}}

@@ -34,6 +34,8 @@ type process struct {
 	wait   syscall.WaitStatus
 	gone   bool      // reaped, and everything it said was heard
 	ended  time.Time // when it was reaped
+
+	rollout int // the rollout that started it as a worker of its release; 0: none
 }
 
 // reason is what its exit counts as among the restarts.
@@ -47,6 +49,30 @@ func (p *process) reason() string {
 		return "error"
 	}
 	return "exit"
+}
+
+// erred reports whether it ended with an error: an exit status other than 0, a signal that the master did not send, or
+// the master's KILL because it hung or was not ready in time. What a process does once it was told to stop is no error.
+func (p *process) erred() bool {
+	switch {
+	case p.killed:
+		return p.cause == "watchdog" || p.cause == "not_ready"
+	case p.cause != "":
+		return false
+	}
+	return p.execErr != nil || p.wait.Signaled() || p.wait.ExitStatus() != 0
+}
+
+// died is its end as an error of the release that it was started with.
+func (p *process) died() error {
+	switch {
+	case p.execErr != nil:
+		return p.execErr
+	case p.readyAt.IsZero():
+		return fmt.Errorf("the new worker ended before it was ready: %s", p.exit())
+	}
+	return fmt.Errorf("the new worker ended %v after it was ready: %s",
+		p.ended.Sub(p.readyAt).Round(time.Millisecond), p.exit())
 }
 
 // exit says how it ended.
@@ -119,7 +145,7 @@ func (s *supervisor) launch(slot int) (*process, error) {
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
-	p := &process{slot: slot, pid: pid, epoch: s.epoch, state: starting, started: now, beat: now, notify: notify}
+	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutInProgress(), state: starting, started: now, beat: now, notify: notify}
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.renewAt = now.Add(age)
 	}

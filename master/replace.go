@@ -1,10 +1,6 @@
 package master
 
-import (
-	"errors"
-	"fmt"
-	"time"
-)
+import "time"
 
 // replacement gives one slot a successor: it starts beside the one that serves, on the same sockets; when it has been
 // ready for the settling time the old one is told to stop, and the replacement is over when that has gone. Where the
@@ -15,6 +11,7 @@ type replacement struct {
 
 	fresh   *process
 	old     *process
+	tries   int  // how many successors were started
 	swapped bool // the successor serves, and the old one was told to stop
 }
 
@@ -30,7 +27,11 @@ func (r *replacement) advance(s *supervisor, now time.Time) (over bool, err erro
 		return true, err
 	}
 	if !r.swapped {
-		if r.fresh.state != ready || !s.due(r.fresh.readyAt.Add(s.cfg.ReadySettle), now) {
+		switch {
+		case r.fresh.gone:
+			r.fresh = nil // it ended well before it could take over: another one
+			return r.advance(s, now)
+		case r.fresh.state != ready || !s.due(r.fresh.readyAt.Add(s.cfg.ReadySettle), now):
 			return false, nil
 		}
 		r.swap(s)
@@ -43,7 +44,8 @@ func (r *replacement) begin(s *supervisor) error {
 	if err != nil {
 		return err
 	}
-	r.fresh = p
+	r.fresh, r.old = p, nil
+	r.tries++
 	if r.slot.cur == nil {
 		r.slot.cur, r.slot.started = p, p.started
 		return nil
@@ -52,19 +54,16 @@ func (r *replacement) begin(s *supervisor) error {
 	return nil
 }
 
-// trouble returns what is wrong with the successor.
+// trouble returns what is wrong with the successor. One that ends well after READY=1 is none: it may be of a kind that
+// lives for a few requests only. But as long as the old one serves, that cannot go on for ever.
 func (r *replacement) trouble() error {
 	p := r.fresh
+	if !p.gone {
+		return nil
+	}
 	switch {
-	case p.gone && p.readyAt.IsZero() && p.execErr != nil:
-		return p.execErr
-	case p.gone && p.readyAt.IsZero():
-		return fmt.Errorf("the new worker ended before it was ready: %s", p.exit())
-	case p.gone:
-		lived := p.ended.Sub(p.readyAt).Round(time.Millisecond)
-		return fmt.Errorf("the new worker ended %v after it was ready: %s", lived, p.exit())
-	case p.stops && !p.reaped:
-		return errors.New("the new worker stops by itself")
+	case p.erred(), p.readyAt.IsZero(), !r.swapped && r.tries >= crashErrors:
+		return p.died()
 	}
 	return nil
 }
@@ -74,6 +73,9 @@ func (r *replacement) swap(s *supervisor) {
 	r.swapped = true
 	sl := r.slot
 	sl.failures = 0
+	if r.reason != recycle {
+		sl.recovered()
+	}
 	sl.restarts++
 	s.counters.restart(r.reason)
 	if sl.next != r.fresh {
@@ -92,6 +94,9 @@ func (r *replacement) cancel(s *supervisor) {
 		s.stop(r.fresh, "stop")
 	}
 }
+
+// recycle is the reason of a replacement by the same release.
+const recycle = "recycle"
 
 // recycling replaces the worker of one slot because it asked for it or is too old.
 type recycling struct{ replacement }

@@ -12,11 +12,9 @@ type rolling struct {
 	began  time.Time
 	queue  []*slot // still to do
 	now    *replacement
-	fresh  []*process // the new workers that serve
+	last   *process // the worker that was installed last
+	broken error    // how a new worker that was installed ended
 }
-
-// probation is how long a new worker must live for the rollout that it is part of to go on, at least.
-const probation = 5 * time.Second
 
 func (s *supervisor) newRollout(kind string) *rolling {
 	s.rollout = &Rollout{ID: s.rolloutID() + 1, Kind: kind, State: running, Total: len(s.slots)}
@@ -31,18 +29,30 @@ func (s *supervisor) rolloutID() int {
 	return s.rollout.ID
 }
 
+// rolloutInProgress returns the number of the rollout that goes on, whose release every worker gets that starts meanwhile;
+// 0 when there is none.
+func (s *supervisor) rolloutInProgress() int {
+	if r, ok := s.op.(*rolling); ok {
+		return r.record.ID
+	}
+	return 0
+}
+
 func (s *supervisor) roll(record *Rollout, began time.Time) *rolling {
 	return &rolling{record: record, began: began, queue: append([]*slot(nil), s.slots...)}
 }
 
 func (r *rolling) step(s *supervisor, now time.Time) bool {
 	for {
-		if err := r.lost(s); err != nil {
-			r.end(s, err)
+		if r.broken != nil {
+			r.end(s, r.broken)
 			return true
 		}
 		if r.now == nil {
 			if len(r.queue) == 0 {
+				if !r.lastSettled(s, now) {
+					return false
+				}
 				r.end(s, nil)
 				return true
 			}
@@ -58,22 +68,28 @@ func (r *rolling) step(s *supervisor, now time.Time) bool {
 			return false
 		}
 		r.record.Done++
-		r.fresh = append(r.fresh, r.now.fresh)
+		r.last = r.now.fresh
 		s.log.Info("worker replaced", "slot", r.now.slot.number, "rollout", r.record.ID, "done", r.record.Done, "of",
 			r.record.Total)
 		r.now = nil
 	}
 }
 
-// lost returns an error when one of the new workers died soon after it was ready.
-func (r *rolling) lost(s *supervisor) error {
-	for _, p := range r.fresh {
-		if p.gone && p.cause == "" && p.ended.Sub(p.readyAt) < max(probation, s.cfg.ReadySettle) {
-			return fmt.Errorf("slot %d: the new worker ended %v after it was ready: %s", p.slot,
-				p.ended.Sub(p.readyAt).Round(time.Millisecond), p.exit())
-		}
+// noteEnd notes the end of a process. The first worker of the new release that ends with an error ends the rollout,
+// however long after READY=1. That is also true of a worker that took the place of another one of the new release.
+func (r *rolling) noteEnd(p *process) {
+	if r.broken != nil || p.rollout != r.record.ID || r.now != nil && p == r.now.fresh {
+		return // advance looks at the last one itself
 	}
-	return nil
+	if p.erred() {
+		r.broken = fmt.Errorf("slot %d: %w", p.slot, p.died())
+	}
+}
+
+// lastSettled reports whether the worker that was installed last has settled. Where READY=1 alone is not trusted, the
+// rollout is over only then.
+func (r *rolling) lastSettled(s *supervisor, now time.Time) bool {
+	return s.cfg.ReadySettle == 0 || r.last == nil || r.last.gone || s.due(r.last.readyAt.Add(settled), now)
 }
 
 func (r *rolling) end(s *supervisor, err error) {

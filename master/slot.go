@@ -17,6 +17,7 @@ type slot struct {
 	lastExit string
 	started  time.Time // of the last process
 	failures int       // in a row
+	errors   int       // in a row, of workers that had said READY=1; see crashing
 	retryAt  time.Time // of the next start, when there is no process
 }
 
@@ -44,7 +45,8 @@ func (sl *slot) accepts() bool {
 func (sl *slot) empty() bool { return sl.cur == nil && sl.next == nil && len(sl.old) == 0 }
 
 func (sl *slot) status() Slot {
-	out := Slot{Slot: sl.number, State: sl.state(), Started: sl.started, Restarts: sl.restarts, LastExit: sl.lastExit}
+	out := Slot{Slot: sl.number, State: sl.state(), Started: sl.started, Restarts: sl.restarts, LastExit: sl.lastExit,
+		CrashLoop: sl.crashing()}
 	p := sl.cur
 	if p == nil && len(sl.old) > 0 {
 		p = sl.old[len(sl.old)-1]
@@ -73,21 +75,35 @@ func (s *supervisor) start(sl *slot) {
 // failed notes one more failure of a slot that has no process now, and returns when it is tried again.
 func (s *supervisor) failed(sl *slot) time.Duration {
 	sl.failures++
-	wait := backoff(sl.failures)
+	return s.retry(sl, backoff(sl.failures))
+}
+
+// retry has a slot that has no process now tried again after a while.
+func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 	sl.retryAt = time.Now().Add(wait)
 	s.wake(sl.retryAt)
 	return wait.Round(time.Millisecond)
 }
 
 // succeed has a slot whose process went start another, and returns when: at once if that one had worked, later if not.
+// A worker that ended well before it had settled may be one that lives for a few requests only: its successor starts
+// when it would have settled, at the latest.
 func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
-	if !p.readyAt.IsZero() && time.Since(p.readyAt) >= settled {
+	lived := time.Since(p.readyAt)
+	switch {
+	case p.readyAt.IsZero():
+		return s.failed(sl)
+	case sl.errors >= crashErrors:
+		sl.failures = max(sl.failures, sl.errors-1)
+		return s.failed(sl)
+	case lived >= settled:
 		sl.failures = 0
-		sl.retryAt = time.Now()
-		s.wake(sl.retryAt)
-		return 0
+		return s.retry(sl, 0)
+	case p.erred():
+		return s.failed(sl)
 	}
-	return s.failed(sl)
+	sl.failures++
+	return s.retry(sl, min(backoff(sl.failures), settled-lived))
 }
 
 // stop tells a process to drain; reason is what its end counts as.

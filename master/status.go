@@ -18,7 +18,8 @@ type Status struct {
 	Addresses []string `json:"addresses"`
 	// Metrics is where the endpoint listens; "" when it is off.
 	Metrics string `json:"metrics,omitempty"`
-	// Ready is what /-/ready says: all slots have been ready once, at least one is, and no stop has begun.
+	// Ready is what /-/ready says: all slots have been ready once, at least one is, not every slot is in a crash loop, and
+	// no stop has begun.
 	Ready    bool   `json:"ready"`
 	Steering string `json:"steering"` // "on" or "off: REASON"
 	Workers  int    `json:"workers"`  // how many there are to be
@@ -35,8 +36,10 @@ type Slot struct {
 	State    string    `json:"state"`   // starting ready draining backoff failed
 	Started  time.Time `json:"started"` // of the process; of the last one when there is none
 	Restarts int       `json:"restarts"`
-	LastExit string    `json:"last_exit,omitempty"` // how the last process of the slot ended
-	Text     string    `json:"text,omitempty"`      // what the worker said by STATUS=
+	// CrashLoop says that three workers of the slot in a row ended with an error, each less than a minute after READY=1.
+	CrashLoop bool   `json:"crash_loop,omitempty"`
+	LastExit  string `json:"last_exit,omitempty"` // how the last process of the slot ended
+	Text      string `json:"text,omitempty"`      // what the worker said by STATUS=
 }
 
 // Rollout is the last rolling restart, running or over.

@@ -187,6 +187,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 		return true, err
 	}
 	if !s.stopping() {
+		s.endCrashLoops(now)
 		for _, sl := range s.slots {
 			if sl.cur == nil && sl.next == nil && !sl.retiring && s.due(sl.retryAt, now) {
 				s.start(sl)
@@ -245,7 +246,7 @@ func (s *supervisor) nextOperation() operation {
 		return newRetirement(s.slots[len(s.slots)-1])
 	}
 	if sl := s.oldestToRenew(); sl != nil {
-		return &recycling{replacement{slot: sl, reason: "recycle"}}
+		return &recycling{replacement{slot: sl, reason: recycle}}
 	}
 	return nil
 }
@@ -339,7 +340,7 @@ func (s *supervisor) publish(now time.Time) {
 		s.log.Info("all workers are ready", "workers", readySlots)
 	}
 	st := Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Metrics: s.endpoint.address(),
-		Ready: s.ever && readySlots > 0 && s.phase == serving, Steering: s.steering, Workers: s.target, Addresses: []string{}}
+		Ready: s.ever && readySlots > 0 && s.phase == serving && !s.allCrashing(), Steering: s.steering, Workers: s.target, Addresses: []string{}}
 	for _, g := range s.groups {
 		st.Addresses = append(st.Addresses, g.text)
 	}

@@ -63,9 +63,17 @@ func writeStatus(out io.Writer, s master.Status) error {
 		if slot.PID != 0 {
 			pid, up = strconv.Itoa(slot.PID), age(slot.Started).String()
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\n", slot.Slot, pid, slot.State, up, slot.Restarts, slot.LastExit)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\n", slot.Slot, pid, stateText(slot), up, slot.Restarts, slot.LastExit)
 	}
 	return w.Flush()
+}
+
+// stateText is a slot's state, and that its workers crash again and again.
+func stateText(slot master.Slot) string {
+	if slot.CrashLoop {
+		return slot.State + ", crash loop"
+	}
+	return slot.State
 }
 
 // age is the time since t in whole seconds.
