@@ -122,6 +122,7 @@ func (h *handler) release() {
 
 // answer makes the whole answer to a request.
 func (h *handler) answer(r *http.Request) (a *answer) {
+	r = withoutRefusals(r)
 	a = newAnswer()
 	defer func() { a.panicked = recover() }()
 	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
