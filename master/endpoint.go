@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/internal/readonly"
 )
 
 // endpoint is the master's own port. Its socket outlives the server on it: before an upgrade the server ends and the
@@ -250,5 +252,5 @@ func endpointHandler(cfg Config, metrics http.Handler, c *counters, status func(
 			Now           time.Time
 		}{status(), cfg.TelemetryPath, time.Now()})
 	})
-	return mux
+	return readonly.Handler(mux)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/internal/readonly"
 )
 
 func addServe(app *kingpin.Application) (string, command) {
@@ -87,5 +88,5 @@ func serveMux(path string, s *aggregate.Store) http.Handler {
 	for _, health := range [...]string{"/-/healthy", "/-/ready"} {
 		mux.HandleFunc(health, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	}
-	return mux
+	return readonly.Handler(mux)
 }

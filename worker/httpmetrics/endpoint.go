@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/onescrape/onescrape/internal/readonly"
 	"github.com/onescrape/onescrape/worker"
 )
 
@@ -32,7 +33,7 @@ func (m *Metrics) ListenAndServeTLS(addr, certFile, keyFile string) error {
 func (m *Metrics) server(addr string) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle(cmp.Or(m.options.MetricsPath, "/metrics"), m.endpoint)
-	return &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	return &http.Server{Addr: addr, Handler: readonly.Handler(mux), ReadHeaderTimeout: 10 * time.Second}
 }
 
 // Generate writes the metrics of the whole server in the format that accept, as in an Accept header, asks for, "" for
