@@ -108,8 +108,13 @@ func (d *defaults) observe(e *Exchange) {
 	if e.Panicked {
 		d.countException(e)
 	}
-	if d.metrics.onlyRoute && e.Route == "" && e.Status/100 == 2 && e.Method != http.MethodOptions {
-		d.metrics.sayUnseen(e)
+	if d.metrics.onlyRoute && e.Status/100 == 2 && e.Method != http.MethodOptions {
+		switch {
+		case e.Route == "":
+			d.metrics.sayUnseen(e)
+		case e.servesBelow():
+			d.metrics.sayBelow(e)
+		}
 	}
 	o := lookUp(&d.observers, e, outcome(e), d.grouped, func(values []string) observers {
 		fixed := methodAndStatus(e)

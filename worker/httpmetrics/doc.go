@@ -49,6 +49,7 @@
 // middleware that clones the request; one log line says so, and what to do:
 //
 //	http.ServeMux           Wrap(mux), inside middleware that clones the request (WithContext, TimeoutHandler)
+//	below http.StripPrefix  Wrap around the outer mux, and Wrap around the inner one too
 //	chi                     router.Use(metrics.Wrap)
 //	gorilla                 the adapter in integration/gorillametrics, or Metrics.Route
 //	any other               Metrics.Route around each handler

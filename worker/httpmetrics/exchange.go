@@ -25,6 +25,7 @@ type Exchange struct {
 	Panicked     bool          // the handler panicked, and not with http.ErrAbortHandler
 
 	sender    http.ResponseWriter // of net/http; nil elsewhere
+	nested    nested
 	metrics   *Metrics
 	start     time.Duration // since epoch
 	bare      bool          // nobody but the metrics around handlers measures it
@@ -82,6 +83,9 @@ func (e *Exchange) land() {
 
 // resolve finds the route where only the request knows it.
 func (e *Exchange) resolve() {
+	if e.Route == "" {
+		e.Route = e.nested.route()
+	}
 	if e.Route == "" && e.Request != nil {
 		e.Route = routeOf(e.Request.Pattern)
 	}
@@ -120,6 +124,7 @@ func (m *Metrics) Begin(e *Exchange) End {
 // begin resets what is the package's own.
 func (e *Exchange) begin(m *Metrics) {
 	e.metrics = m
+	e.nested = nested{}
 	e.Duration, e.Panicked = 0, false
 	e.bare, e.untracked, e.dropped, e.inFlight, e.counted = false, false, false, false, false
 	e.calls, e.values = e.calls[:0], e.values[:0]
@@ -200,6 +205,7 @@ func (e *Exchange) done(recovered any) {
 		e.calls[i].observe(e)
 	}
 	// Nothing of a request is kept alive until the next one.
+	e.nested = nested{}
 	clear(e.calls)
 	clear(e.values[:cap(e.values)])
 }

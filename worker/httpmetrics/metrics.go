@@ -27,6 +27,7 @@ type Metrics struct {
 
 	wraps     atomic.Bool // Wrap was called
 	unseen    sync.Once   // to log that a pattern cannot be seen
+	below     sync.Once   // to log that a pattern behind http.StripPrefix cannot be seen
 	hidden    sync.Once   // to log that a request's measuring cannot be found
 	onlyRoute bool        // the group is the route
 }
@@ -152,6 +153,16 @@ func (m *Metrics) sayUnseen(e *Exchange) {
 			"call Wrap inside middleware that clones the request, with chi by router.Use(metrics.Wrap), with gorilla by the "+
 			"adapter in integration/gorillametrics, or name the route by metrics.Route(pattern, handler)",
 			"method", e.Method, "path", e.Path, "status", e.Status, "group", unmatched)
+	})
+}
+
+// sayBelow says that the handler of a route that ends in a slash may be a router whose patterns cannot be seen.
+func (m *Metrics) sayBelow(e *Exchange) {
+	m.below.Do(func() {
+		slog.Warn("httpmetrics: all requests below a route are grouped as one, because a router behind it cannot be seen: "+
+			"behind http.StripPrefix call Wrap around the inner http.ServeMux too, or name the route by "+
+			"metrics.Route(pattern, handler); ignore this if one handler serves them all",
+			"method", e.Method, "path", e.Path, "status", e.Status, "group", e.Route)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -261,5 +262,93 @@ func TestBuckets(t *testing.T) {
 		} else {
 			assert.LessOrEqual(t, len(h.Bucket), 1)
 		}
+	}
+}
+
+// A router below http.StripPrefix sees a copy of the request.
+func TestStripPrefix(t *testing.T) {
+	below := func(inner http.Handler, outer string, wrap func(http.Handler) http.Handler) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle(outer, wrap(inner))
+		return mux
+	}
+	strip := func(prefix string) func(http.Handler) http.Handler {
+		return func(h http.Handler) http.Handler { return http.StripPrefix(prefix, h) }
+	}
+	inner := func() *http.ServeMux {
+		mux := http.NewServeMux()
+		mux.Handle("GET /a/{x}", answering(200))
+		mux.Handle("/b", answering(200))
+		return mux
+	}
+	files := http.FileServerFS(fstest.MapFS{"a/1": {Data: []byte("x")}, "b": {Data: []byte("y"), ModTime: time.Unix(1, 0)}})
+	const logged = "call Wrap around the inner http.ServeMux too"
+	for name, c := range map[string]struct {
+		build func(m *Metrics) http.Handler
+		paths []string
+		want  []string // the route of each
+		log   bool
+	}{
+		"Wrap around both": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(m.Wrap(inner()), "/api/v1/", strip("/api/v1")))
+		}, []string{"/api/v1/a/1", "/api/v1/b", "/api/v1/none", "/none"},
+			[]string{"/api/v1/a/{x}", "/api/v1/b", "/api/v1/", "unmatched"}, false},
+		"Wrap around the outer one": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(inner(), "/api/v1/", strip("/api/v1")))
+		}, []string{"/api/v1/a/1", "/api/v1/b"}, []string{"/api/v1/", "/api/v1/"}, true},
+		"Route": {func(m *Metrics) http.Handler {
+			mux := http.NewServeMux()
+			mux.Handle("/a/{x}", m.Route("/api/v1/a/{x}", answering(200)))
+			return m.Wrap(below(mux, "/api/v1/", strip("/api/v1")))
+		}, []string{"/api/v1/a/1"}, []string{"/api/v1/a/{x}"}, false},
+		"three muxes": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(m.Wrap(below(m.Wrap(inner()), "/v1/", strip("/v1"))), "/api/", strip("/api")))
+		}, []string{"/api/v1/a/1", "/api/v1/b"}, []string{"/api/v1/a/{x}", "/api/v1/b"}, false},
+		"a wildcard in the prefix": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(m.Wrap(inner()), "/t/{tenant}/", func(h http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					http.StripPrefix("/t/"+r.PathValue("tenant"), h).ServeHTTP(w, r)
+				})
+			}))
+		}, []string{"/t/one/a/1", "/t/two/b"}, []string{"/t/{tenant}/a/{x}", "/t/{tenant}/b"}, false},
+		"a prefix that no pattern has": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(m.Wrap(inner()), "/api/", strip("/api/v1")))
+		}, []string{"/api/v1/a/1"}, []string{"/api/"}, true},
+		"a copy": {func(m *Metrics) http.Handler { return m.Wrap(cloning(m.Wrap(inner()))) },
+			[]string{"/a/1", "/b"}, []string{"/a/{x}", "/b"}, false},
+		"a handler that routes no more": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(m.Wrap(answering(200)), "/api/v1/", strip("/api/v1")))
+		}, []string{"/api/v1/a/1"}, []string{"/api/v1/"}, true},
+		"files": {func(m *Metrics) http.Handler { return m.Wrap(below(files, "/static/", strip("/static"))) },
+			[]string{"/static/a/1", "/static/b"}, []string{"/static/", "/static/"}, false},
+		"a handler of everything": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(answering(200), "/", strip("")))
+		}, []string{"/a", "/b/c"}, []string{"/", "/"}, false},
+		"a handler of a path with a slash": {func(m *Metrics) http.Handler {
+			return m.Wrap(below(answering(200), "/admin/", strip("")))
+		}, []string{"/admin/"}, []string{"/admin/"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			prefix := fresh()
+			m := Must(New(Options{Prefix: prefix}))
+			url := serve(t, c.build(m))
+			log := captureLog(t, func() {
+				want := map[string]float64{}
+				for i, path := range c.paths {
+					get(t, url+path)
+					want[c.want[i]]++
+				}
+				counter(t, prefix)(len(c.paths))
+				got := map[string]float64{}
+				for k, v := range scraped(t).of(prefix + "_http_request_duration_seconds_count{") {
+					_, rest, _ := strings.Cut(k, `path="`)
+					route, _, _ := strings.Cut(rest, `"`)
+					got[route] += v
+				}
+				assert.Equal(t, want, got)
+			})
+			assert.Equal(t, c.log, strings.Contains(log, logged), log)
+			assert.LessOrEqual(t, strings.Count(log, logged), 1)
+		})
 	}
 }

@@ -7,7 +7,7 @@ import "net/http"
 func Wrap(h http.Handler) http.Handler { return Must(New(Options{InFlight: true})).Wrap(h) }
 
 // Wrap returns h with the metrics around it: every request is measured once, however many Wraps of the same Metrics it
-// passes. With Options.MetricsPath it also serves the metrics. A panic of h is passed on.
+// passes. A Wrap around a router below http.StripPrefix makes its patterns part of the route. With Options.MetricsPath it also serves the metrics. A panic of h is passed on.
 func (m *Metrics) Wrap(h http.Handler) http.Handler {
 	m.wraps.Store(true)
 	path := m.options.MetricsPath
@@ -31,7 +31,8 @@ type measured struct {
 
 // ServeHTTP implements http.Handler.
 func (h measured) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if find(w, h.metrics) != nil {
+	if e := find(w, h.metrics); e != nil {
+		e.nest(r)
 		h.next.ServeHTTP(w, r)
 		return
 	}
