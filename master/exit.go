@@ -86,8 +86,8 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 // checkSockets replaces sockets that a worker has shut down: they can never accept again.
 func (s *supervisor) checkSockets(slot int) {
 	for _, g := range s.groups {
-		if fd := g.fd(slot); g.shared || fd < 0 || stillListens(fd) {
-			continue
+		if fd := g.fd(slot); g.shared || fd >= 0 && stillListens(fd) {
+			continue // else compare may have dropped it already
 		}
 		s.log.Warn("worker has shut its socket down, which every process that shares it feels: it is replaced; a "+
 			"worker must only close it", "slot", slot, "address", g.text)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,9 @@ import (
 // program, one socket is shared by all slots.
 //
 // The kernel numbers the sockets of its group in the order in which they began to listen, and when one is closed the
-// last one takes its number. sockets is that table: whoever opens or closes one does it here.
+// last one takes its number. sockets is that table: whoever opens or closes one does it here. Other processes of this
+// user can join the group and leave it, and a socket that is closed here keeps its place while another process holds
+// it: compare brings the table up to date.
 type group struct {
 	address
 	bound   unix.Sockaddr // nil for inherited ones
@@ -21,12 +24,26 @@ type group struct {
 	shared  bool
 	why     string       // why it is shared
 	sockets []slotSocket // by the kernel's index; the shared one alone
+
+	changed  int       // sockets opened and closed here since the table was last compared with the kernel's group
+	unsure   bool      // the order of the table is to be learned by a probe
+	probeAt  time.Time // of the next probe, after one that failed
+	attached []int     // the indexes that the attached program chooses from
 }
 
+// slotSocket is one entry of the table. A stranger's has no descriptor: it is there so that the other indexes are
+// right, and is never chosen.
 type slotSocket struct {
-	slot int // -1: the shared one
-	fd   int
+	slot  int
+	fd    int
+	inode uint64
 }
+
+// What is there in place of a slot's number.
+const (
+	sharedSlot   = -1
+	strangerSlot = -2
+)
 
 // openGroup takes possession of an address. EADDRINUSE means that another process listens there: the error wraps it.
 func openGroup(a address) (*group, error) {
@@ -58,7 +75,7 @@ func openGroup(a address) (*group, error) {
 	if err := g.add(0); err != nil {
 		return nil, err
 	}
-	if err := attach(g.sockets[0].fd, []int{0}); err != nil {
+	if err := attach(g.sockets[0].fd, steeringProgram([]int{0})); err != nil {
 		why := fmt.Sprintf("the kernel refuses the program: %v", err)
 		g.remove(0)
 		if fd, err = openTCP(g.bound, false); err != nil {
@@ -80,7 +97,7 @@ func inheritedGroup(name string, fd int) (*group, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	g := &group{address: address{name: name, network: "inherited", addr: fmt.Sprint(fd)}, shared: true,
-		why: "sockets from systemd are shared by all workers", sockets: []slotSocket{{-1, fd}}}
+		why: "sockets from systemd are shared by all workers", sockets: []slotSocket{ownSocket(sharedSlot, fd)}}
 	_, g.text, _ = boundTo(fd)
 	return g, nil
 }
@@ -91,7 +108,7 @@ func (g *group) share(fd int, why string) error {
 		unix.Close(fd)
 		return os.NewSyscallError("listen", err)
 	}
-	g.shared, g.why, g.sockets = true, why, []slotSocket{{-1, fd}}
+	g.shared, g.why, g.sockets = true, why, []slotSocket{ownSocket(sharedSlot, fd)}
 	if g.text == "" {
 		_, g.text, _ = boundTo(fd)
 	}
@@ -112,15 +129,30 @@ func (g *group) add(slot int) error {
 	if err != nil {
 		return fmt.Errorf("master: listen %s: %w", g.text, err)
 	}
-	g.sockets = append(g.sockets, slotSocket{slot, fd})
+	g.sockets = append(g.sockets, ownSocket(slot, fd))
+	g.changed++
 	return nil
 }
+
+// ownSocket is the entry of a socket of this process.
+func ownSocket(slot, fd int) slotSocket {
+	so := slotSocket{slot: slot, fd: fd}
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil {
+		so.inode = st.Ino
+	}
+	return so
+}
+
+// stranger is the entry of a socket of another process.
+func stranger(inode uint64) slotSocket { return slotSocket{slot: strangerSlot, fd: -1, inode: inode} }
 
 // remove closes the socket of a slot; the last of the table takes its place. What waits in its queue is reset.
 func (g *group) remove(slot int) {
 	if i := g.index(slot); i >= 0 && !g.shared {
 		unix.Close(g.sockets[i].fd)
 		g.sockets = withoutIndex(g.sockets, i)
+		g.changed++
 	}
 }
 
@@ -152,7 +184,9 @@ func (g *group) fd(slot int) int {
 // close closes the sockets, and removes the file of a unix socket.
 func (g *group) close() {
 	for _, s := range g.sockets {
-		unix.Close(s.fd)
+		if s.fd >= 0 {
+			unix.Close(s.fd)
+		}
 	}
 	g.sockets = nil
 	if g.network == "unix" && g.addr[0] != '@' {

@@ -22,13 +22,18 @@ func (*growth) abort(*supervisor) {}
 // addSlot opens the next slot. Its worker starts with the next step.
 func (s *supervisor) addSlot() error {
 	n := len(s.slots)
+	var added []*group // but not those where the slot's socket was parked
 	for _, g := range s.groups {
+		if g.index(n) >= 0 {
+			continue
+		}
 		if err := g.add(n); err != nil {
-			for _, g := range s.groups {
+			for _, g := range added {
 				s.closeSocket(g, n)
 			}
 			return err
 		}
+		added = append(added, g)
 	}
 	s.unparked(n)
 	s.slots = append(s.slots, &slot{number: n})

@@ -57,6 +57,9 @@ type groupState struct {
 	Shared  bool          `json:"shared"`
 	Why     string        `json:"why"`
 	Sockets []socketState `json:"sockets"` // in the order of the kernel's indexes
+	// Strangers are the sockets of other processes in the table, by the indexes that they have in it. nil, as from a
+	// master that does not compare its tables with the kernel's: unknown.
+	Strangers map[int]uint64 `json:"strangers"`
 }
 
 type socketState struct {
@@ -136,7 +139,7 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath,
 		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
-		Parked: s.parked, Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
+		Parked: s.parkedSlots(), Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
 		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade,
 		LogLost: logqueue.Flush(logqueue.LastWords), Executed: time.Now()}
 	if s.endpoint != nil {
@@ -144,8 +147,15 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	}
 	for _, g := range s.groups {
 		gs := groupState{Name: g.name, Network: g.network, Addr: g.addr, Shared: g.shared, Why: g.why}
-		for _, so := range g.sockets {
-			gs.Sockets = append(gs.Sockets, socketState{so.slot, h.keep(so.fd)})
+		if !g.unsure {
+			gs.Strangers = make(map[int]uint64)
+		}
+		for i, so := range g.sockets {
+			if so.fd >= 0 {
+				gs.Sockets = append(gs.Sockets, socketState{so.slot, h.keep(so.fd)})
+			} else if !g.unsure {
+				gs.Strangers[i] = so.inode
+			}
 		}
 		out.Groups = append(out.Groups, gs)
 	}
@@ -239,14 +249,17 @@ func (s *supervisor) adoptProcess(ps processState) (*process, error) {
 // adoptGroup goes on with an address's sockets.
 func adoptGroup(gs groupState) (*group, error) {
 	g := &group{address: address{name: gs.Name, network: gs.Network, addr: gs.Addr}, shared: gs.Shared, why: gs.Why}
+	g.unsure = gs.Strangers == nil
 	for _, so := range gs.Sockets {
+		g.adoptStrangers(gs.Strangers)
 		unix.CloseOnExec(so.FD)
-		g.sockets = append(g.sockets, slotSocket{so.Slot, so.FD})
+		g.sockets = append(g.sockets, ownSocket(so.Slot, so.FD))
 	}
-	if len(g.sockets) == 0 {
+	g.adoptStrangers(gs.Strangers)
+	if g.anyFD() < 0 {
 		return nil, fmt.Errorf("master: adopt %s: it has no sockets", g.spec())
 	}
-	sa, text, err := boundTo(g.sockets[0].fd)
+	sa, text, err := boundTo(g.anyFD())
 	if err != nil {
 		return nil, fmt.Errorf("master: adopt %s: %w", g.spec(), err)
 	}
@@ -255,4 +268,15 @@ func adoptGroup(gs groupState) (*group, error) {
 		g.bound = sa
 	}
 	return g, nil
+}
+
+// adoptStrangers appends the strangers that come next in the table.
+func (g *group) adoptStrangers(strangers map[int]uint64) {
+	for {
+		inode, ok := strangers[len(g.sockets)]
+		if !ok {
+			return
+		}
+		g.sockets = append(g.sockets, stranger(inode))
+	}
 }

@@ -99,7 +99,12 @@ func testProgram() int {
 	function := testWorker
 	if len(c.Command) > 0 {
 		function = nil
-		if c.Command[0] == "self" {
+		for i, arg := range c.Command {
+			if arg == "self" {
+				c.Command[i] = os.Args[0]
+			}
+		}
+		if c.Command[0] == os.Args[0] {
 			// A worker of another kind: it finds everything in the environment.
 			cfg.Command = []string{os.Args[0], "as-command"}
 		}

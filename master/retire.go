@@ -58,7 +58,7 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 	}
 	s.slots = slices.DeleteFunc(s.slots, func(o *slot) bool { return o == sl })
 	s.steered = nil
-	s.parked = append(s.parked, sl.number)
+	s.park(sl.number)
 	s.unpark(now)
 	return true
 }
@@ -89,51 +89,3 @@ func (r *retirement) pending(s *supervisor) bool {
 }
 
 func (r *retirement) abort(*supervisor) {}
-
-// unparkPoll is how often sockets that could not be closed are looked at again.
-const unparkPoll = time.Second
-
-// unpark closes the sockets of slots that are no more, where nothing waits in them.
-func (s *supervisor) unpark(now time.Time) {
-	kept := s.parked[:0]
-	for _, n := range s.parked {
-		busy := false
-		for _, g := range s.groups {
-			if g.queued(n) {
-				busy = true
-				continue
-			}
-			s.closeSocket(g, n)
-		}
-		if busy {
-			kept = append(kept, n)
-		}
-	}
-	s.parked = kept
-	if len(s.parked) > 0 {
-		s.wake(now.Add(unparkPoll))
-	}
-}
-
-// unparked takes a slot's sockets back into service.
-func (s *supervisor) unparked(n int) {
-	s.parked = slices.DeleteFunc(s.parked, func(p int) bool { return p == n })
-}
-
-// closeSocket closes one socket of a group by the kernel's rule that the last one takes its index: the program that is
-// attached meanwhile names neither, and then the last one at its new place.
-func (s *supervisor) closeSocket(g *group, n int) {
-	i := g.index(n)
-	if i < 0 || g.shared {
-		return
-	}
-	last := g.sockets[len(g.sockets)-1].slot
-	accepts := func(slot int) bool { sl := s.slotNumber(slot); return sl != nil && sl.accepts() }
-	if last != n {
-		g.steer(func(slot int) bool { return slot != last && slot != n && accepts(slot) })
-	}
-	g.remove(n)
-	if last != n {
-		g.steer(accepts)
-	}
-}

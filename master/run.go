@@ -62,7 +62,7 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 		return err
 	}
 	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process),
-		notices: make(chan notice, 64), signals: early.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
+		notices: make(chan notice, 64), finished: make(chan func(), 64), signals: early.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
 		started: time.Now(), orphans: newOrphans(), manager: newManager()}
 	if s.signals == nil {
 		s.signals = make(chan os.Signal, early.Room)

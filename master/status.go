@@ -27,6 +27,21 @@ type Status struct {
 	Queued  string   `json:"queued,omitempty"`
 	Rollout *Rollout `json:"rollout,omitempty"`
 	Slots   []Slot   `json:"slots"`
+	// Strangers are sockets of other processes that listen at the workers' addresses. No connection is steered to them.
+	Strangers []Stranger `json:"strangers,omitempty"`
+}
+
+// Stranger is a socket of another process at one of the workers' addresses.
+type Stranger struct {
+	Address string   `json:"address"`
+	Inode   uint64   `json:"inode"`
+	Holders []Holder `json:"holders"` // empty: this user may not see them
+}
+
+// Holder is a process that has a socket.
+type Holder struct {
+	PID  int    `json:"pid"`
+	Name string `json:"name"`
 }
 
 // Slot is one worker's place.

@@ -3,14 +3,16 @@ package master
 import "slices"
 
 // steer directs new connections to the sockets of the slots that accept, evenly. With none the last program stays, and
-// connections wait in the queues for whoever comes.
+// connections wait in the queues for whoever comes. The table is compared with the kernel's group before it is used;
+// where that cannot be asked, the table alone counts.
 func (g *group) steer(accepts func(slot int) bool) error {
 	if g.shared {
 		return nil
 	}
+	g.compare()
 	var ready []int
 	for i, s := range g.sockets {
-		if accepts(s.slot) {
+		if s.fd >= 0 && accepts(s.slot) {
 			ready = append(ready, i)
 		}
 	}
@@ -18,5 +20,16 @@ func (g *group) steer(accepts func(slot int) bool) error {
 		return nil
 	}
 	slices.Sort(ready)
-	return attach(g.sockets[0].fd, ready)
+	g.attached = ready
+	return attach(g.anyFD(), steeringProgram(ready))
+}
+
+// anyFD returns a socket of this process in the group, -1 when there is none.
+func (g *group) anyFD() int {
+	for _, s := range g.sockets {
+		if s.fd >= 0 {
+			return s.fd
+		}
+	}
+	return -1
 }

@@ -1,7 +1,7 @@
 package master
 
 import (
-	"fmt"
+	"errors"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,11 +24,10 @@ const maxTargets = 2000
 // attach is attachProgram, but for tests of a kernel that refuses it.
 var attach = attachProgram
 
-// attachProgram replaces the program of fd's group by one that chooses evenly among the indexes.
-func attachProgram(fd int, indexes []int) error {
-	prog := steeringProgram(indexes)
+// attachProgram replaces the program of fd's group.
+func attachProgram(fd int, prog []unix.SockFilter) error {
 	if len(prog) == 0 {
-		return fmt.Errorf("master: steer: %d sockets do not fit into a program", len(indexes))
+		return errors.New("master: steer: too many sockets for one program")
 	}
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
 		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})

@@ -148,7 +148,7 @@ func TestQueues(t *testing.T) {
 	}
 	assert.True(t, g.queued(0))
 	assert.Empty(t, g.handshakes())
-	found, err := diagnose(unix.AF_INET, portOf(g.bound))
+	found, err := diagnose(unix.AF_INET, tcpSynRecv, portOf(g.bound))
 	assert.NoError(t, err)
 	assert.Empty(t, found)
 	assert.Empty(t, halfOpenFromProc(portOf(g.bound)))
@@ -187,20 +187,21 @@ func TestParseDiagnosis(t *testing.T) {
 		return append(b, body...)
 	}
 	body := make([]byte, 72)
-	body[1] = synRecv
+	body[1] = tcpSynRecv
 	binary.BigEndian.PutUint16(body[4:], 80)
 	binary.BigEndian.PutUint16(body[6:], 40000)
 	other := slices.Clone(body)
 	binary.BigEndian.PutUint16(other[4:], 81)
 	listening := slices.Clone(body)
-	listening[1] = 10
+	listening[1] = tcpListen
 	b := slices.Concat(message(unix.SOCK_DIAG_BY_FAMILY, body), message(unix.SOCK_DIAG_BY_FAMILY, other),
 		message(unix.SOCK_DIAG_BY_FAMILY, listening))
-	found, over, err := parseDiagnosis(b, 80)
+	found, over, err := parseDiagnosis(b, tcpSynRecv, 80)
 	assert.NoError(t, err)
 	assert.False(t, over)
-	assert.Equal(t, []handshake{{port: 80, from: 40000}}, found)
-	_, over, err = parseDiagnosis(message(unix.NLMSG_DONE, make([]byte, 4)), 80)
+	require.Len(t, found, 1)
+	assert.Equal(t, uint16(40000), found[0].remotePort())
+	_, over, err = parseDiagnosis(message(unix.NLMSG_DONE, make([]byte, 4)), tcpSynRecv, 80)
 	assert.NoError(t, err)
 	assert.True(t, over)
 	for name, broken := range map[string][]byte{
@@ -208,7 +209,7 @@ func TestParseDiagnosis(t *testing.T) {
 		"short":   message(unix.SOCK_DIAG_BY_FAMILY, make([]byte, 8)),
 		"cut off": message(unix.SOCK_DIAG_BY_FAMILY, body)[:40],
 	} {
-		_, _, err := parseDiagnosis(broken, 80)
+		_, _, err := parseDiagnosis(broken, tcpSynRecv, 80)
 		assert.Error(t, err, name)
 	}
 }
@@ -263,7 +264,7 @@ func TestMemoryLimit(t *testing.T) {
 
 // Where the kernel takes no program, an address has one socket for all workers, and the reason is known.
 func TestKernelThatRefusesSteering(t *testing.T) {
-	attach = func(int, []int) error { return unix.EPERM }
+	attach = func(int, []unix.SockFilter) error { return unix.EPERM }
 	defer func() { attach = attachProgram }()
 	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
 	require.NoError(t, err)

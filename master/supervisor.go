@@ -39,11 +39,14 @@ type supervisor struct {
 	target    int              // how many slots there are to be
 	leaving   []*group         // addresses that the configuration no longer has
 	epoch     int              // counts upgrades in place
-	parked    []int            // slots that are no more and whose sockets could not be closed yet
+	parked    []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
+	unparking bool             // who holds the sockets of parked slots is being looked up
+	strangers strangers
 	started   time.Time
 
-	notices chan notice
-	signals chan os.Signal
+	notices  chan notice
+	signals  chan os.Signal
+	finished chan func() // what work in the background has left to do, see background
 
 	op      operation     // what is being done to the slots, one thing at a time
 	reload  bool          // a HUP waits
@@ -156,6 +159,8 @@ func (s *supervisor) run() error {
 		case n := <-s.notices:
 			s.heard(n)
 		case <-s.checked:
+		case finish := <-s.finished:
+			finish()
 		case <-wake:
 		}
 	}
@@ -208,6 +213,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 		s.orphans.reap(s.processes)
 		s.wake(now.Add(orphanAge / 2))
 	}
+	s.lookForStrangers(now)
 	s.steer()
 	s.publish(now)
 	return false, nil
@@ -358,6 +364,7 @@ func (s *supervisor) publish(now time.Time) {
 	for _, sl := range s.slots {
 		st.Slots = append(st.Slots, sl.status())
 	}
+	st.Strangers = s.strangers.list()
 	s.counters.observe(s, st)
 	if !reflect.DeepEqual(st, s.said) {
 		s.said = st

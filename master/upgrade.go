@@ -279,7 +279,10 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	unix.CloseOnExec(h.Lifeline[0])
 	unix.CloseOnExec(h.Lifeline[1])
 	s.lifeline = lifeline{read: h.Lifeline[0], write: h.Lifeline[1]}
-	s.parked, s.started, s.speaks, s.ever, s.served = h.Parked, h.Started, h.Speaks, h.Ever, h.Ever
+	s.started, s.speaks, s.ever, s.served = h.Started, h.Speaks, h.Ever, h.Ever
+	for _, n := range h.Parked {
+		s.park(n)
+	}
 	s.epoch, s.rollout, s.upgrade = h.Epoch+1, h.Rollout, h.Upgrade
 	// A number that was changed by TTIN and TTOU stays, unless the configuration says another than before.
 	if s.cfg.Workers == h.Configured {

@@ -1,0 +1,156 @@
+package master
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// compare compares the table with the members of the kernel's group and brings it up to date; it reports whether the
+// table has changed. The kernel tells the members, but not their order. One change since the last comparison leaves no
+// doubt: a new member is the last, and the last one moves into the place of one that has left. More than one need a
+// probe.
+func (g *group) compare() (changed bool, err error) {
+	if g.shared {
+		return false, nil
+	}
+	members, err := g.members()
+	if err != nil {
+		return false, err
+	}
+	gone, came := g.differences(members)
+	changes := len(gone) + len(came)
+	doubt := g.unsure || changes > 0 && g.changed+changes > 1 || len(gone) == 1 && g.ambiguous(gone[0])
+	for _, i := range slices.Backward(gone) {
+		g.drop(i)
+	}
+	for _, inode := range came {
+		g.sockets = append(g.sockets, stranger(inode))
+	}
+	g.changed, g.unsure = 0, doubt
+	if !doubt || time.Now().Before(g.probeAt) {
+		return changes > 0, nil
+	}
+	if err := g.probe(); err != nil {
+		g.probeAt = time.Now().Add(probeRetry)
+		return true, err
+	}
+	g.unsure = false
+	return true, nil
+}
+
+// probeRetry is when a probe that failed is tried again.
+const probeRetry = 30 * time.Second
+
+// differences returns the indexes of the table's entries that are no members any more, and the members that are not in
+// the table. A socket of this process that still listens is a member, whatever the kernel's list says: a list that comes
+// in parts can miss one while others change.
+func (g *group) differences(members map[uint64]bool) (gone []int, came []uint64) {
+	known := make(map[uint64]bool, len(g.sockets))
+	for i, so := range g.sockets {
+		known[so.inode] = true
+		if so.fd >= 0 && !members[so.inode] && stillListens(so.fd) {
+			members[so.inode] = true
+		}
+		if !members[so.inode] {
+			gone = append(gone, i)
+		}
+	}
+	for inode := range members {
+		if !known[inode] {
+			came = append(came, inode)
+		}
+	}
+	slices.Sort(came)
+	return gone, came
+}
+
+// ambiguous reports whether it is unknown which place the entry had: a probe cannot tell one stranger from another.
+func (g *group) ambiguous(i int) bool {
+	n := 0
+	for _, so := range g.sockets {
+		if so.fd < 0 {
+			n++
+		}
+	}
+	return g.sockets[i].fd < 0 && n > 1
+}
+
+// drop removes the entry of a socket that has left the group: a stranger's that was closed, or one of ours that a worker
+// has shut down.
+func (g *group) drop(i int) {
+	if fd := g.sockets[i].fd; fd >= 0 {
+		unix.Close(fd)
+	}
+	g.sockets = withoutIndex(g.sockets, i)
+}
+
+// members returns the inodes of the sockets in the kernel's group: those that listen at the same address, in the same
+// way. Another user's cannot be there.
+func (g *group) members() (map[uint64]bool, error) {
+	family, ip, device, only := groupKey(g.bound)
+	found, err := diagnose(family, tcpListen, portOf(g.bound))
+	if err != nil {
+		return membersFromProc(family, ip, portOf(g.bound))
+	}
+	out := make(map[uint64]bool, len(found))
+	for _, d := range found {
+		if d.Family == family && bytes.HasPrefix(d.ID.Src[:], ip) && d.ID.If == device && d.v6only == only {
+			out[uint64(d.Inode)] = true
+		}
+	}
+	return out, nil
+}
+
+// groupKey returns what the sockets of one group have in common beside the port.
+func groupKey(sa unix.Sockaddr) (family uint8, ip []byte, device uint32, v6only bool) {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet6:
+		return unix.AF_INET6, sa.Addr[:], sa.ZoneId, sa.Addr != [16]byte{}
+	case *unix.SockaddrInet4:
+		return unix.AF_INET, sa.Addr[:], 0, false
+	}
+	return 0, nil, 0, false
+}
+
+// membersFromProc reads the same, but for the device, from /proc/net where sock_diag is refused.
+func membersFromProc(family uint8, ip []byte, port uint16) (map[uint64]bool, error) {
+	file := "/proc/net/tcp"
+	if family == unix.AF_INET6 {
+		file = "/proc/net/tcp6"
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	// The address stands there as words of the machine's byte order, the port as a number.
+	words := make([]byte, 0, len(ip))
+	for i := 0; i+4 <= len(ip); i += 4 {
+		words = binary.BigEndian.AppendUint32(words, binary.NativeEndian.Uint32(ip[i:]))
+	}
+	local := strings.ToUpper(hex.EncodeToString(words) + ":" + hex.EncodeToString([]byte{byte(port >> 8), byte(port)}))
+	out := make(map[uint64]bool)
+	for line := range strings.Lines(string(text)) {
+		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+		f := strings.Fields(line)
+		const listen = "0A"
+		if len(f) < 10 || f[3] != listen || f[1] != local {
+			continue
+		}
+		if inode, err := strconv.ParseUint(f[9], 10, 64); err == nil {
+			out[inode] = true
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("neither sock_diag nor /proc/net tells the listening sockets")
+	}
+	return out, nil
+}
