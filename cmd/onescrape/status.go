@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -46,6 +47,9 @@ func writeStatus(out io.Writer, s master.Status) error {
 	fmt.Fprintf(w, "master\t%d, %s, up %v, version %s\n", s.PID, ready, age(s.Started), s.Version)
 	fmt.Fprintf(w, "store\t%s\n", s.Store)
 	fmt.Fprintf(w, "steering\t%s\n", s.Steering)
+	for _, st := range s.Strangers {
+		fmt.Fprintf(w, "stranger\t%s, %s\n", st.Address, holderText(st.Holders))
+	}
 	if r := s.Rollout; r != nil {
 		fmt.Fprintf(w, "%s\t%s, %d of %d workers", r.Kind, r.State, r.Done, r.Total)
 		if r.Error != "" {
@@ -78,3 +82,15 @@ func stateText(slot master.Slot) string {
 
 // age is the time since t in whole seconds.
 func age(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }
+
+// holderText names the processes that have a stranger's socket.
+func holderText(hs []master.Holder) string {
+	if len(hs) == 0 {
+		return "held by a process that this user may not see"
+	}
+	var names []string
+	for _, h := range hs {
+		names = append(names, fmt.Sprintf("pid %d (%s)", h.PID, h.Name))
+	}
+	return "held by " + strings.Join(names, ", ")
+}
