@@ -33,7 +33,7 @@ func (g *group) compare() (changed bool, err error) {
 		g.drop(i)
 	}
 	for _, inode := range came {
-		g.sockets = append(g.sockets, stranger(inode))
+		g.sockets = append(g.sockets, strangerSocket(inode))
 	}
 	g.changed, g.unsure = 0, doubt
 	if !doubt || time.Now().Before(g.probeAt) {

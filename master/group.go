@@ -144,8 +144,10 @@ func ownSocket(slot, fd int) slotSocket {
 	return so
 }
 
-// stranger is the entry of a socket of another process.
-func stranger(inode uint64) slotSocket { return slotSocket{slot: strangerSlot, fd: -1, inode: inode} }
+// strangerSocket is the entry of a socket of another process.
+func strangerSocket(inode uint64) slotSocket {
+	return slotSocket{slot: strangerSlot, fd: -1, inode: inode}
+}
 
 // remove closes the socket of a slot; the last of the table takes its place. What waits in its queue is reset.
 func (g *group) remove(slot int) {

@@ -277,6 +277,6 @@ func (g *group) adoptStrangers(strangers map[int]uint64) {
 		if !ok {
 			return
 		}
-		g.sockets = append(g.sockets, stranger(inode))
+		g.sockets = append(g.sockets, strangerSocket(inode))
 	}
 }

@@ -131,7 +131,7 @@ func (p *prober) learn(n int) (table []slotSocket, err error) {
 			return nil, err
 		}
 		if i < 0 {
-			table = append(table, stranger(0))
+			table = append(table, strangerSocket(0))
 			continue
 		}
 		table = append(table, left[i])
