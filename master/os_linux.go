@@ -1,4 +1,24 @@
 package master
 
+import (
+	"errors"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+)
+
 // self is this program's executable, even when its file was replaced or removed.
 func self() (string, error) { return "/proc/self/exe", nil }
+
+// waitGroup waits for a command that leads a process group, and ends what it has started: while the leader is not
+// reaped, the number of the group is nobody else's.
+func waitGroup(cmd *exec.Cmd) error {
+	for {
+		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	killGroup(cmd)
+	return cmd.Wait()
+}

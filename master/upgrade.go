@@ -1,7 +1,6 @@
 package master
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,19 +89,23 @@ func check(ctx context.Context) error {
 		return err
 	}
 	defer r.Close()
-	var stderr bytes.Buffer
+	ctx, flooded := context.WithCancelCause(ctx)
+	defer flooded(nil)
+	stderr := &outputTail{tooMuch: flooded}
 	cmd := exec.CommandContext(ctx, path, program.args[1:]...)
 	cmd.Args[0] = program.args[0]
 	cmd.Env = append(masterEnv(), checkEnv+"=3")
 	cmd.ExtraFiles = []*os.File{w}
-	cmd.Stderr = &stderr
+	cmd.Stderr = stderr
 	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return killGroup(cmd) }
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
 		return fmt.Errorf("the new program cannot be executed: %w", err)
 	}
-	err = cmd.Wait()
+	err = waitGroup(cmd)
 	answer := make([]byte, 256)
 	r.SetReadDeadline(time.Now().Add(time.Second))
 	n, _ := r.Read(answer)
@@ -111,6 +114,8 @@ func check(ctx context.Context) error {
 		said = ": " + text[max(0, len(text)-500):]
 	}
 	switch {
+	case errors.Is(context.Cause(ctx), errTooMuchOutput):
+		return fmt.Errorf("the new program failed the check: %w%s", errTooMuchOutput, said)
 	case ctx.Err() != nil:
 		return fmt.Errorf("the new program did not pass the check in time%s", said)
 	case err != nil:
