@@ -159,8 +159,8 @@ func (m *Metrics) sayUnseen(e *Exchange) {
 // sayBelow says that the handler of a route that ends in a slash may be a router whose patterns cannot be seen.
 func (m *Metrics) sayBelow(e *Exchange) {
 	m.below.Do(func() {
-		slog.Warn("httpmetrics: all requests below a route are grouped as one, because a router behind it cannot be seen: "+
-			"behind http.StripPrefix call Wrap around the inner http.ServeMux too, or name the route by "+
+		logqueue.Logger().Warn("httpmetrics: all requests below a route are grouped as one, because a router behind it cannot be "+
+			"seen: behind http.StripPrefix call Wrap around the inner http.ServeMux too, or name the route by "+
 			"metrics.Route(pattern, handler); ignore this if one handler serves them all",
 			"method", e.Method, "path", e.Path, "status", e.Status, "group", e.Route)
 	})
