@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/internal/logqueue"
-	"github.com/onescrape/onescrape/internal/sigpipe"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
+	"github.com/onescrape/onescrape/worker/logqueue"
+	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
 // embedEnv has the pid of the process that called Embed, for its children.

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/internal/readonly"
+	"github.com/onescrape/onescrape/worker/readonly"
 )
 
 // endpoint is the master's own port. Its socket outlives the server on it: before an upgrade the server ends and the

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/master/internal/early"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // checkEnv names the descriptor on which a program that is only checked says that it would run.

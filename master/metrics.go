@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // counters are the master's own metrics. They do not live in a registry of the process but beside the status in the

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// release puts a script in the place of the master's program.
-func (m *testMaster) release(script string) {
+// replaceProgram puts a script in the place of the master's program.
+func (m *testMaster) replaceProgram(script string) {
 	m.t.Helper()
 	next := m.program + ".next"
 	require.NoError(m.t, os.WriteFile(next, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
@@ -34,7 +34,7 @@ func memory(t *testing.T, pid int, key string) (n int) {
 
 func TestCheckThatFloods(t *testing.T) {
 	m := startMaster(t, nil)
-	m.release("exec yes panic >&2")
+	m.replaceProgram("exec yes panic >&2")
 	before := memory(t, m.cmd.Process.Pid, "VmHWM")
 	r := m.roll(syscall.SIGUSR2)
 	assert.Equal(t, abandoned, r.State)
@@ -51,7 +51,7 @@ func TestCheckLeavesNoProcess(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := startMaster(t, nil)
 			file := filepath.Join(t.TempDir(), "pid")
-			m.release(fmt.Sprintf("sleep 1000 & echo $! >%s; %s", file, end))
+			m.replaceProgram(fmt.Sprintf("sleep 1000 & echo $! >%s; %s", file, end))
 			assert.Equal(t, abandoned, m.roll(syscall.SIGUSR2).State)
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)

@@ -16,11 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/internal/logqueue"
-	"github.com/onescrape/onescrape/internal/sigpipe"
 	"github.com/onescrape/onescrape/master/internal/early"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
+	"github.com/onescrape/onescrape/worker/logqueue"
+	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
 // worked says that a master started this process as a worker, which stays so although the variables that say it are

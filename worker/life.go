@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/onescrape/onescrape/internal/logqueue"
-	"github.com/onescrape/onescrape/internal/sigpipe"
+	"github.com/onescrape/onescrape/worker/logqueue"
+	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
 // Defaults of a worker that no master told otherwise.

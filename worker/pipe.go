@@ -4,7 +4,7 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/onescrape/onescrape/internal/sigpipe"
+	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
 // A worker outlives the reader of its log from its first line on, also one that its own main function writes.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // process is what the package's functions work on: the metrics of this process.

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 
-	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/master"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // logFlags are the flags that say how this process logs.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/onescrape/onescrape/internal/logqueue"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // lastWords is standard error for what a command says before it exits. It waits only for a moment, so that a pipe that

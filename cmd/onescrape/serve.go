@@ -13,7 +13,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/internal/readonly"
+	"github.com/onescrape/onescrape/worker/readonly"
 )
 
 func addServe(app *kingpin.Application) (string, command) {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 
-	"github.com/onescrape/onescrape/internal/readonly"
 	"github.com/onescrape/onescrape/worker"
+	"github.com/onescrape/onescrape/worker/readonly"
 )
 
 // Handler returns what serves the metrics of the whole server: worker.Handler, with Options.Auth around it. Parameters

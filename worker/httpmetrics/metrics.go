@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/internal/logqueue"
 	"github.com/onescrape/onescrape/worker"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // Metrics measure HTTP handlers. New makes one; several in a process are fine, and those with the same names count in

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/internal/logqueue"
+	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 func contextWith(r *http.Request, key, value any) context.Context {

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/internal/sigpipe"
+	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
 const (
