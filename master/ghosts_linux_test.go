@@ -81,15 +81,10 @@ func TestGhostSockets(t *testing.T) {
 	for _, pid := range helpers() {
 		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	}
-	require.Eventually(t, func() bool { return len(tcpInodes(portText(m))) == 2 }, patient, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(listeningAt(m.status().Addresses[0])) == 2 }, patient, 10*time.Millisecond)
 	m.signal(syscall.SIGTTIN)
 	m.workersReady(3)
 	m.answersAll(100)
-}
-
-func portText(m *testMaster) string {
-	_, port, _ := cutLast(m.status().Addresses[0], ":")
-	return port
 }
 
 // Another process of this user joins the address before a scale-up: it is named, and gets no connection.

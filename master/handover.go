@@ -73,6 +73,7 @@ type slotState struct {
 	Started  time.Time      `json:"started"`
 	Failures int            `json:"failures"`
 	Errors   int            `json:"errors,omitempty"`
+	Suspect  bool           `json:"suspect,omitempty"`
 	RetryAt  time.Time      `json:"retry_at"`
 	Cur      *processState  `json:"cur"`
 	Old      []processState `json:"old"`
@@ -173,7 +174,7 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	}
 	for _, sl := range s.slots {
 		ss := slotState{Restarts: sl.restarts, LastExit: sl.lastExit, Started: sl.started, Failures: sl.failures,
-			Errors: sl.errors, RetryAt: sl.retryAt}
+			Errors: sl.errors, Suspect: sl.suspect, RetryAt: sl.retryAt}
 		if sl.cur != nil {
 			ps := state(sl.cur)
 			ss.Cur = &ps

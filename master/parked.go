@@ -115,7 +115,7 @@ func (s *supervisor) closeSocket(g *group, n int) {
 		return
 	}
 	last := g.sockets[len(g.sockets)-1].slot
-	accepts := func(slot int) bool { sl := s.slotNumber(slot); return sl != nil && sl.accepts() }
+	accepts := among(s.targets(time.Now()))
 	if last != n {
 		g.steer(func(slot int) bool { return slot != last && slot != n && accepts(slot) })
 	}

@@ -8,14 +8,16 @@ import (
 // retirement gives the last slot up. Its sockets must not be closed while a client's connection is in one of them:
 // closing resets what waits in the queue, and what comes out of a handshake that is under way. So, in this order:
 // steer around the slot, so that nothing new comes; while its worker still accepts, wait until every handshake that
-// was half open then is through and the queue is empty; stop the worker; look at the queue again; close. What cannot
-// be emptied in time stays open, excluded, and serves the next slot of that number.
+// was half open then is through and the queue is empty; stop the worker; look at the queue again; close. What is
+// left in the queue because the worker hung is answered by another one that is started on the slot. What several cannot
+// empty stays open, excluded, and serves the next slot of that number.
 type retirement struct {
 	slot    *slot
 	began   time.Time
 	halfway map[handshake]bool // half open when the slot was excluded, per address
 	settled bool               // halfway has all of them
 	stopped bool
+	rescues int // how many workers were started to empty the queue
 }
 
 func newRetirement(sl *slot) *retirement { return &retirement{slot: sl} }
@@ -38,9 +40,8 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 			r.note(s)
 			r.settled = true
 		}
-		late := now.Sub(r.began) >= s.cfg.GracefulTimeout
-		if !late && (!r.settled || r.pending(s)) {
-			if sl.empty() && s.due(sl.retryAt, now) {
+		if now.Sub(r.began) < r.limit(s) && (!r.settled || r.pending(s)) {
+			if sl.empty() && s.startDue(sl, now) {
 				s.start(sl) // its worker died, and somebody must answer what waits
 			}
 			s.wake(now.Add(retirePoll))
@@ -56,11 +57,34 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 	if !sl.empty() {
 		return false
 	}
+	if s.queued(sl.number) {
+		if r.rescues < mostRescues {
+			r.rescues++
+			r.stopped, r.began = false, now
+			s.log.Warn("connections wait in the socket of a slot that is given up: another worker is started to answer them",
+				"slot", sl.number)
+			return r.step(s, now)
+		}
+		s.log.Error("connections wait in the socket of a slot that is given up, and no worker answers them: the next worker "+
+			"of that slot gets them", "slot", sl.number, "workers_tried", r.rescues)
+	}
 	s.slots = slices.DeleteFunc(s.slots, func(o *slot) bool { return o == sl })
 	s.steered = nil
 	s.park(sl.number)
 	s.unpark(now)
 	return true
+}
+
+// mostRescues is how many workers are started to empty the queue of a slot that is given up. A release of which that many
+// hang or crash answers nothing anyway, and whatever else is to be done must not wait for it for ever.
+const mostRescues = 3
+
+// limit is how long a worker may take to empty the queue before it is stopped nevertheless.
+func (r *retirement) limit(s *supervisor) time.Duration {
+	if r.rescues > 0 {
+		return s.cfg.ReadyTimeout + s.cfg.GracefulTimeout
+	}
+	return s.cfg.GracefulTimeout
 }
 
 // note takes down the handshakes under way. It is done twice: a processor that the kernel was choosing a socket on when the

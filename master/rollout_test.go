@@ -285,13 +285,18 @@ func stoppedWhole(pid int) bool {
 }
 
 // establishedAt returns the established connections to an address, from the kernel's table.
-func establishedAt(addr string) (lines []string) {
+func establishedAt(addr string) (lines []string) { return socketsAt(addr, "01") }
+
+// listeningAt returns the listening sockets at an address.
+func listeningAt(addr string) (lines []string) { return socketsAt(addr, "0A") }
+
+func socketsAt(addr, state string) (lines []string) {
 	text, _ := os.ReadFile("/proc/net/tcp")
 	_, port, _ := cutLast(addr, ":")
 	suffix := ":" + strings.ToUpper(hex4(port))
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
-		if len(f) > 3 && f[3] == "01" && strings.HasSuffix(f[1], suffix) {
+		if len(f) > 3 && f[3] == state && strings.HasSuffix(f[1], suffix) {
 			lines = append(lines, line)
 		}
 	}

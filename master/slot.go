@@ -19,6 +19,8 @@ type slot struct {
 	failures int       // in a row
 	errors   int       // in a row, of workers that had said READY=1; see crashing
 	retryAt  time.Time // of the next start, when there is no process
+	waits    time.Time // since when there is none
+	suspect  bool      // the last worker failed: the next one must settle before connections are steered to it
 }
 
 // state is the slot's state: that of its process, or how it waits for one.
@@ -62,7 +64,7 @@ func (s *supervisor) start(sl *slot) {
 	p, err := s.launch(sl.number)
 	if err != nil {
 		s.refused = err
-		sl.lastExit = err.Error()
+		sl.lastExit, sl.suspect = err.Error(), true
 		wait := s.failed(sl)
 		if s.served { // else what Run returns says it
 			s.log.Error("worker not started", "slot", sl.number, "err", err, "failures", sl.failures, "next", wait)
@@ -80,7 +82,8 @@ func (s *supervisor) failed(sl *slot) time.Duration {
 
 // retry has a slot that has no process now tried again after a while.
 func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
-	sl.retryAt = time.Now().Add(wait)
+	sl.waits = time.Now()
+	sl.retryAt = sl.waits.Add(wait)
 	s.wake(sl.retryAt)
 	return wait.Round(time.Millisecond)
 }
@@ -90,6 +93,7 @@ func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 // when it would have settled, at the latest.
 func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
 	lived := time.Since(p.readyAt)
+	sl.suspect = p.readyAt.IsZero() || p.erred() && (lived < settled || sl.crashing())
 	switch {
 	case p.readyAt.IsZero():
 		return s.failed(sl)

@@ -194,7 +194,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 	if !s.stopping() {
 		s.endCrashLoops(now)
 		for _, sl := range s.slots {
-			if sl.cur == nil && sl.next == nil && !sl.retiring && s.due(sl.retryAt, now) {
+			if sl.cur == nil && sl.next == nil && !sl.retiring && s.startDue(sl, now) {
 				s.start(sl)
 			}
 		}
@@ -291,17 +291,14 @@ func (s *supervisor) hopeless() error {
 
 // steer has new connections go to the slots that accept, when that has changed.
 func (s *supervisor) steer() {
-	want := make([]bool, 0, len(s.slots))
-	for _, sl := range s.slots {
-		want = append(want, sl.accepts())
-	}
+	want := s.targets(time.Now())
 	if s.steered != nil && reflect.DeepEqual(want, s.steered) {
 		return
 	}
 	s.steered = want
 	steered, why := 0, "no addresses"
 	for _, g := range s.groups {
-		err := g.steer(func(n int) bool { sl := s.slotNumber(n); return sl != nil && sl.accepts() })
+		err := g.steer(among(want))
 		switch {
 		case g.shared:
 			why = g.why
@@ -321,15 +318,6 @@ func (s *supervisor) steer() {
 	if steered <= 0 {
 		s.steering = "off: " + why
 	}
-}
-
-func (s *supervisor) slotNumber(n int) *slot {
-	for _, sl := range s.slots {
-		if sl.number == n {
-			return sl
-		}
-	}
-	return nil
 }
 
 // publish makes the state known to the endpoint, to the command line and to systemd, when it has changed.

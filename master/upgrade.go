@@ -352,7 +352,7 @@ func (s *supervisor) adoptEndpoint(h *handover) (err error) {
 func (s *supervisor) adoptWorkers(h *handover) error {
 	for i, ss := range h.Slots {
 		sl := &slot{number: i, restarts: ss.Restarts, lastExit: ss.LastExit, started: ss.Started, failures: ss.Failures,
-			errors: ss.Errors, retryAt: ss.RetryAt}
+			errors: ss.Errors, suspect: ss.Suspect, retryAt: ss.RetryAt}
 		if ss.Cur != nil {
 			p, err := s.adoptProcess(*ss.Cur)
 			if err != nil {
