@@ -7,45 +7,109 @@ import (
 )
 
 // archived is the archive in the plan: the decls of what dead processes have left. Its values stay the same from scrape
-// to scrape, until a fold makes another archive.
+// to scrape, until a fold makes another archive; then those of the families that it has changed are made anew.
 type archived struct {
 	archive *shmstore.Archive
 	decls   []*decl
+	counts  []int // how many decls each family has, which follow each other
 }
 
 // takeArchive makes the archive of a source part of the plan, in the place of the one before.
 func (s *Store) takeArchive(src *source) {
 	a := src.Archive()
-	if a == src.archived.archive {
+	before := src.archived
+	if a == before.archive {
 		return
 	}
-	for _, d := range src.archived.decls {
-		s.detach(d)
+	if a != nil && before.archive != nil && sameFamilies(a, before.archive) {
+		src.archived.archive = a
+		return
 	}
 	src.archived = archived{archive: a}
-	if a == nil {
-		return
-	}
-	if a.LeftOut > 0 {
-		s.count(reasonCorrupt)
-		s.log.Warn("the store's archive has series that no exposition may have; they are left out for good", "left_out", a.LeftOut)
-	}
-	for i := range a.Families {
-		f := &a.Families[i]
-		if !usable(&f.Family) {
-			continue
-		}
-		decls, err := archivedDecls(f, a.ThisBoot)
-		if err != nil {
+	known := before.byKey()
+	var fresh []int
+	if a != nil {
+		if a.LeftOut > 0 {
 			s.count(reasonCorrupt)
-			s.log.Warn("a family of the store's archive cannot be read", "family", f.Name, "error", err)
+			s.log.Warn("the store's archive has series that no exposition may have; they are left out for good",
+				"left_out", a.LeftOut)
+		}
+		src.archived.counts = make([]int, len(a.Families))
+	}
+	kept := make([][]*decl, len(src.archived.counts))
+	for i := range kept {
+		f := &a.Families[i]
+		key := f.Key()
+		if old, ok := known[key]; ok && a.ThisBoot == before.archive.ThisBoot && sameArchived(f, old.family) {
+			kept[i] = old.decls
+			delete(known, key)
 			continue
 		}
-		for _, d := range decls {
-			src.archived.decls = append(src.archived.decls, d)
-			s.introduce(d)
+		fresh = append(fresh, i)
+	}
+	for _, old := range known {
+		for _, d := range old.decls {
+			s.detach(d)
 		}
 	}
+	for _, i := range fresh {
+		kept[i] = s.newArchived(&a.Families[i], a.ThisBoot)
+	}
+	for i, decls := range kept {
+		src.archived.counts[i] = len(decls)
+		src.archived.decls = append(src.archived.decls, decls...)
+	}
+}
+
+// archivedPlan is a family of an archive in the plan.
+type archivedPlan struct {
+	family *shmstore.ArchivedFamily
+	decls  []*decl
+}
+
+// byKey returns the families that are in the plan. Should several have one key, the decls are all of the first.
+func (a *archived) byKey() map[string]archivedPlan {
+	plans := make(map[string]archivedPlan, len(a.counts))
+	decls := a.decls
+	for i, n := range a.counts {
+		f := &a.archive.Families[i]
+		key := f.Key()
+		if p, twice := plans[key]; twice {
+			plans[key] = archivedPlan{nil, append(slices.Clip(p.decls), decls[:n]...)}
+		} else {
+			plans[key] = archivedPlan{f, decls[:n:n]}
+		}
+		decls = decls[n:]
+	}
+	return plans
+}
+
+// sameFamilies reports whether two archives share their families.
+func sameFamilies(a, b *shmstore.Archive) bool {
+	return len(a.Families) == len(b.Families) && len(a.Families) > 0 && &a.Families[0] == &b.Families[0]
+}
+
+// sameArchived reports whether a family has the same definition and series as old, which may be nil.
+func sameArchived(f, old *shmstore.ArchivedFamily) bool {
+	return old != nil && f.Help == old.Help && f.Unit == old.Unit && f.Ready == old.Ready && f.ReadyAt == old.ReadyAt &&
+		len(f.Series)+len(old.Series) == 0 && f.Packed.Same(old.Packed)
+}
+
+// newArchived takes a family of an archive into the plan.
+func (s *Store) newArchived(f *shmstore.ArchivedFamily, thisBoot bool) []*decl {
+	if !usable(&f.Family) {
+		return nil
+	}
+	decls, err := archivedDecls(f, thisBoot)
+	if err != nil {
+		s.count(reasonCorrupt)
+		s.log.Warn("a family of the store's archive cannot be read", "family", f.Name, "error", err)
+		return nil
+	}
+	for _, d := range decls {
+		s.introduce(d)
+	}
+	return decls
 }
 
 // archivedDecls returns what an archived family declares: all of its series, or, of gauges of mode all, those of each slot
@@ -54,8 +118,9 @@ func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 	info := shmstore.Info{Name: "archive", Slot: -1, ThisBoot: thisBoot}
 	whole := &decl{of: &member{info: info, ready: f.Ready, since: int64(f.ReadyAt)}, def: f.Family, lost: true}
 	slots := map[int]*decl{}
-	for i := range f.Series {
-		s := &f.Series[i]
+	series := f.All()
+	for i := range series {
+		s := &series[i]
 		p, err := partOf(&f.Family, s.Words, thisBoot)
 		if err != nil {
 			return nil, err

@@ -32,6 +32,6 @@ func TestFamilyOfTheArchiveThatCannotBeReadStopsNoFold(t *testing.T) {
 		assert.Equal(t, want, text(t, s))
 		require.NoError(t, v.Update())
 		require.Len(t, v.Archive().Families, 2)
-		assert.Equal(t, bad.Series[0].Words, v.Archive().Families[1].Series[0].Words)
+		assert.Equal(t, bad.Series[0].Words, v.Archive().Families[1].All()[0].Words)
 	}
 }

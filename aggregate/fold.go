@@ -95,7 +95,8 @@ type foldedFamily struct {
 	def     shmstore.Family
 	ready   bool
 	readyAt uint64
-	series  map[string]*foldedSeries // by label values
+	series  map[string]*foldedSeries // that the fold may change, by packed label values
+	rest    shmstore.PackedSeries    // all others, as they are in the last archive
 
 	speakers map[int]member // of mode all: whose gauges each slot has
 }
@@ -111,17 +112,28 @@ type foldedSeries struct {
 
 // fold is one generation of the archive in the making. Definitions are kept apart by their full key and nothing is
 // converted: what rules is decided, and what differs is converted, at output only, so that a rollback finds its counts.
+// What the last archive holds is decoded only where the fold may change it.
 type fold struct {
 	last     *shmstore.Archive
-	families map[string]*foldedFamily // by key
+	archived archivedIndex            // of the last archive
+	families map[string]*foldedFamily // that the fold may change, by key
 	taken    map[uint64]uint64
 	present  map[string]presence       // of series that somebody has deleted, by sample identity
-	unread   []shmstore.ArchivedFamily // that make no sense and stay as they are
+	deleted  map[string]labelSet       // the series that present is about
+	unread   []shmstore.ArchivedFamily // series that make no sense and stay as they are
 	changed  bool
+	rewrites bool // families are not the last archive's
+}
+
+// labelSet is a series of a definition.
+type labelSet struct {
+	def    *shmstore.Family
+	values []string
 }
 
 func newFold(last *shmstore.Archive) *fold {
-	return &fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{}}
+	return &fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{},
+		deleted: map[string]labelSet{}}
 }
 
 // foldInto makes the archive that follows last, nil when it would be the same.
@@ -132,6 +144,9 @@ func foldInto(last *shmstore.Archive, dead, live []reader, retention time.Durati
 	}
 	f.begin()
 	f.survey(dead, live)
+	w := f.wants(dead, live)
+	w.addDeleted(f)
+	f.unfold(w)
 	for _, r := range dead {
 		if err := f.add(r, false); err != nil {
 			return nil, err
@@ -150,43 +165,6 @@ func foldInto(last *shmstore.Archive, dead, live []reader, retention time.Durati
 		return nil, nil
 	}
 	return f.archive(agedAt), nil
-}
-
-// begin takes over what the last archive holds.
-func (f *fold) begin() {
-	if f.last == nil {
-		return
-	}
-	maps.Copy(f.taken, f.last.Taken)
-	for i := range f.last.Families {
-		a := &f.last.Families[i]
-		if to, err := unfold(a, f.last.ThisBoot); err == nil {
-			f.families[a.Key()] = to
-		} else {
-			f.unread = append(f.unread, *a)
-		}
-	}
-}
-
-// unfold is the way back from the archive.
-func unfold(a *shmstore.ArchivedFamily, thisBoot bool) (*foldedFamily, error) {
-	to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt,
-		series: make(map[string]*foldedSeries, len(a.Series)), speakers: map[int]member{}}
-	for _, s := range a.Series {
-		p, err := partOf(&a.Family, s.Words, thisBoot)
-		if err != nil {
-			return nil, err
-		}
-		for slot, value := range p.slots {
-			to.speakers[slot] = value.rank
-		}
-		sum := &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
-		for i := range s.Exemplars {
-			sum.exemplars.offer(&a.Family, &s.Exemplars[i])
-		}
-		to.series[valuesKey(s.Values)] = sum
-	}
-	return to, nil
 }
 
 // add takes a dead process's file into the archive, or, of a living one's, what it has deleted and will never touch again.
@@ -297,6 +275,7 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 		to = &foldedFamily{def: *def, series: map[string]*foldedSeries{}, speakers: map[int]member{}}
 		f.families[key] = to
 	}
+	f.rewrites = true
 	readyAt := uint64(0)
 	if m.ready && m.info.ThisBoot {
 		readyAt = uint64(m.since)
@@ -311,7 +290,7 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 // resolution are one family. It returns nil for a series whose cells cannot be: nothing of it is archived, or it would come
 // out as 0.
 func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
-	key, created := valuesKey(s.Values), time.Unix(0, s.Created)
+	key, created := packedKey(s.Values), time.Unix(0, s.Created)
 	sum := to.series[key]
 	if sum == nil {
 		sum = &foldedSeries{values: s.Values, created: created, part: newPart(&to.def)}
@@ -344,7 +323,9 @@ func (f *fold) survey(dead, live []reader) {
 	}
 	names := map[string]bool{}
 	hide := func(def *shmstore.Family, s *shmstore.SeriesInfo, hidden presence) {
-		f.present[sampleKey(def, s.Values)] |= hidden
+		key := sampleKey(def, s.Values)
+		f.present[key] |= hidden
+		f.deleted[key] = labelSet{def, s.Values}
 		names[def.Name] = true
 	}
 	each(live, func(r reader, def *shmstore.Family, s *shmstore.SeriesInfo) {
@@ -391,15 +372,12 @@ func (f *fold) dropDeleted() {
 }
 
 func (f *fold) drop(over func(*foldedFamily, *foldedSeries) bool) {
-	for key, to := range f.families {
+	for _, to := range f.families {
 		for values, s := range to.series {
 			if over(to, s) {
 				delete(to.series, values)
-				f.changed = true
+				f.changed, f.rewrites = true, true
 			}
-		}
-		if len(to.series) == 0 {
-			delete(f.families, key)
 		}
 	}
 }
@@ -436,15 +414,19 @@ func (f *fold) age(live []reader, retention time.Duration) (agedAt uint64) {
 		passed = min(time.Duration(now-f.last.AgedAt), 2*passed)
 	}
 	touched := map[string]bool{}
+	packed := newWants()
 	for _, r := range live {
 		taken := f.lastTaken(r)
 		for i := range r.Series() {
 			if s := &r.Series()[i]; !s.Free && (s.Release == 0 || s.Release > taken) {
-				touched[sampleKey(&r.Families()[s.Family], s.Values)] = true
+				def := &r.Families()[s.Family]
+				touched[sampleKey(def, s.Values)] = true
+				packed.addAll(f, labelSet{def, s.Values})
 			}
 		}
 	}
-	f.changed = true
+	f.unfold(&wants{all: true})
+	f.changed, f.rewrites = true, true
 	f.drop(func(to *foldedFamily, s *foldedSeries) bool {
 		if touched[sampleKey(&to.def, s.values)] {
 			s.age = 0
@@ -453,40 +435,57 @@ func (f *fold) age(live []reader, retention time.Duration) (agedAt uint64) {
 		s.age += passed
 		return s.age >= retention
 	})
+	for key, to := range f.families {
+		live := packed.series[key]
+		to.rest = to.rest.Age(passed, retention, func(values []byte) bool { return live[string(values)] })
+	}
 	return now
 }
 
-// archive returns what the fold has made.
+// archive returns what the fold has made: the families in the order of the last archive, then new ones.
 func (f *fold) archive(agedAt uint64) *shmstore.Archive {
 	a := &shmstore.Archive{AgedAt: agedAt, Taken: f.taken}
-	for _, key := range slices.Sorted(maps.Keys(f.families)) {
-		from := f.families[key]
-		to := shmstore.ArchivedFamily{Family: from.def, Ready: from.ready, ReadyAt: from.readyAt}
-		for _, values := range slices.Sorted(maps.Keys(from.series)) {
-			s := from.series[values]
-			if from.def.Mode == shmstore.All && len(s.part.slots) == 0 {
-				continue
-			}
-			to.Series = append(to.Series, shmstore.ArchivedSeries{
-				Values: s.values, Created: s.created, Age: s.age, Words: s.part.words(&from.def),
-				Exemplars: s.exemplars.list(),
-			})
+	if f.last != nil && f.last.ThisBoot && !f.rewrites {
+		a.Families = f.last.Families // the same slice, so that it is not encoded again
+		return a
+	}
+	add := func(to *foldedFamily) {
+		if family := to.archived(); family.Len() > 0 {
+			a.Families = append(a.Families, family)
 		}
-		if len(to.Series) > 0 {
-			a.Families = append(a.Families, to)
+	}
+	if f.last != nil {
+		for i := range f.last.Families {
+			key := f.archived.keys[i]
+			if to := f.families[key]; to != nil && f.archived.byKey[key] == i {
+				add(to)
+			} else {
+				a.Families = append(a.Families, f.last.Families[i])
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(f.families)) {
+		if _, known := f.archived.byKey[key]; !known {
+			add(f.families[key])
 		}
 	}
 	a.Families = append(a.Families, f.unread...)
 	return a
 }
 
-// valuesKey is different for different lists of label values.
-func valuesKey(values []string) string {
-	var b []byte
-	for _, v := range values {
-		b = fmt.Appendf(b, "%d:%s", len(v), v)
+// archived returns what the next archive has of the family.
+func (to *foldedFamily) archived() shmstore.ArchivedFamily {
+	a := shmstore.ArchivedFamily{Family: to.def, Ready: to.ready, ReadyAt: to.readyAt, Packed: to.rest}
+	for _, values := range slices.Sorted(maps.Keys(to.series)) {
+		s := to.series[values]
+		if to.def.Mode == shmstore.All && len(s.part.slots) == 0 {
+			continue
+		}
+		a.Series = append(a.Series, shmstore.ArchivedSeries{
+			Values: s.values, Created: s.created, Age: s.age, Words: s.part.words(&to.def), Exemplars: s.exemplars.list(),
+		})
 	}
-	return string(b)
+	return a
 }
 
 // sampleKey is what two definitions of one type share of one series: the name and the labels that Prometheus sees.

@@ -307,18 +307,18 @@ func TestRetentionCountsStepsAndNoJumps(t *testing.T) {
 	jumped.AgedAt = shmstore.Monotonic() - uint64(1000*time.Hour)
 	next, err := foldInto(&jumped, nil, readersOf(live), retention)
 	require.NoError(t, err)
-	require.Len(t, next.Families[0].Series, 2, "a clock that jumped ages by one step")
+	require.Equal(t, 2, next.Families[0].Len(), "a clock that jumped ages by one step")
 
 	steps := 0
-	for next = archive; len(next.Families[0].Series) == 2; steps++ {
+	for next = archive; next.Families[0].Len() == 2; steps++ {
 		next.AgedAt = shmstore.Monotonic() - uint64(30*time.Minute)
 		next, err = foldInto(next, nil, readersOf(live), retention)
 		require.NoError(t, err)
 		require.Less(t, steps, 100)
 	}
 	assert.Equal(t, 48, steps)
-	assert.Equal(t, []string{"used"}, next.Families[0].Series[0].Values)
-	assert.Zero(t, next.Families[0].Series[0].Age)
+	assert.Equal(t, []string{"used"}, next.Families[0].All()[0].Values)
+	assert.Zero(t, next.Families[0].All()[0].Age)
 
 	next.AgedAt = 0
 	for range 200 {

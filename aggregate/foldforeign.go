@@ -37,6 +37,7 @@ func compactInto(last *shmstore.Archive, dead []*foreign.Reader, living func() (
 		return nil, nil
 	}
 	f.begin()
+	f.unfold(f.wants(readersOf(dead), nil))
 	for _, r := range dead {
 		if err := f.add(r, false); err != nil {
 			return nil, err

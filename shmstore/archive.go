@@ -1,15 +1,11 @@
 package shmstore
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"sort"
+	"maps"
+	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Archive is what is kept of processes that have died and whose files are gone: one file of the store, written anew by
@@ -28,15 +24,39 @@ type Archive struct {
 
 	checksum uint32 // of the file that it was read from
 	unknown  bool   // there is something in it that this program has passed over
+	image    *image // nil: it was not read or written yet
 }
 
-// ArchivedFamily is a definition with the series that dead processes had of it. There is one for each Key.
+// image is the part of a payload that holds the families. Archives that follow each other share it when no family changed.
+type image struct {
+	b        []byte
+	sum      uint32           // of b
+	since    uint64           // the generation that wrote it first
+	families []ArchivedFamily // that it holds
+	agedAt   uint64
+}
+
+// holds reports whether the image is that of these families, which makes them the very same slice.
+func (i *image) holds(a *Archive) bool {
+	return i != nil && i.agedAt == a.AgedAt && len(i.families) == len(a.Families) &&
+		(len(a.Families) == 0 || &i.families[0] == &a.Families[0])
+}
+
+// ArchivedFamily is a definition with the series that dead processes had of it. There is one for each Key. Those of an
+// archive that was read are all in Packed; whoever makes the next archive keeps there what does not change.
 type ArchivedFamily struct {
 	Family
 	Ready   bool   // a process that had it said that it serves
 	ReadyAt uint64 // when the last one did, on Monotonic's clock; 0: before this boot
-	Series  []ArchivedSeries
+	Packed  PackedSeries
+	Series  []ArchivedSeries // beside those in Packed
 }
+
+// Len returns how many series the family has.
+func (f *ArchivedFamily) Len() int { return f.Packed.Len() + len(f.Series) }
+
+// All returns all series, decoded.
+func (f *ArchivedFamily) All() []ArchivedSeries { return append(f.Packed.All(), f.Series...) }
 
 // ArchivedSeries is the sum of one series over dead processes.
 type ArchivedSeries struct {
@@ -59,173 +79,6 @@ func (a *Archive) names() map[string]bool {
 	return set
 }
 
-const (
-	archiveName = "archive"
-	// reserveName is where the next generation is written. It holds the one before this, and space for the next.
-	reserveName = "archive.old"
-
-	archiveMagic = "onescrar"
-
-	arcVersion  = 8
-	arcOrder    = 12
-	arcStore    = 16 // 16 bytes
-	arcBoot     = 32 // 16 bytes
-	arcGen      = 48
-	arcLength   = 56 // of the payload
-	arcPayload  = 64 // checksum of the payload
-	arcChecksum = 68
-	arcHead     = 72
-	arcBody     = 128
-
-	maxArchive = 1 << 32
-)
-
-// archiveHead is the part of an archive that tells one from another.
-type archiveHead struct {
-	inode      uint64
-	generation uint64
-	length     int64
-	checksum   uint32
-	thisBoot   bool
-}
-
-// readArchiveHead reads the head of an archive that is open.
-func (d *Dir) readArchiveHead(f *os.File) (h archiveHead, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return h, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() {
-		return h, fmt.Errorf("%w: no regular file of uid %d", ErrForeign, os.Geteuid())
-	}
-	b := make([]byte, arcHead)
-	if n, err := f.ReadAt(b, 0); n < arcHead {
-		if err != io.EOF {
-			return h, err
-		}
-		return h, corrupt("%d bytes long, which is less than a header", n)
-	}
-	if string(b[:8]) != archiveMagic {
-		return h, corrupt("it does not begin with %q", archiveMagic)
-	}
-	if o := native.Uint32(b[arcOrder:]); o != orderMark {
-		return h, fmt.Errorf("%w: it was written in another byte order", ErrVersion)
-	}
-	if v := native.Uint32(b[arcVersion:]); v != version {
-		return h, fmt.Errorf("%w: it has version %d, this program knows %d: run the onescrape that wrote it", ErrVersion, v, version)
-	}
-	if native.Uint32(b[arcChecksum:]) != checksum(b[:arcChecksum]) {
-		return h, corrupt("the header's checksum is wrong")
-	}
-	if [16]byte(b[arcStore:]) != d.id {
-		return h, fmt.Errorf("%w: it bears the id of another store", ErrForeign)
-	}
-	boot, err := bootID()
-	if err != nil {
-		return h, err
-	}
-	h = archiveHead{
-		inode:      st.Ino,
-		generation: native.Uint64(b[arcGen:]),
-		checksum:   native.Uint32(b[arcPayload:]),
-		length:     int64(native.Uint64(b[arcLength:])),
-		thisBoot:   boot == [16]byte(b[arcBoot:]),
-	}
-	if h.length < 0 || h.length > maxArchive || arcBody+h.length > st.Size || h.generation == 0 {
-		return h, corrupt("it announces %d bytes and has %d", h.length, st.Size)
-	}
-	return h, nil
-}
-
-// openArchive opens what has the name of an archive. What cannot be one is ErrForeign; other errors but fs.ErrNotExist are
-// the system's.
-func (d *Dir) openArchive(name string) (*os.File, error) {
-	f, err := d.openAt(name, unix.O_RDONLY)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
-		return nil, fmt.Errorf("%w: it is no regular file", ErrForeign)
-	}
-	return f, err
-}
-
-// archiveHead returns the head of the archive that has the name now, the zero head when there is none.
-func (d *Dir) archiveHead(name string) (archiveHead, error) {
-	f, err := d.openArchive(name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return archiveHead{}, nil
-		}
-		return archiveHead{}, fmt.Errorf("shmstore: %w", err)
-	}
-	defer f.Close()
-	h, err := d.readArchiveHead(f)
-	if err != nil {
-		return archiveHead{}, fmt.Errorf("shmstore: read %s: %w", name, err)
-	}
-	return h, nil
-}
-
-// errMoved: the archive was replaced while it was read.
-var errMoved = errors.New("the archive was replaced")
-
-// readArchive reads the archive of that name. It returns nil and the zero head when there is none. The file may be the
-// next generation's by the time that it is read: then it is errMoved.
-func (d *Dir) readArchive(name string) (*Archive, archiveHead, error) {
-	a, h, err := d.tryArchive(name)
-	if errors.Is(err, ErrCorrupt) {
-		// A folder writes the next generation into the file that was the archive two generations ago.
-		if now, e := d.archiveHead(name); e == nil && now != h {
-			return nil, archiveHead{}, errMoved
-		}
-		a, h, err = d.tryArchive(name)
-	}
-	if err != nil {
-		return nil, h, fmt.Errorf("shmstore: read %s: %w", name, err)
-	}
-	return a, h, nil
-}
-
-func (d *Dir) tryArchive(name string) (*Archive, archiveHead, error) {
-	f, err := d.openArchive(name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, archiveHead{}, nil
-		}
-		return nil, archiveHead{}, err
-	}
-	defer f.Close()
-	h, err := d.readArchiveHead(f)
-	if err != nil {
-		return nil, h, err
-	}
-	b := make([]byte, h.length)
-	if n, err := f.ReadAt(b, arcBody); int64(n) < h.length {
-		if err != io.EOF {
-			return nil, h, err
-		}
-		return nil, h, corrupt("it ends early")
-	}
-	if checksum(b) != h.checksum {
-		return nil, h, corrupt("its checksum is wrong")
-	}
-	a, err := decodeArchive(b)
-	if err != nil {
-		return nil, h, err
-	}
-	a.Generation, a.ThisBoot, a.checksum = h.generation, h.thisBoot, h.checksum
-	if !a.ThisBoot {
-		a.forgetTimes()
-	}
-	return a, h, nil
-}
-
-// forgetTimes makes times of an earlier boot's clock the earliest of this one's.
-func (a *Archive) forgetTimes() {
-	a.AgedAt = 0
-	for i := range a.Families {
-		a.Families[i].ReadyAt = 0
-	}
-}
-
 // Tags of an archive's parts. A folder leaves an archive alone that has one which it does not know.
 const (
 	arcTagEnd    = 0
@@ -236,31 +89,47 @@ const (
 	arcTagExemplar = 4
 )
 
-func appendArchive(b []byte, a *Archive) []byte {
-	b = appendUint64(b, a.AgedAt)
+// appendFamilies appends the part of a payload that holds the families, and makes the families pack what was appended.
+func appendFamilies(b []byte, agedAt uint64, families []ArchivedFamily) []byte {
+	b = appendUint64(b, agedAt)
+	for i := range families {
+		b = appendArchivedFamily(b, &families[i])
+	}
+	return b
+}
+
+// sizeOf returns how many bytes appendFamilies appends, at least nearly.
+func sizeOf(families []ArchivedFamily) int {
+	n := 16
+	for i := range families {
+		f := &families[i]
+		n += 64 + len(f.Key()) + len(f.Help) + len(f.Unit) + len(f.Packed.series) + len(f.Packed.exemplars)
+		for j := range f.Series {
+			n += packedHead + wordSize*len(f.Series[j].Words)
+			for _, v := range f.Series[j].Values {
+				n += binary.MaxVarintLen32 + len(v)
+			}
+		}
+	}
+	return n
+}
+
+// appendRest appends what follows the families.
+func appendRest(b []byte, a *Archive) []byte {
 	for _, name := range a.Folded {
 		b = native.AppendUint16(b, arcTagFolded)
 		b = appendString(b, name)
 	}
-	nonces := make([]uint64, 0, len(a.Taken))
-	for nonce := range a.Taken {
-		nonces = append(nonces, nonce)
-	}
-	sort.Slice(nonces, func(i, j int) bool { return nonces[i] < nonces[j] })
-	for _, nonce := range nonces {
+	for _, nonce := range slices.Sorted(maps.Keys(a.Taken)) {
 		b = native.AppendUint16(b, arcTagTaken)
 		b = appendUint64(b, nonce)
 		b = appendUint64(b, a.Taken[nonce])
-	}
-	for i := range a.Families {
-		b = native.AppendUint16(b, arcTagFamily)
-		b = appendArchivedFamily(b, &a.Families[i])
-		b = appendArchivedExemplars(b, &a.Families[i])
 	}
 	return native.AppendUint16(b, arcTagEnd)
 }
 
 func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
+	b = native.AppendUint16(b, arcTagFamily)
 	body := appendFamily(nil, &f.Family)
 	b = appendUint32(b, uint32(len(body)))
 	b = append(b, body...)
@@ -270,31 +139,65 @@ func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
 	}
 	b = append(b, ready)
 	b = appendUint64(b, f.ReadyAt)
-	b = appendUint32(b, uint32(len(f.Series)))
+	b = appendUint32(b, uint32(f.Len()))
+	series := len(b)
+	b = append(b, f.Packed.series...)
 	for i := range f.Series {
-		s := &f.Series[i]
-		for _, v := range s.Values {
-			b = appendString(b, v)
-		}
-		b = appendUint64(b, uint64(s.Created.UnixNano()))
-		b = appendUint64(b, uint64(s.Age))
-		b = appendUint32(b, uint32(len(s.Words)))
-		for _, w := range s.Words {
-			b = appendUint64(b, w)
+		b = appendArchivedSeries(b, &f.Series[i])
+	}
+	exemplars := len(b)
+	b = append(b, f.Packed.exemplars...)
+	for i := range f.Series {
+		for j := range f.Series[i].Exemplars {
+			b = appendArchivedExemplar(b, f.Packed.n+i, &f.Series[i].Exemplars[j])
 		}
 	}
+	f.Packed = PackedSeries{labels: len(f.Labels), n: f.Len(), series: b[series:exemplars:exemplars], exemplars: b[exemplars:len(b):len(b)]}
+	f.Series = nil
 	return b
 }
 
+// decodeArchive reads a payload. The families keep parts of b.
 func decodeArchive(b []byte) (*Archive, error) {
 	d := decoder{b: b}
-	a := &Archive{AgedAt: d.uint64(), Taken: map[uint64]uint64{}}
+	agedAt := d.uint64()
+	if d.bad {
+		return nil, corrupt("it ends early")
+	}
+	a, err := decodeParts(d.b)
+	if err != nil {
+		return nil, err
+	}
+	if a.AgedAt = agedAt; a.image != nil {
+		a.image.b = b[:wordSize+len(a.image.b)]
+		a.image.sum, a.image.agedAt = checksum(a.image.b), agedAt
+	}
+	return a, nil
+}
+
+// decodeParts reads the parts of a payload. The image is that of the parts of families, nil when they do not lie before all
+// others or something was left out.
+func decodeParts(b []byte) (*Archive, error) {
+	d := decoder{b: b}
+	a := &Archive{Taken: map[uint64]uint64{}}
+	img := &image{}
 	var family archivedPart
+	begun := false // a part that is not a family's has come
+	whole := true  // the image is to be what would be written again
 	for !d.bad {
-		switch tag := d.uint16(); tag {
+		at := len(b) - len(d.b)
+		tag := d.uint16()
+		if tag != arcTagFamily && tag != arcTagExemplar && !begun {
+			begun = true
+			img.b = b[:at:at]
+		}
+		switch tag {
 		case arcTagEnd:
 			if d.bad || len(d.b) > 0 {
 				return nil, corrupt("it does not end where it should")
+			}
+			if img.families = a.Families; whole {
+				a.image = img
 			}
 			return a, nil
 		case arcTagFolded:
@@ -308,14 +211,17 @@ func decodeArchive(b []byte) (*Archive, error) {
 				return nil, err
 			}
 			a.LeftOut += family.leftOut
+			whole = whole && !begun && family.usable && family.leftOut == 0
 			if family.usable {
 				a.Families = append(a.Families, family.ArchivedFamily)
 				a.unknown = a.unknown || !family.known
 			}
 		case arcTagExemplar:
-			if err := decodeArchivedExemplar(&d, a, &family); err != nil {
+			kept, err := decodeArchivedExemplar(&d, a, &family)
+			if err != nil {
 				return nil, err
 			}
+			whole = whole && !begun && kept
 		default:
 			return nil, fmt.Errorf("%w: it has a part of kind %d, which this program does not know", ErrVersion, tag)
 		}
@@ -330,17 +236,17 @@ type archivedPart struct {
 	known   bool
 	usable  bool    // the definition may be exposed
 	leftOut int     // series
-	places  []int32 // of each series in Series, -1 for one that is left out; nil: as in the file
+	places  []int32 // where each series is in Packed, -1 for one that is left out; nil: as in the file
 }
 
-// place returns where series i of the file is in Series, -1 if it is left out.
+// place returns where series i of the file is in Packed, -1 if it is left out.
 func (p *archivedPart) place(i uint32) int {
 	switch {
 	case !p.usable:
 		return -1
 	case p.places != nil && uint64(i) < uint64(len(p.places)):
 		return int(p.places[i])
-	case p.places == nil && uint64(i) < uint64(len(p.Series)):
+	case p.places == nil && uint64(i) < uint64(p.Packed.n):
 		return int(i)
 	default:
 		return -1
@@ -363,51 +269,29 @@ func decodeArchivedFamily(d *decoder) (p archivedPart, err error) {
 	p.Ready = d.uint8() != 0
 	p.ReadyAt = d.uint64()
 	n := d.uint32()
-	for i := range n {
-		s, fits := decodeArchivedSeries(d, labels)
-		if d.bad {
-			return p, corrupt("family %s ends early", p.Name)
-		}
-		if fits = fits && p.usable; fits {
-			p.Series = append(p.Series, s)
-		} else {
-			p.leftOut++
-		}
-		p.notePlace(i, fits)
+	p.Packed, p.places = takePacked(d, labels, n)
+	if d.bad {
+		return p, corrupt("family %s ends early", p.Name)
+	}
+	if p.leftOut = int(n) - p.Packed.n; !p.usable {
+		p.leftOut = int(n)
 	}
 	return p, nil
 }
 
-// notePlace remembers where series i of the file is, once one was left out.
-func (p *archivedPart) notePlace(i uint32, kept bool) {
-	if !p.usable || kept && p.places == nil {
-		return
+// decodeArchivedExemplar reads an exemplar of a series of the family before it. One that cannot be shown, or whose series is
+// left out, is not kept.
+func decodeArchivedExemplar(d *decoder, a *Archive, family *archivedPart) (kept bool, err error) {
+	place := family.place(d.uint32())
+	e := Exemplar{Value: d.float(), At: int64(d.uint64())}
+	e.Labels = d.take(uint64(d.uint32()))
+	if d.bad {
+		return false, corrupt("an exemplar that ends early")
 	}
-	for len(p.places) < int(i) {
-		p.places = append(p.places, int32(len(p.places)))
+	if _, ok := e.Pairs(); !ok || place < 0 || family.ExemplarSlots() == 0 {
+		return false, nil
 	}
-	place := int32(-1)
-	if kept {
-		place = int32(len(p.Series) - 1)
-	}
-	p.places = append(p.places, place)
-}
-
-func decodeArchivedSeries(d *decoder, labels int) (s ArchivedSeries, fits bool) {
-	fits = true
-	if labels > 0 {
-		s.Values = make([]string, labels)
-	}
-	for i := range s.Values {
-		s.Values[i] = d.string()
-		fits = fits && CheckValue(s.Values[i]) == nil
-	}
-	s.Created = time.Unix(0, int64(d.uint64()))
-	s.Age = time.Duration(d.uint64())
-	words := d.take(wordSize * uint64(d.uint32()))
-	s.Words = make([]uint64, len(words)/wordSize)
-	for i := range s.Words {
-		s.Words[i] = native.Uint64(words[i*wordSize:])
-	}
-	return s, fits
+	p := &a.Families[len(a.Families)-1].Packed
+	p.exemplars = appendArchivedExemplar(p.exemplars, place, &e)
+	return true, nil
 }

@@ -414,35 +414,3 @@ func (r *Reader) wordsAt(offset uint64) []uint64 {
 	}
 	return r.memory.words[offset/wordSize:]
 }
-
-func appendArchivedExemplars(b []byte, f *ArchivedFamily) []byte {
-	for i := range f.Series {
-		for j := range f.Series[i].Exemplars {
-			e := &f.Series[i].Exemplars[j]
-			b = native.AppendUint16(b, arcTagExemplar)
-			b = appendUint32(b, uint32(i))
-			b = appendFloat(b, e.Value)
-			b = appendUint64(b, uint64(e.At))
-			b = appendUint32(b, uint32(len(e.Labels)))
-			b = append(b, e.Labels...)
-		}
-	}
-	return b
-}
-
-// decodeArchivedExemplar reads an exemplar of a series of the family before it. One that cannot be shown, or whose series is
-// left out, is left out.
-func decodeArchivedExemplar(d *decoder, a *Archive, family *archivedPart) error {
-	place := family.place(d.uint32())
-	e := Exemplar{Value: d.float(), At: int64(d.uint64())}
-	e.Labels = d.take(uint64(d.uint32()))
-	if d.bad {
-		return corrupt("an exemplar that ends early")
-	}
-	if _, ok := e.Pairs(); !ok || place < 0 || family.ExemplarSlots() == 0 {
-		return nil
-	}
-	s := &a.Families[len(a.Families)-1].Series[place]
-	s.Exemplars = append(s.Exemplars, e)
-	return nil
-}

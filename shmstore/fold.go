@@ -3,6 +3,7 @@ package shmstore
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"maps"
 	"os"
@@ -59,7 +60,7 @@ type folder struct {
 	view   *View
 	dir    *Dir
 	o      FoldOptions
-	length int64 // of the last archive
+	head   archiveHead // of the last archive
 	broken []string
 }
 
@@ -102,8 +103,8 @@ func (f *folder) fold() (int, error) {
 
 // last returns the archive to go on from. A broken one is set aside first, and the one before it taken.
 func (f *folder) last() (*Archive, error) {
-	a, h, err := f.dir.readArchive(archiveName)
-	f.length = h.length
+	a, h, err := f.view.lastArchive()
+	f.head = h
 	if a != nil && a.unknown {
 		return nil, fmt.Errorf("%w: %s has a part that this program does not know", ErrVersion, archiveName)
 	}
@@ -114,7 +115,7 @@ func (f *folder) last() (*Archive, error) {
 	if e != nil {
 		old, h = nil, archiveHead{}
 	}
-	f.length = h.length
+	f.head = h
 	f.o.Step("set the archive aside")
 	if old != nil {
 		// The exchange of the names keeps a valid archive under the name at every moment.
@@ -216,7 +217,7 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 // they are. nil: nothing changes.
 func (f *folder) commit(last, next *Archive, names []string, live []*Reader) (int, error) {
 	if next == nil {
-		if err := f.keepReserve(reserveFor(f.length, live)); err != nil || last != nil {
+		if err := f.keepReserve(reserveFor(f.head.end(), live)); err != nil || last != nil {
 			return 0, err
 		}
 		return 0, f.writeFirst()
@@ -227,7 +228,7 @@ func (f *folder) commit(last, next *Archive, names []string, live []*Reader) (in
 	}
 	next.Folded = names
 	f.forgetGone(next)
-	if err := f.replace(next, live); err != nil {
+	if err := f.replace(last, next, live); err != nil {
 		return 0, err
 	}
 	return len(names), f.unlink(next)
@@ -255,12 +256,12 @@ func (f *folder) forgetGone(a *Archive) {
 const minReserve = 64 << 10
 
 // replace writes the archive into the reserve, which has its space already, and exchanges the two.
-func (f *folder) replace(a *Archive, live []*Reader) error {
-	b, err := f.dir.encodeArchive(a)
+func (f *folder) replace(last, a *Archive, live []*Reader) error {
+	e, err := f.dir.encodeArchive(last, a)
 	if err != nil {
 		return err
 	}
-	if err := f.keepReserve(int64(len(b))); err != nil {
+	if err := f.keepReserve(e.size()); err != nil {
 		return err
 	}
 	fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -269,21 +270,12 @@ func (f *folder) replace(a *Archive, live []*Reader) error {
 	}
 	file := os.NewFile(uintptr(fd), reserveName)
 	defer file.Close()
-	// The head goes first and comes last: what lies between is no archive.
-	for _, part := range []struct {
-		step   string
-		b      []byte
-		offset int64
-	}{
-		{"clear the reserve's head", make([]byte, arcHead), 0},
-		{"write half of the reserve", b[arcBody : arcBody+(len(b)-arcBody)/2], arcBody},
-		{"write the rest of the reserve", b[arcBody+(len(b)-arcBody)/2:], int64(arcBody + (len(b)-arcBody)/2)},
-		{"write the reserve's head", b[:arcHead], 0},
-	} {
-		f.o.Step(part.step)
-		if _, err := file.WriteAt(part.b, part.offset); err != nil {
-			return fmt.Errorf("write %s: %w", reserveName, errFull(err))
-		}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", reserveName, err)
+	}
+	if err := f.writeReserve(file, e); err != nil {
+		return err
 	}
 	f.o.Step("sync")
 	if err := syncFile(fd); err != nil {
@@ -298,16 +290,55 @@ func (f *folder) replace(a *Archive, live []*Reader) error {
 	if err != nil {
 		return fmt.Errorf("rename %s: %w", reserveName, err)
 	}
+	f.view.replaced(last, f.head, a, e.headOf(st.Ino))
 	f.o.Step("renamed")
 	// If there is no space for a larger reserve now, there may be at the next fold.
-	_ = f.keepReserve(reserveFor(int64(len(b)), live))
+	_ = f.keepReserve(reserveFor(e.size(), live))
 	return nil
+}
+
+// writeReserve writes an archive's file. The head goes first and comes last: what lies between is no archive. The part with
+// the families is not written where it already is.
+func (f *folder) writeReserve(file *os.File, e *encodedArchive) error {
+	image := e.image.b
+	if f.reserveHolds(file, e.image) {
+		image = image[len(image):]
+	}
+	begin := int64(arcBody + len(e.image.b) - len(image))
+	half := len(image) / 2
+	for _, part := range []struct {
+		step   string
+		b      []byte
+		offset int64
+	}{
+		{"clear the reserve's head", make([]byte, arcHead), 0},
+		{"write half of the reserve", image[:half], begin},
+		{"write the rest of the reserve", image[half:], begin + int64(half)},
+		{"write what follows the families", e.rest, int64(arcBody + len(e.image.b))},
+		{"write the reserve's head", e.head, 0},
+	} {
+		f.o.Step(part.step)
+		if _, err := file.WriteAt(part.b, part.offset); err != nil {
+			return fmt.Errorf("write %s: %w", reserveName, errFull(err))
+		}
+	}
+	return nil
+}
+
+// reserveHolds reports whether the reserve is an archive that the view has written or read, with these families.
+func (f *folder) reserveHolds(file *os.File, i *image) bool {
+	known := &f.view.reserve
+	if known.image != i || known.head == (archiveHead{}) {
+		return false
+	}
+	h, err := f.dir.readArchiveHead(file)
+	return err == nil && h == known.head
 }
 
 // writeFirst makes an empty archive beside the reserve, before there is anything to fold. An archive keeps the space in
 // which it was written, and by the time that the first one has to be there may be none for another reserve.
 func (f *folder) writeFirst() error {
-	b, err := f.dir.encodeArchive(&Archive{Generation: 1, AgedAt: Monotonic()})
+	e, err := f.dir.encodeArchive(nil, &Archive{Generation: 1, AgedAt: Monotonic()})
 	if err != nil {
 		return err
 	}
@@ -320,7 +351,7 @@ func (f *folder) writeFirst() error {
 	if err := allocate(file.fd, 0, minReserve); err != nil {
 		return ifNotFull(err)
 	}
-	if _, err := unix.Pwrite(file.fd, b, 0); err != nil {
+	if _, err := unix.Pwrite(file.fd, slices.Concat(e.head, make([]byte, arcBody-arcHead), e.image.b, e.rest), 0); err != nil {
 		return fmt.Errorf("write %s: %w", archiveName, err)
 	}
 	if err := syncFile(file.fd); err != nil {
@@ -395,26 +426,62 @@ func (f *folder) keepReserve(n int64) error {
 	}
 }
 
-// encodeArchive returns the bytes of an archive's file.
-func (d *Dir) encodeArchive(a *Archive) ([]byte, error) {
+// encodedArchive is the content of an archive's file.
+type encodedArchive struct {
+	head  []byte
+	image *image
+	rest  []byte // of the payload, and the table behind it
+
+	known archiveHead // what head says
+}
+
+// size returns how long the file is at least.
+func (e *encodedArchive) size() int64 { return int64(arcBody + len(e.image.b) + len(e.rest)) }
+
+// headOf returns the head of the archive as it is read from the file with that inode.
+func (e *encodedArchive) headOf(inode uint64) archiveHead {
+	h := e.known
+	h.inode = inode
+	return h
+}
+
+// encodeArchive returns the content of the file of the archive that follows last. Families that are the very ones of last are
+// not encoded again; of the others the Packed parts are copied, and are parts of the image afterwards.
+func (d *Dir) encodeArchive(last, a *Archive) (*encodedArchive, error) {
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
 	}
-	b := appendArchive(make([]byte, arcBody, arcBody+4096), a)
-	if int64(len(b)) > maxArchive {
-		return nil, fmt.Errorf("%w: an archive of %d bytes", ErrFull, len(b))
+	e := &encodedArchive{head: make([]byte, arcHead)}
+	if last != nil && last.image.holds(a) {
+		a.image = last.image
+	} else {
+		b := appendFamilies(make([]byte, 0, sizeOf(a.Families)), a.AgedAt, a.Families)
+		a.image = &image{b: b, sum: checksum(b), since: a.Generation, families: a.Families, agedAt: a.AgedAt}
 	}
+	e.image = a.image
+	e.rest = appendRest(nil, a)
+	length := int64(len(e.image.b) + len(e.rest))
+	sum := crc32.Update(e.image.sum, castagnoli, e.rest)
+	if length > maxArchive {
+		return nil, fmt.Errorf("%w: an archive of %d bytes", ErrFull, length)
+	}
+	a.ThisBoot, a.checksum = true, sum
+	e.known = archiveHead{generation: a.Generation, length: length, checksum: sum, thisBoot: true}
+	end := e.known.end()
+	e.rest = append(e.rest, make([]byte, tableAt(end)-end)...)
+	e.rest = appendTable(e.rest, a, sum)
+	b := e.head
 	copy(b, archiveMagic)
 	native.PutUint32(b[arcVersion:], version)
 	native.PutUint32(b[arcOrder:], orderMark)
 	copy(b[arcStore:], d.id[:])
 	copy(b[arcBoot:], boot[:])
 	native.PutUint64(b[arcGen:], a.Generation)
-	native.PutUint64(b[arcLength:], uint64(len(b)-arcBody))
-	native.PutUint32(b[arcPayload:], checksum(b[arcBody:]))
+	native.PutUint64(b[arcLength:], uint64(length))
+	native.PutUint32(b[arcPayload:], sum)
 	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
-	return b, nil
+	return e, nil
 }
 
 // What cannot be read is kept for whoever wants to know why, but not much of it, and not at once: a file that was just

@@ -19,8 +19,10 @@ type View struct {
 	dir     *Dir
 	head    archiveHead
 	archive *Archive
-	folded  map[string]bool    // names that the archive holds, which are many after a crowd of deaths
-	damage  error              // of the archive that head is of
+	folded  map[string]bool // names that the archive holds, which are many after a crowd of deaths
+	damage  error           // of the archive that head is of
+	damaged [2]stamp        // of the archive and the reserve when damage was found, zero when they may have changed since
+	reserve knownReserve
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
 	broken  map[string]error
@@ -215,16 +217,27 @@ func (v *View) closeBut(readers []*Reader) {
 	})
 }
 
+// knownReserve is what a view that folds knows of the reserve: an archive that it has read or written.
+type knownReserve struct {
+	head  archiveHead
+	image *image
+}
+
 // readArchive makes archive that which has the name now; ok is false when it was replaced meanwhile. A broken one is left
-// out, and the one before it taken instead. An error is the system's: then nobody knows what the archive holds.
+// out, and the one before it taken instead; neither is read again before one of them changes. An error is the system's: then
+// nobody knows what the archive holds.
 func (v *View) readArchive() (ok bool, err error) {
+	now, settled := v.stamps()
+	if v.damage != nil && settled && now == v.damaged {
+		return true, nil
+	}
 	head, err := v.dir.archiveHead(archiveName)
 	if err == nil && v.damage == nil && head == v.head {
 		return true, nil
 	}
 	var a *Archive
 	if err == nil {
-		a, head, err = v.dir.readArchive(archiveName)
+		a, head, err = v.fetchArchive()
 	}
 	switch {
 	case errors.Is(err, errMoved):
@@ -237,14 +250,62 @@ func (v *View) readArchive() (ok bool, err error) {
 			a = old
 		}
 	}
+	v.take(a, head, err)
+	if v.damaged = [2]stamp{}; err != nil && settled {
+		v.damaged = now
+	}
+	return true, nil
+}
+
+// stamps returns the states of the archive's file and of the reserve, and whether any later change would give other ones.
+func (v *View) stamps() (s [2]stamp, settled bool) {
+	s = [2]stamp{v.dir.stamp(archiveName), v.dir.stamp(reserveName)}
+	return s, s[0].settled() && s[1].settled()
+}
+
+// fetchArchive reads the archive, but not its families where it has the same ones as the archive of the view.
+func (v *View) fetchArchive() (*Archive, archiveHead, error) {
+	if a, h := v.dir.readRest(archiveName, v.archive); a != nil {
+		return a, h, nil
+	}
+	return v.dir.readArchive(archiveName)
+}
+
+// lastArchive returns the archive that has the name now, with the errors of Dir.readArchive; without reading it, if it is that
+// of the view.
+func (v *View) lastArchive() (*Archive, archiveHead, error) {
+	if v.archive != nil && v.damage == nil {
+		if h, err := v.dir.archiveHead(archiveName); err == nil && h == v.head {
+			return v.archive, h, nil
+		}
+	}
+	a, h, err := v.fetchArchive()
+	if err == nil {
+		v.take(a, h, nil)
+		a = v.archive
+	}
+	return a, h, err
+}
+
+// take makes a the view's archive.
+func (v *View) take(a *Archive, head archiveHead, damage error) {
 	if a != nil && v.archive != nil && a.Generation == v.archive.Generation && a.checksum == v.archive.checksum {
 		a = v.archive
 	}
 	if a != v.archive {
 		v.archive, v.folded = a, a.names()
 	}
-	v.head, v.damage = head, err
-	return true, nil
+	v.head, v.damage = head, damage
+}
+
+// replaced makes next, which this process has written in the place of last, the view's archive. The file of last is the
+// reserve now; what it holds is worth remembering only if the archive after next may hold it too.
+func (v *View) replaced(last *Archive, lastHead archiveHead, next *Archive, head archiveHead) {
+	v.reserve = knownReserve{}
+	if last != nil && last.image == next.image {
+		v.reserve = knownReserve{lastHead, last.image}
+	}
+	v.take(next, head, nil)
 }
 
 // Current tells whether the archive is still the one of the last Update. Who has read cells of a file whose layout changed

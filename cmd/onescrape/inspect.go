@@ -143,7 +143,7 @@ func inspectArchive(a *shmstore.Archive) *archiveView {
 	v := &archiveView{Generation: a.Generation, Families: []familyView{}}
 	for _, f := range a.Families {
 		family := newFamilyView(f.Family)
-		family.Series = len(f.Series)
+		family.Series = f.Len()
 		v.Families = append(v.Families, family)
 		v.Series += family.Series
 	}
