@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {
@@ -113,6 +115,46 @@ func TestBrokenFilesAreLeftOut(t *testing.T) {
 	place(t, dir, fileName(2), []byte("garbage"))
 	want["corrupt"]++
 	assert.Equal(t, want, errorCounts(t, s))
+}
+
+// Junk is opened once, remembered by name and inode, and said in one line.
+func TestJunkDoesNotCostEveryScrape(t *testing.T) {
+	const junk = 5_000
+	dir, other := newDir(t), foreignDir(t)
+	good := startLocal(t, dir, 0)
+	good.do(action{Do: "add", Family: counterFamily("c_total"), V: 5})
+	startDict(t, other, "counter_1.db").set(pyKey("d", "d_total"), 5)
+	for i := range junk {
+		place(t, dir, fmt.Sprintf("%d-%016x.shm", i+1, i), []byte("junk"))
+		place(t, other, fmt.Sprintf("counter_%d.db", i+2), []byte("junk"))
+	}
+	log := &logLines{}
+	s := openStore(t, dir, Options{Logger: log.logger(), Foreign: []*foreign.Dir{pythonDir(t, other, foreign.Options{})}})
+	want := map[string]int{"corrupt": 2 * junk}
+	assert.Equal(t, "c_total 5\nd_total 5\n", text(t, s))
+	assert.Equal(t, want, errorCounts(t, s))
+	lines := log.about("cannot be read")
+	require.Len(t, lines, 1)
+	assert.Contains(t, lines[0], fmt.Sprintf("files=%d first=\"%s ", 2*junk, filepath.Join(other, "counter_10.db")))
+	assert.Less(t, len(lines[0]), 2000)
+
+	allocs := testing.AllocsPerRun(3, func() { text(t, s) })
+	assert.Less(t, allocs, 3*float64(junk), "most are not opened, and of most nothing is made anew")
+	assert.Equal(t, want, errorCounts(t, s))
+
+	// One that is replaced is another one, however many there are. One that is mended in place is found in time.
+	whole, err := os.ReadFile(filepath.Join(other, "counter_1.db"))
+	require.NoError(t, err)
+	path := filepath.Join(other, "counter_777.db")
+	place(t, other, "whole", whole)
+	require.NoError(t, os.Rename(filepath.Join(other, "whole"), path))
+	assert.Equal(t, "c_total 5\nd_total 10\n", text(t, s))
+	place(t, other, "counter_778.db", whole)
+	for i := 0; text(t, s) != "c_total 5\nd_total 15\n"; i++ {
+		require.Less(t, i, 4*junk/64)
+	}
+	assert.Equal(t, want, errorCounts(t, s))
+	assert.Len(t, log.about("cannot be read"), 1)
 }
 
 func TestFileThatBreaksWhileItIsRead(t *testing.T) {

@@ -35,6 +35,7 @@ func (s *Store) pass() {
 	}
 	slices.SortFunc(s.exposed, func(a, b *family) int { return strings.Compare(a.name, b.name) })
 	s.takeStock()
+	s.logReports()
 }
 
 func (s *Store) read() {
@@ -197,7 +198,7 @@ func (s *Store) takeFiles(src *source) {
 		listed[name] = true
 		f := s.files[name]
 		if f == nil {
-			f = &file{source: src}
+			f = &file{source: src, problem: src.problems[name]}
 			s.files[name] = f
 		}
 		if f.reader != r {
@@ -212,18 +213,29 @@ func (s *Store) takeFiles(src *source) {
 		}
 	}
 	for name, f := range s.files {
-		if f.source == src && !listed[name] && broken[name] == nil {
+		if f.source == src && !listed[name] {
 			s.release(f)
 			delete(s.files, name)
+			if f.problem != "" && broken[name] != nil {
+				src.problems[name] = f.problem
+			}
 		}
 	}
+	if v := src.BrokenVersion(); v != src.brokenVersion {
+		src.brokenVersion = v
+		s.takeBroken(src)
+	}
+}
+
+// takeBroken counts and logs what came to be wrong with files that a directory has.
+func (s *Store) takeBroken(src *source) {
+	broken := src.Broken()
+	maps.DeleteFunc(src.problems, func(name, _ string) bool { return broken[name] == nil })
 	for name, err := range broken {
-		f := s.files[name]
-		if f == nil {
-			f = &file{source: src, member: member{info: shmstore.Info{Name: name}}}
-			s.files[name] = f
+		if reason := reasonOf(err); src.problems[name] != reason {
+			src.problems[name] = reason
+			s.reportProblem(name, reason, true, err)
 		}
-		s.leaveOut(f, err)
 	}
 }
 
@@ -252,9 +264,12 @@ func (s *Store) complain(f *file, err error) {
 		return
 	}
 	f.problem = reason
+	s.reportProblem(f.info.Name, reason, f.decls == nil, err)
+}
+
+func (s *Store) reportProblem(name, reason string, leftOut bool, err error) {
 	s.count(reason)
-	s.log.Warn("a file of the store cannot be read", "file", f.info.Name, "reason", reason, "left_out", f.decls == nil,
-		"error", err)
+	s.reports.add("a file of the store cannot be read", name, "reason", reason, "left_out", leftOut, "error", err)
 }
 
 // follow brings what is known about a file up to date.
@@ -445,8 +460,7 @@ func (s *Store) replan(f *file) error {
 func (s *Store) oddity(f *file, known *bool, reason string, n int) {
 	if n > 0 && !*known {
 		s.count(reason)
-		s.log.Warn("some of a file of the store cannot be and is left out", "file", f.info.Name, "reason", reason,
-			"left_out", n)
+		s.reports.add("some of a file of the store cannot be and is left out", f.info.Name, "reason", reason, "left_out", n)
 	}
 	*known = n > 0
 }

@@ -44,6 +44,7 @@ type view interface {
 	Update() error
 	Archive() *shmstore.Archive
 	Broken() map[string]error
+	BrokenVersion() uint64
 	Current() bool
 	Close() error
 }
@@ -55,6 +56,9 @@ type source struct {
 	archived archived
 	unlisted bool // the directory could not be listed
 	compacts *foreign.Dir
+
+	problems      map[string]string // reasons why files that were never read are left out, by name
+	brokenVersion uint64            // when problems were found
 }
 
 // readers returns the files that count beside the archive.
@@ -92,7 +96,7 @@ func (s *source) forget(r reader) {
 // openSources returns the sources of a Store: its own directory, if it has one, then the foreign ones.
 func (s *Store) openSources() error {
 	if s.dir != nil {
-		s.sources = append(s.sources, &source{view: s.dir.View(), path: s.dir.Path()})
+		s.sources = append(s.sources, &source{view: s.dir.View(), path: s.dir.Path(), problems: map[string]string{}})
 	}
 	given := map[string]bool{}
 	for _, d := range s.options.Foreign {
@@ -104,7 +108,7 @@ func (s *Store) openSources() error {
 			return fmt.Errorf("aggregate: %s is given twice and would count twice", d.Path())
 		}
 		given[path] = true
-		src := &source{view: d.View(), path: d.Path()}
+		src := &source{view: d.View(), path: d.Path(), problems: map[string]string{}}
 		if d.Compacts() && !s.options.ReadOnly {
 			src.compacts = d
 		}

@@ -65,6 +65,7 @@ type plan struct {
 	families map[string]*family // by name
 	exposed  []*family          // that have something to show, sorted by name
 	stock    stock
+	reports  reports  // of the pass
 	buf      []uint64 // where the cells of one file at a time are copied
 }
 
@@ -97,6 +98,7 @@ func Open(dir string, o Options) (*Store, error) {
 		files:    map[string]*file{},
 		families: map[string]*family{},
 		stock:    newStock(o.Counted),
+		reports:  reports{},
 	}
 	if err := s.openSources(); err != nil {
 		s.Close()

@@ -1,6 +1,7 @@
 package shmstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/dirent"
 )
 
 // Dir is the directory of a store. It is safe for concurrent use.
@@ -178,26 +181,52 @@ func (d *Dir) openAt(name string, flags int) (*os.File, error) {
 
 // Names returns the names of the per-process files that are visible now, sorted.
 func (d *Dir) Names() ([]string, error) {
+	entries, err := d.list(func([]byte, uint64) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.name
+	}
+	return names, nil
+}
+
+// entry is what a directory says of a file.
+type entry struct {
+	name  string
+	inode uint64
+}
+
+// list returns the per-process files that are visible now, by name, without those that skip says true of.
+func (d *Dir) list(skip func(name []byte, inode uint64) bool) ([]entry, error) {
 	f, err := d.openAt(".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: list the store: %w", err)
 	}
 	defer f.Close()
-	all, err := f.Readdirnames(-1)
+	var listed []entry
+	err = dirent.Each(f, func(name []byte, inode uint64) {
+		if isFileName(name) && !skip(name, inode) {
+			listed = append(listed, entry{string(name), inode})
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: list %s: %w", d.path, err)
 	}
-	return namesAmong(all), nil
+	return inOrder(listed), nil
 }
 
-// namesAmong returns the names of per-process files among those that a directory has listed. Linux lists what is in memory
-// anew from the entry on that it had got to, when that is renamed meanwhile, as an archive is: then files come twice.
-func namesAmong(listed []string) []string {
-	names := slices.DeleteFunc(listed, func(name string) bool {
-		return !strings.HasSuffix(name, fileSuffix) || strings.HasPrefix(name, ".")
-	})
-	slices.Sort(names)
-	return slices.Compact(names)
+// isFileName reports whether a name could be that of a per-process file.
+func isFileName(name []byte) bool {
+	return bytes.HasSuffix(name, []byte(fileSuffix)) && name[0] != '.'
+}
+
+// inOrder sorts what a directory has listed. Linux lists what is in memory anew from the entry on that it had got to, when
+// that is renamed meanwhile, as an archive is: then files come twice.
+func inOrder(listed []entry) []entry {
+	slices.SortFunc(listed, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	return slices.CompactFunc(listed, func(a, b entry) bool { return a.name == b.name })
 }
 
 // errFull makes ErrFull of what the system says when there is no space.

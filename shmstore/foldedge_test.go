@@ -17,12 +17,17 @@ import (
 func TestFoldWaitsForFilesThatTheSystemCannotOpenNow(t *testing.T) {
 	v := storeDir(t).View()
 	f := folder{view: v, dir: v.dir}
+	leaveOut := func(err error) {
+		v.junk.Begin()
+		v.leaveOut("1-0000000000000001.shm", 1, fmt.Errorf("shmstore: read: %w", err))
+		v.junk.End()
+	}
 	for _, err := range []error{nil, unix.EACCES, ErrCorrupt, ErrVersion} {
-		v.broken = map[string]error{"1-0000000000000001.shm": fmt.Errorf("shmstore: read: %w", err)}
+		leaveOut(err)
 		assert.NoError(t, f.complete(), err)
 	}
 	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		v.broken = map[string]error{"1-0000000000000001.shm": fmt.Errorf("shmstore: read: %w", err)}
+		leaveOut(err)
 		assert.ErrorIs(t, f.complete(), err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/junk"
 )
 
 // View is a store as one reader sees it: the archive and the files that count beside it, at one instant. It keeps what it
@@ -25,7 +27,7 @@ type View struct {
 	reserve knownReserve
 	readers map[string]*Reader // all that are open, by name
 	shown   []*Reader
-	broken  map[string]error
+	junk    junk.Memory
 	latest  latest
 	spare   *spare         // nil before the first ReadNew: who does not call it has no use for any
 	most    int            // dead files that are opened at most; 0: all
@@ -44,7 +46,22 @@ func (v *View) Archive() *Archive { return v.archive }
 func (v *View) Readers() []*Reader { return v.shown }
 
 // Broken returns what was wrong, at the last Update, with files that are left out, by name.
-func (v *View) Broken() map[string]error { return v.broken }
+// The map is the view's.
+func (v *View) Broken() map[string]error { return v.junk.Broken() }
+
+// BrokenVersion returns another number whenever Broken is not what it was.
+func (v *View) BrokenVersion() uint64 { return v.junk.Version() }
+
+// leaveOut remembers a file that cannot be read.
+func (v *View) leaveOut(name string, inode uint64, err error) {
+	kind := error(nil)
+	for _, k := range [...]error{ErrCorrupt, ErrForeign, ErrVersion} {
+		if errors.Is(err, k) {
+			kind = k
+		}
+	}
+	v.junk.Add(name, inode, err, kind)
+}
 
 // tries is how often a view looks again at a directory that is being folded before it keeps the folder out.
 const tries = 3
@@ -92,20 +109,21 @@ func (v *View) try(n int) (ok bool, err error) {
 
 func (v *View) look() (ok bool, err error) {
 	v.closing.Wait() // there are only so many descriptors
-	broken := map[string]error{}
+	v.junk.Begin()
 	if ok, err := v.readArchive(); !ok {
 		return false, err
 	}
 	if v.damage != nil {
-		broken[archiveName] = v.damage
+		v.leaveOut(archiveName, 0, v.damage)
 	}
-	names, err := v.dir.Names()
+	entries, err := v.dir.list(v.junk.Skip)
 	if err != nil {
 		return false, err
 	}
-	shown := make([]*Reader, 0, len(names))
+	shown := make([]*Reader, 0, len(entries))
 	dead := 0
-	for _, name := range names {
+	for _, e := range entries {
+		name := e.name
 		if v.folded[name] {
 			continue
 		}
@@ -122,9 +140,10 @@ func (v *View) look() (ok bool, err error) {
 				return false, err
 			}
 			if err != nil {
-				broken[name] = err
+				v.leaveOut(name, e.inode, err)
 				continue
 			}
+			v.junk.Remove(name)
 			r.latest, r.spare = &v.latest, v.spare
 			v.readers[name] = r
 		}
@@ -146,7 +165,8 @@ func (v *View) look() (ok bool, err error) {
 		return false, nil
 	}
 	slices.SortFunc(shown, func(a, b *Reader) int { return strings.Compare(a.info.Name, b.info.Name) })
-	v.shown, v.broken = shown, broken
+	v.shown = shown
+	v.junk.End()
 	v.closeBut(shown)
 	return true, nil
 }

@@ -116,13 +116,12 @@ func (c *compactor) candidates(do func(name string, st *unix.Stat_t) (bool, erro
 	if err := unix.Fstat(int(c.file.Fd()), &c.owner); err != nil {
 		return fmt.Errorf("stat %s: %w", c.dir.path, err)
 	}
-	all, err := names(c.file)
+	all, err := names(c.file, c.dir.lib.isFile)
 	if err != nil {
 		return err
 	}
 	p := newProcesses()
-	all = c.dir.lib.files(all)
-	twins := &twins{dir: c.file, names: all}
+	twins := &twins{dir: c.file, wanted: c.dir.lib.isFile}
 	for _, name := range all {
 		kind, ok := c.dir.lib.file(name)
 		var st unix.Stat_t
@@ -253,7 +252,7 @@ func (c *compactor) readFree(name, original string, st *unix.Stat_t, k *keys) (*
 
 // living returns readers of all files that are not taken.
 func (c *compactor) living() ([]*Reader, error) {
-	all, err := names(c.file)
+	all, err := names(c.file, c.dir.lib.isFile)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +276,7 @@ func (c *compactor) living() ([]*Reader, error) {
 			living = append(living, r)
 		}
 	}
-	for _, name := range c.dir.lib.files(all) {
+	for _, name := range all {
 		add(c.file, name, name)
 	}
 	for name, original := range aside {
@@ -304,7 +303,8 @@ func (c *compactor) read(dir *os.File, name, original string, st *unix.Stat_t, k
 // one definition. It returns the files without those that do not fit, which a View leaves out too: one that nobody can
 // read keeps no other from being taken.
 func (c *compactor) shape(readers []*Reader) []*Reader {
-	v := View{dir: c.dir, shown: readers, readers: map[string]*Reader{}, broken: map[string]error{}}
+	v := View{dir: c.dir, shown: readers, readers: map[string]*Reader{}}
+	v.junk.Begin()
 	v.shape(c.last)
 	return v.shown
 }

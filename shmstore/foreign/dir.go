@@ -1,18 +1,19 @@
 package foreign
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/internal/dirent"
 )
 
 // Dir is a directory of a library's files. It is safe for concurrent use.
@@ -87,12 +88,17 @@ func (d *Dir) openDir() (*os.File, error) {
 	return os.NewFile(uintptr(fd), d.path), nil
 }
 
-// names returns the names in a directory, sorted, each once: see namesAmong in package shmstore.
-func names(dir *os.File) ([]string, error) {
+// names returns the names in a directory that are wanted, sorted, each once: see inOrder in package shmstore.
+func names(dir *os.File, wanted func(name []byte, inode uint64) bool) ([]string, error) {
 	if _, err := dir.Seek(0, 0); err != nil {
 		return nil, fmt.Errorf("shmstore: list %s: %w", dir.Name(), err)
 	}
-	all, err := dir.Readdirnames(-1)
+	var all []string
+	err := dirent.Each(dir, func(name []byte, inode uint64) {
+		if wanted(name, inode) {
+			all = append(all, string(name))
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: list %s: %w", dir.Name(), err)
 	}
@@ -103,9 +109,9 @@ func names(dir *os.File) ([]string, error) {
 // twins finds, among the files of a directory, those that have two names in there: which of them is right nobody knows. A
 // link elsewhere is no reason to leave a file out, because a backup makes one.
 type twins struct {
-	dir   *os.File
-	names []string
-	known map[inode]int // names of each inode; nil before it is asked for
+	dir    *os.File
+	wanted func(name []byte, inode uint64) bool
+	known  map[inode]int // names of each inode; nil before it is asked for
 }
 
 // check returns an error for a file that has two of the names.
@@ -115,7 +121,11 @@ func (t *twins) check(st *unix.Stat_t) error {
 	}
 	if t.known == nil {
 		t.known = map[inode]int{}
-		for _, name := range t.names {
+		all, err := names(t.dir, t.wanted)
+		if err != nil {
+			return err
+		}
+		for _, name := range all {
 			var other unix.Stat_t
 			if unix.Fstatat(int(t.dir.Fd()), name, &other, unix.AT_SYMLINK_NOFOLLOW) == nil {
 				t.known[inodeOf(&other)]++
@@ -128,11 +138,9 @@ func (t *twins) check(st *unix.Stat_t) error {
 	return nil
 }
 
-// files returns those of the names in a directory that are of the library's files.
-func (l *Library) files(names []string) []string {
-	return slices.DeleteFunc(names, func(name string) bool {
-		return !strings.HasSuffix(name, l.Suffix) || strings.HasPrefix(name, ".")
-	})
+// isFile reports whether a name could be that of one of the library's files.
+func (l *Library) isFile(name []byte, _ uint64) bool {
+	return bytes.HasSuffix(name, []byte(l.Suffix)) && name[0] != '.'
 }
 
 // admit looks at a file before it is opened: in a directory that everybody can write to, another user's file may say

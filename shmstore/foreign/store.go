@@ -51,7 +51,7 @@ func (s *store) in(dir *os.File) bool {
 // aside returns the files that were set aside and that an archive, nil for none, does not have, with the names that
 // they had.
 func (s *store) aside(a *shmstore.Archive) (map[string]string, error) {
-	all, err := names(s.file)
+	all, err := names(s.file, isAside)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,11 @@ func asideName(original string) string {
 	var b [asideRandom]byte
 	rand.Read(b[:])
 	return shmstore.AsidePrefix + hex.EncodeToString(b[:]) + "-" + original
+}
+
+func isAside(name []byte, _ uint64) bool {
+	_, ok := asideOriginal(string(name))
+	return ok
 }
 
 // asideOriginal is the inverse of asideName.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/internal/junk"
 )
 
 // View is a directory as one reader sees it: the archive, and the files that count beside it, at one instant. It keeps
@@ -21,9 +21,10 @@ type View struct {
 	dir     *Dir
 	file    *os.File // the directory, as of the last Update; nil when there is none
 	store   *store   // the hidden directory; nil when there is none
+	damaged bool     // there is one, which cannot be opened
 	readers map[string]*Reader
 	shown   []*Reader
-	broken  map[string]error
+	junk    junk.Memory
 
 	bounds   map[string][]float64 // of each histogram, of the whole directory
 	archive  *shmstore.Archive    // whose bounds they have
@@ -47,7 +48,22 @@ func (v *View) Archive() *shmstore.Archive {
 func (v *View) Readers() []*Reader { return v.shown }
 
 // Broken returns what was wrong, at the last Update, with files that are left out, by path.
-func (v *View) Broken() map[string]error { return v.broken }
+// The map is the view's.
+func (v *View) Broken() map[string]error { return v.junk.Broken() }
+
+// BrokenVersion returns another number whenever Broken is not what it was.
+func (v *View) BrokenVersion() uint64 { return v.junk.Version() }
+
+// leaveOut remembers a file that cannot be read. Inode 0: it is not known.
+func (v *View) leaveOut(path string, inode uint64, err error) {
+	kind := error(nil)
+	for _, k := range [...]error{shmstore.ErrCorrupt, shmstore.ErrForeign, shmstore.ErrVersion} {
+		if errors.Is(err, k) {
+			kind = k
+		}
+	}
+	v.junk.Add(path, inode, err, kind)
+}
 
 // tries is how often a view looks again at a directory in which files come and go.
 const tries = 100
@@ -69,13 +85,13 @@ func (v *View) Update() error {
 }
 
 func (v *View) look() (ok bool, err error) {
-	v.broken = map[string]error{}
+	v.junk.Begin()
 	file, err := v.dir.openDir()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			v.clear()
-			v.broken[v.dir.path] = fmt.Errorf("there is no such directory; it is read when its server has made it: %w",
-				err)
+			v.leaveOut(v.dir.path, 0, fmt.Errorf("there is no such directory; it is read when its server has made it: %w", err))
+			v.junk.End()
 			return true, nil
 		}
 		return false, err
@@ -93,13 +109,14 @@ func (v *View) look() (ok bool, err error) {
 	}
 	if v.store == nil {
 		// Somebody may have begun to compact.
-		if v.broken[v.storePath()] == nil && v.storeCame() {
+		if !v.damaged && v.storeCame() {
 			return false, nil
 		}
 	} else if !v.store.view.Current() {
 		return false, nil
 	}
 	v.keep(shown)
+	v.junk.End()
 	return true, nil
 }
 
@@ -120,6 +137,7 @@ func (v *View) clear() {
 
 // findStore opens the hidden directory if there is one.
 func (v *View) findStore() error {
+	v.damaged = false
 	if v.store != nil && !v.store.in(v.file) {
 		v.store.close()
 		v.store = nil
@@ -131,7 +149,8 @@ func (v *View) findStore() error {
 			return nil
 		case err != nil:
 			// What was archived is missing, but not what goes on.
-			v.broken[v.storePath()] = err
+			v.damaged = true
+			v.leaveOut(v.storePath(), 0, err)
 			return nil
 		}
 		v.store = s
@@ -140,7 +159,7 @@ func (v *View) findStore() error {
 		return err
 	}
 	for name, err := range v.store.view.Broken() {
-		v.broken[filepath.Join(v.storePath(), name)] = err
+		v.leaveOut(filepath.Join(v.storePath(), name), 0, err)
 	}
 	return nil
 }
@@ -165,12 +184,11 @@ func (v *View) list() (shown []*Reader, ok bool, err error) {
 		return nil, false, fmt.Errorf("shmstore: stat %s: %w", v.dir.path, err)
 	}
 	l := lister{v: v, owner: &owner, keys: newKeys(v.dir.lib), processes: newProcesses(), seen: map[inode]bool{}}
-	all, err := names(v.file)
+	all, err := names(v.file, l.wanted(v.file))
 	if err != nil {
 		return nil, false, err
 	}
-	all = v.dir.lib.files(all)
-	l.twins = &twins{dir: v.file, names: all}
+	l.twins = &twins{dir: v.file, wanted: v.dir.lib.isFile}
 	for _, name := range all {
 		if !l.take(v.file, name, name) {
 			return nil, false, l.err
@@ -183,7 +201,7 @@ func (v *View) list() (shown []*Reader, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	l.twins = &twins{dir: v.store.file, names: slices.Collect(maps.Keys(aside))}
+	l.twins = &twins{dir: v.store.file, wanted: isAside}
 	for name, original := range aside {
 		if !l.take(v.store.file, name, original) {
 			return nil, false, l.err
@@ -199,9 +217,18 @@ type lister struct {
 	keys      *keys
 	processes *processes
 	seen      map[inode]bool
+	inode     uint64 // of the file that is looked at; 0: not known
 	twins     *twins // of the directory that is looked at
 	shown     []*Reader
 	err       error
+}
+
+// wanted returns what says of the files in a directory whether to open them.
+func (l *lister) wanted(dir *os.File) func(name []byte, inode uint64) bool {
+	path := append([]byte(dir.Name()), filepath.Separator)
+	return func(name []byte, inode uint64) bool {
+		return l.v.dir.lib.isFile(name, inode) && !l.v.junk.Skip(append(path, name...), inode)
+	}
 }
 
 // take brings the Reader of one file up to date. It is false when the directory is to be looked at anew, or cannot be.
@@ -216,7 +243,7 @@ func (l *lister) take(dir *os.File, name, original string) bool {
 		l.err = fmt.Errorf("shmstore: %w", err)
 		return false
 	case err != nil:
-		v.broken[path] = fmt.Errorf("shmstore: read %s: %w", path, err)
+		v.leaveOut(path, l.inode, fmt.Errorf("shmstore: read %s: %w", path, err))
 		v.drop(path)
 	case r != nil:
 		l.shown = append(l.shown, r)
@@ -228,7 +255,8 @@ func (l *lister) take(dir *os.File, name, original string) bool {
 func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error) {
 	v := l.v
 	var st unix.Stat_t
-	if err := admit(dir, l.owner, name, &st); err != nil {
+	err := admit(dir, l.owner, name, &st)
+	if l.inode = st.Ino; err != nil {
 		return nil, err
 	}
 	if err := l.twins.check(&st); err != nil {
@@ -252,7 +280,7 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	}
 	r.dir = dir
 	before := r.used
-	err := l.fetch(r, &st)
+	err = l.fetch(r, &st)
 	if errors.Is(err, errReplaced) {
 		v.drop(path)
 		r, before = newReader(v.dir.lib, r.kind, dir, name, &st), 0
@@ -266,6 +294,7 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 		return nil, err
 	}
 	v.readers[path] = r
+	v.junk.Remove(path)
 	l.seen[r.inode] = true
 	if r.used != before {
 		v.reshaped = true
@@ -401,7 +430,7 @@ func (v *View) leftOut(r *Reader, err error) bool {
 	if err == nil {
 		return false
 	}
-	v.broken[r.info.Name] = r.wrap(err)
+	v.leaveOut(r.info.Name, r.inode.number, r.wrap(err))
 	r.close()
 	delete(v.readers, r.info.Name)
 	return true
