@@ -37,6 +37,7 @@ type handover struct {
 	Slots      []slotState    `json:"slots"`
 	Gone       []processState `json:"gone"` // of slots that are no more
 	Parked     []int          `json:"parked"`
+	Remnants   []remnantState `json:"remnants"`
 	Target     int            `json:"target"`
 	Configured int            `json:"configured"`
 	Started    time.Time      `json:"started"`
@@ -140,7 +141,7 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath,
 		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
-		Parked: s.parkedSlots(), Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
+		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
 		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade,
 		LogLost: logqueue.Flush(logqueue.LastWords), Executed: time.Now()}
 	if s.endpoint != nil {
@@ -243,6 +244,7 @@ func (s *supervisor) adoptProcess(ps processState) (*process, error) {
 	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started, readyAt: ps.ReadyAt,
 		stopAt: ps.StopAt, beat: ps.Beat, renewAt: ps.RenewAt, stops: ps.Stops, cause: ps.Cause, killed: ps.Killed,
 		storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
+	p.leads = leadsGroup(p.pid)
 	s.follow(p)
 	return p, nil
 }

@@ -22,14 +22,14 @@ func newOrphans() *orphans {
 
 func (o *orphans) waiting() bool { return o != nil && len(o.seen) > 0 }
 
-func (o *orphans) reap(known map[int]*process) {
+func (o *orphans) reap(known func(pid int) bool) {
 	if o == nil {
 		return
 	}
 	now := time.Now()
 	seen := make(map[int]time.Time)
 	for _, pid := range zombies(1) {
-		if known[pid] != nil {
+		if known(pid) {
 			continue
 		}
 		since, ok := o.seen[pid]

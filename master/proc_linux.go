@@ -17,23 +17,48 @@ func children(pid int) []int { return family(pid, "") }
 func zombies(parent int) []int { return family(parent, "Z") }
 
 func family(parent int, state string) (pids []int) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range stats {
-		text, err := os.ReadFile(file)
+	eachProcess(func(pid int, stat []string) {
+		if stat[statParent] == strconv.Itoa(parent) && (state == "" || stat[statState] == state) {
+			pids = append(pids, pid)
+		}
+	})
+	return pids
+}
+
+// Fields of /proc/PID/stat behind the name of the command.
+const (
+	statState  = 0
+	statParent = 1
+	statGroup  = 2
+	statStart  = 19
+)
+
+// eachProcess calls f with the pid of each process and the fields of its stat, of which there are at least 20.
+func eachProcess(f func(pid int, stat []string)) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
 		if err != nil {
 			continue
 		}
-		// pid (comm) state ppid …, and comm may contain anything.
-		_, after, ok := cutLast(string(text), ") ")
-		f := strings.Fields(after)
-		if !ok || len(f) < 2 || f[1] != strconv.Itoa(parent) || state != "" && f[0] != state {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
-			pids = append(pids, pid)
+		if stat := processStat(pid); stat != nil {
+			f(pid, stat)
 		}
 	}
-	return pids
+}
+
+// processStat returns the fields of a process's stat; nil when there is no such process.
+func processStat(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	// pid (comm) state ppid …, and comm may contain anything.
+	_, after, _ := cutLast(string(text), ") ")
+	if fields := strings.Fields(after); len(fields) > statStart {
+		return fields
+	}
+	return nil
 }
 
 // monotonicUsec is the clock by which systemd orders a reload.

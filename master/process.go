@@ -1,6 +1,7 @@
 package master
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"syscall"
@@ -29,8 +30,9 @@ type process struct {
 	execErr   error  // the command could not be executed
 	looked    bool   // whether it forks before it listens was looked at
 
+	leads  bool // it leads a process group of its own
 	heard  bool // nobody reads its notify socket any more
-	reaped bool // wait4 has returned it; its pid must not be used any more
+	reaped bool // its end was taken; its pid must not be used any more
 	wait   syscall.WaitStatus
 	gone   bool      // reaped, and everything it said was heard
 	ended  time.Time // when it was reaped
@@ -104,6 +106,17 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
+// takeEnd reports whether the process has ended, and notes how. The leader of a group is not reaped by that.
+func (p *process) takeEnd() bool {
+	if p.leads {
+		status, ended := endedUnreaped(p.pid)
+		p.wait = status
+		return ended
+	}
+	got, err := syscall.Wait4(p.pid, &p.wait, syscall.WNOHANG, nil)
+	return got == p.pid || errors.Is(err, syscall.ECHILD)
+}
+
 // restartReasons are the values of the label reason.
 var restartReasons = []string{"exit", "error", "signal", "watchdog", "not_ready", "recycle", "reload", "upgrade"}
 
@@ -139,13 +152,18 @@ func (s *supervisor) launch(slot int) (*process, error) {
 		exec: cmd.path, store: s.storePath, notify: notify.name, slot: slot, lifeline: len(files) - 1, names: names,
 		maxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter),
 	}, s.limits())
-	pid, err := syscall.ForkExec(step, cmd.args, &syscall.ProcAttr{Env: env, Files: files})
+	attr := &syscall.ProcAttr{Env: env, Files: files}
+	if len(s.cfg.Command) > 0 {
+		attr.Sys = ownGroup()
+	}
+	pid, err := syscall.ForkExec(step, cmd.args, attr)
 	if err != nil {
 		notify.close()
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
 	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutInProgress(), state: starting, started: now, beat: now, notify: notify}
+	p.leads = attr.Sys != nil
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.renewAt = now.Add(age)
 	}

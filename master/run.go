@@ -61,7 +61,7 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	if err != nil {
 		return err
 	}
-	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process),
+	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process), remnants: make(map[int]*remnant),
 		notices: make(chan notice, 64), finished: make(chan func(), 64), signals: early.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
 		started: time.Now(), orphans: newOrphans(), manager: newManager()}
 	if s.signals == nil {

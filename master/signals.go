@@ -100,7 +100,7 @@ func (s *supervisor) stopStep(now time.Time) (over bool, err error) {
 			s.kill(p, "stop")
 		}
 	}
-	if s.stopping() && len(s.processes) == 0 {
+	if s.stopping() && len(s.processes) == 0 && !s.remnantsLeft(now) {
 		s.publish(now)
 		s.log.Info("stopped")
 		return true, nil

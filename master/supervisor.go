@@ -2,7 +2,6 @@ package master
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,6 +35,7 @@ type supervisor struct {
 	groups    []*group
 	slots     []*slot
 	processes map[int]*process // by pid, until they are gone
+	remnants  map[int]*remnant // by the pid of the group's leader
 	target    int              // how many slots there are to be
 	leaving   []*group         // addresses that the configuration no longer has
 	epoch     int              // counts upgrades in place
@@ -141,9 +141,7 @@ func (s *supervisor) run() error {
 	for {
 		s.wakeAt = time.Time{}
 		if over, err := s.step(time.Now()); over {
-			for _, p := range s.processes {
-				p.signal(syscall.SIGKILL)
-			}
+			s.killRest()
 			return err
 		}
 		var wake <-chan time.Time
@@ -169,25 +167,29 @@ func (s *supervisor) run() error {
 // reap takes the exit status of every worker that has ended. What such a worker said last is heard before its exit
 // counts.
 func (s *supervisor) reap() {
-	for pid, p := range s.processes {
-		if p.reaped {
+	for _, p := range s.processes {
+		if p.reaped || !p.takeEnd() {
 			continue
 		}
-		got, err := syscall.Wait4(pid, &p.wait, syscall.WNOHANG, nil)
-		if got == pid || errors.Is(err, syscall.ECHILD) {
-			p.reaped, p.ended = true, time.Now()
-			p.notify.finish()
-			s.exited(s.slotOf(p), p)
+		p.reaped, p.ended = true, time.Now()
+		p.notify.finish()
+		if p.leads {
+			s.leaveRemnant(p)
 		}
+		s.exited(s.slotOf(p), p)
 	}
-	s.orphans.reap(s.processes)
+	s.orphans.reap(s.known)
 }
+
+// known reports whether a child that has ended is one that this supervisor reaps itself.
+func (s *supervisor) known(pid int) bool { return s.processes[pid] != nil || s.remnants[pid] != nil }
 
 // step brings everything forward that can be, and publishes what came of it. It is over when the master's work is.
 func (s *supervisor) step(now time.Time) (over bool, err error) {
 	for _, p := range s.processes {
 		s.watch(p, now)
 	}
+	s.tendRemnants(now)
 	if over, err := s.stopStep(now); over {
 		return true, err
 	}
@@ -210,7 +212,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 		s.watch(p, now)
 	}
 	if s.orphans.waiting() {
-		s.orphans.reap(s.processes)
+		s.orphans.reap(s.known)
 		s.wake(now.Add(orphanAge / 2))
 	}
 	s.lookForStrangers(now)

@@ -288,6 +288,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	for _, n := range h.Parked {
 		s.park(n)
 	}
+	s.adoptRemnants(h.Remnants)
 	s.epoch, s.rollout, s.upgrade = h.Epoch+1, h.Rollout, h.Upgrade
 	// A number that was changed by TTIN and TTOU stays, unless the configuration says another than before.
 	if s.cfg.Workers == h.Configured {

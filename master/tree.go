@@ -1,0 +1,141 @@
+package master
+
+import (
+	"log/slog"
+	"syscall"
+	"time"
+)
+
+// remnant is what is left of the process group of a command whose leader has ended. Processes of the group that still
+// hold one of our sockets would answer connections, or leave them unanswered, beside the slot's next worker: they are told
+// to stop, and killed after the graceful timeout. Others are left alone. Until then the leader is not reaped, so that the
+// group's number cannot become another group's.
+type remnant struct {
+	slot    int
+	pgid    int
+	stopAt  time.Time // when it was told to stop; zero: not yet
+	killed  time.Time // when KILL was sent; zero: not yet
+	looking bool      // who is left is being looked up
+	lookAt  time.Time // of the next look
+	wait    time.Duration
+}
+
+// How often a group is looked at, and how long one that does not end by KILL can hold up the master's own end.
+const (
+	remnantPoll  = 50 * time.Millisecond
+	remnantMost  = time.Second
+	remnantGrace = 5 * time.Second
+)
+
+// leaveRemnant has the rest of a command's process group looked after.
+func (s *supervisor) leaveRemnant(p *process) {
+	s.remnants[p.pid] = &remnant{slot: p.slot, pgid: p.pid, wait: remnantPoll}
+}
+
+// tendRemnants looks after what is left of the groups.
+func (s *supervisor) tendRemnants(now time.Time) {
+	for _, r := range s.remnants {
+		if r.looking || !s.due(r.lookAt, now) {
+			continue
+		}
+		r.looking = true
+		inodes := s.ownInodes()
+		s.background(func() func() {
+			left := groupHolders(r.pgid, inodes)
+			return func() { s.judge(r, left) }
+		})
+	}
+}
+
+// judge does what is due for a group of which these processes hold sockets.
+func (s *supervisor) judge(r *remnant, holders []int) {
+	now := time.Now()
+	r.looking, r.lookAt, r.wait = false, now.Add(r.wait), min(2*r.wait, remnantMost)
+	attrs := []any{slog.Group("", "slot", r.slot, "group", r.pgid), "pids", holders}
+	switch {
+	case len(holders) == 0:
+		syscall.Wait4(r.pgid, nil, syscall.WNOHANG, nil)
+		delete(s.remnants, r.pgid)
+	case r.stopAt.IsZero():
+		s.log.Warn("worker has ended, but processes that it started hold its sockets: they are told to stop", attrs...)
+		r.stopAt = now
+		syscall.Kill(-r.pgid, syscall.SIGTERM)
+	case r.killed.IsZero() && !now.Before(s.remnantDeadline(r)):
+		s.log.Warn("processes that a worker has left behind did not stop in time and are killed", attrs...)
+		r.killed = now
+		syscall.Kill(-r.pgid, syscall.SIGKILL)
+	}
+}
+
+func (s *supervisor) remnantDeadline(r *remnant) time.Time {
+	if s.phase == quick {
+		return s.quickAt
+	}
+	return r.stopAt.Add(s.cfg.GracefulTimeout)
+}
+
+// remnantsLeft reports whether the master's end is to wait for what is left of the groups.
+func (s *supervisor) remnantsLeft(now time.Time) bool {
+	for _, r := range s.remnants {
+		if r.killed.IsZero() || !s.due(r.killed.Add(remnantGrace), now) {
+			return true
+		}
+	}
+	return false
+}
+
+// killRest ends everything that the master would leave behind.
+func (s *supervisor) killRest() {
+	for _, p := range s.processes {
+		p.signal(syscall.SIGKILL)
+	}
+	for _, r := range s.remnants {
+		if len(groupHolders(r.pgid, s.ownInodes())) > 0 {
+			syscall.Kill(-r.pgid, syscall.SIGKILL)
+		}
+	}
+}
+
+// ownInodes returns the inodes of all sockets that workers have or had.
+func (s *supervisor) ownInodes() map[uint64]bool {
+	inodes := make(map[uint64]bool)
+	for _, groups := range [...][]*group{s.groups, s.leaving} {
+		for _, g := range groups {
+			for _, so := range g.sockets {
+				if so.fd >= 0 {
+					inodes[so.inode] = true
+				}
+			}
+		}
+	}
+	return inodes
+}
+
+// remnantState is a remnant in a handover.
+type remnantState struct {
+	Slot int `json:"slot"`
+	PGID int `json:"pgid"`
+	// Stopping is how long ago it was told to stop. 0: it was not.
+	Stopping time.Duration `json:"stopping"`
+}
+
+func (s *supervisor) describeRemnants() (out []remnantState) {
+	for _, r := range s.remnants {
+		rs := remnantState{Slot: r.slot, PGID: r.pgid}
+		if !r.stopAt.IsZero() {
+			rs.Stopping = max(1, time.Since(r.stopAt))
+		}
+		out = append(out, rs)
+	}
+	return out
+}
+
+func (s *supervisor) adoptRemnants(states []remnantState) {
+	for _, rs := range states {
+		r := &remnant{slot: rs.Slot, pgid: rs.PGID, wait: remnantPoll}
+		if rs.Stopping > 0 {
+			r.stopAt = time.Now().Add(-rs.Stopping)
+		}
+		s.remnants[r.pgid] = r
+	}
+}

@@ -1,0 +1,64 @@
+package master
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownGroup is how a command's process is started: as the leader of a process group, so that what it starts can be found
+// when it has ended. It stays in the master's session.
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// leadsGroup reports whether a child leads a process group of its own.
+func leadsGroup(pid int) bool {
+	pgid, err := unix.Getpgid(pid)
+	return err == nil && pgid == pid
+}
+
+// endedUnreaped returns how a child has ended and leaves it a zombie.
+func endedUnreaped(pid int) (status syscall.WaitStatus, ended bool) {
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0, errors.Is(err, unix.ECHILD)
+		}
+		break
+	}
+	if info.Signo == 0 {
+		return 0, false
+	}
+	// Of a child x/sys names no fields: pid, uid and status follow a header of 16 bytes.
+	status = syscall.WaitStatus(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 24)))
+	const (
+		exited = 1 // CLD_EXITED: status is the exit status; else a signal
+		dumped = 3 // CLD_DUMPED
+	)
+	switch info.Code {
+	case exited:
+		status <<= 8
+	case dumped:
+		status |= 0x80
+	}
+	return status, true
+}
+
+// groupHolders returns the processes of a group that have one of these sockets. It looks at all processes, so it is not
+// for the control goroutine.
+func groupHolders(pgid int, inodes map[uint64]bool) (pids []int) {
+	eachProcess(func(pid int, stat []string) {
+		if stat[statGroup] == strconv.Itoa(pgid) && stat[statState] != "Z" && len(heldSockets(pid, inodes)) > 0 {
+			pids = append(pids, pid)
+		}
+	})
+	slices.Sort(pids)
+	return pids
+}
