@@ -257,14 +257,14 @@ func TestExportedApplication(t *testing.T) {
 	assert.NotContains(t, s.stderr.String(), "level=ERROR")
 }
 
-// The README's program with a registry of client_golang is built as it is there, and serves; only the ports are others.
-func TestReadmeExport(t *testing.T) {
-	programs := blocks(t, "go")
-	require.Greater(t, len(programs), 1)
+// The program of docs/export.md is built as it is there, and serves; only the ports are others.
+func TestDocsExport(t *testing.T) {
+	programs := blocks(t, "docs/export.md", "go")
+	require.Len(t, programs, 1)
 	s := newServer(t)
 	const there = `Listen: []string{":8080"}`
-	require.Contains(t, programs[1], there)
-	program := strings.Replace(programs[1], there, `Listen: []string{"`+s.app+`"}, MetricsListen: "`+
+	require.Contains(t, programs[0], there)
+	program := strings.Replace(programs[0], there, `Listen: []string{"`+s.app+`"}, MetricsListen: "`+
 		strings.TrimPrefix(s.base, "http://")+`", Store: "`+s.store+`"`, 1)
 	dir := t.TempDir()
 	source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "server")

@@ -177,35 +177,30 @@ func TestServeForeignErrors(t *testing.T) {
 // Definitions in a file make of client_ruby's files what the application's metrics are.
 func TestServeRubyDefinitions(t *testing.T) {
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "metrics.yml")
-	require.NoError(t, os.WriteFile(file, []byte(`
-jobs_waiting:
-  type: gauge
-  help: Jobs that wait.
-  aggregation: max
-job_seconds:
-  type: histogram
-  buckets: [1, 5]
-`), 0o644))
+	require.NoError(t, os.WriteFile(file, []byte(checkedBlock(t, "docs/python-and-ruby.md", "yaml")), 0o644))
 	for pid, v := range map[string]float64{"7": 3, "8": 4} {
 		for name, b := range map[string][]byte{
-			"jobs_waiting": entryFile(true, entry{"queue=mail", []float64{v, 1}}),
-			"job_seconds":  entryFile(true, entry{"le=5", []float64{v, 1}}, entry{"le=sum", []float64{2 * v, 1}}),
+			"jobs_waiting":    entryFile(true, entry{"queue=mail", []float64{v, 1}}),
+			"request_seconds": entryFile(true, entry{"le=5", []float64{v, 1}}, entry{"le=sum", []float64{2 * v, 1}}),
 		} {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("metric_%s___%s.bin", name, pid)), b, 0o644))
 		}
 	}
 	_, body, err := get(startServe(t, "--ruby-dir", dir, "--ruby-definitions", file))
 	require.NoError(t, err)
-	assert.Contains(t, string(body), `# HELP job_seconds 
-# TYPE job_seconds histogram
-job_seconds_bucket{le="1"} 0
-job_seconds_bucket{le="5"} 7
-job_seconds_bucket{le="+Inf"} 7
-job_seconds_sum 14
-job_seconds_count 7
-# HELP jobs_waiting Jobs that wait.
+	assert.Contains(t, string(body), `# HELP jobs_waiting Jobs that wait.
 # TYPE jobs_waiting gauge
 jobs_waiting{queue="mail"} 4
+`)
+	assert.Contains(t, string(body), `# HELP request_seconds Time that requests took.
+# TYPE request_seconds histogram
+request_seconds_bucket{le="0.1"} 0
+request_seconds_bucket{le="0.5"} 0
+request_seconds_bucket{le="1"} 0
+request_seconds_bucket{le="5"} 7
+request_seconds_bucket{le="+Inf"} 7
+request_seconds_sum 14
+request_seconds_count 7
 `)
 }
 

@@ -14,21 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// blocks are the README's blocks of code in that language.
-func blocks(t *testing.T, language string) []string {
+// blocks are a document's blocks of code in that language that say nothing else behind it.
+func blocks(t *testing.T, file, language string) []string {
 	t.Helper()
-	text, err := os.ReadFile("../README.md")
-	require.NoError(t, err)
 	var found []string
-	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
-		found = append(found, m[1])
+	for _, b := range docBlocks(t, file) {
+		if b.language == language && b.check == "" {
+			found = append(found, b.text)
+		}
 	}
 	return found
 }
 
 // The README's program is built as it is there, and serves; only the ports are others.
 func TestReadmeProgram(t *testing.T) {
-	programs := blocks(t, "go")
+	programs := blocks(t, "README.md", "go")
 	require.NotEmpty(t, programs)
 	program := programs[0]
 	require.LessOrEqual(t, strings.Count(program, "\n"), 40)
@@ -59,7 +59,7 @@ func TestReadmeCommands(t *testing.T) {
 	s := newServer(t)
 	ports := strings.NewReplacer("127.0.0.1:8080", s.app, "127.0.0.1:9464", strings.TrimPrefix(s.base, "http://"))
 	seen := map[string]bool{}
-	for _, block := range blocks(t, "sh") {
+	for _, block := range blocks(t, "README.md", "sh") {
 		for line := range strings.Lines(block) {
 			line = strings.TrimSpace(line)
 			seen[line] = true
@@ -94,8 +94,8 @@ func TestReadmeCommands(t *testing.T) {
 	assert.True(t, seen[tests], "the README runs the tests")
 }
 
-// Every flag is in the README, and no other.
-func TestReadmeFlags(t *testing.T) {
+// Every flag is in the reference, and no other.
+func TestReferenceFlags(t *testing.T) {
 	flags := map[string]bool{}
 	for _, verb := range []string{"run", "demo", "serve"} {
 		out, err := exec.Command(onescrape, verb, "--help").CombinedOutput()
@@ -108,9 +108,10 @@ func TestReadmeFlags(t *testing.T) {
 			}
 		}
 	}
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("../docs/reference.md")
 	require.NoError(t, err)
 	_, table, _ := strings.Cut(string(text), "\n## Flags\n")
+	table, _, _ = strings.Cut(table, "\n## ")
 	documented := map[string]bool{}
 	for line := range strings.Lines(table) {
 		if cells := strings.SplitN(line, "|", 3); len(cells) == 3 {
@@ -148,9 +149,9 @@ func TestDocsFlags(t *testing.T) {
 	}
 }
 
-// Every metric of the master's own is in the README, and no other.
-func TestReadmeMetrics(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
+// Every metric of the master's own is in the reference, and no other.
+func TestReferenceMetrics(t *testing.T) {
+	text, err := os.ReadFile("../docs/reference.md")
 	require.NoError(t, err)
 	documented := map[string]bool{}
 	for line := range strings.Lines(string(text)) {
@@ -166,4 +167,38 @@ func TestReadmeMetrics(t *testing.T) {
 		}
 	}
 	assert.Equal(t, exposed, documented)
+}
+
+// The README is short, and what it shows in other languages is right.
+func TestReadmeIsShort(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	assert.LessOrEqual(t, strings.Count(string(text), "\n"), 250)
+}
+
+func TestReadmeScrapeConfig(t *testing.T) {
+	promtool := peer(t, "promtool", "prometheus")
+	dir := t.TempDir()
+	write(t, dir, "prometheus.yml", checkedBlock(t, "README.md", "yaml"))
+	out, err := exec.Command(promtool, "check", "config", filepath.Join(dir, "prometheus.yml")).CombinedOutput()
+	assert.NoError(t, err, "%s", out)
+}
+
+func TestReadmeGunicorn(t *testing.T) {
+	peer(t, "gunicorn", "gunicorn")
+	dir := t.TempDir()
+	write(t, dir, "app.py", helloPython)
+	s := startCommandLine(t, checkedBlock(t, "README.md", "sh"), dir)
+	code, body, err := get("http://" + s.app + "/")
+	require.NoError(t, err)
+	assert.Equal(t, 200, code)
+	assert.Contains(t, string(body), "hello from python")
+}
+
+func TestReadmeServe(t *testing.T) {
+	dir := t.TempDir()
+	s := startCommandLine(t, checkedBlock(t, "README.md", "sh"), dir, "/run/app/metrics", dir)
+	code, _, err := get(s.metrics)
+	require.NoError(t, err)
+	assert.Equal(t, 200, code)
 }

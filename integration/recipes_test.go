@@ -23,16 +23,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// recipe returns the block of docs/recipes.md in that language which names the test that calls it.
-func recipe(t *testing.T, language string) string {
+// checkedBlock returns the block of a document in that language which names the test that calls it.
+func checkedBlock(t *testing.T, file, language string) string {
 	t.Helper()
-	for _, b := range docBlocks(t, "docs/recipes.md") {
+	for _, b := range docBlocks(t, file) {
 		if b.language == language && b.check == "test="+t.Name() {
 			return b.text
 		}
 	}
-	require.FailNow(t, "docs/recipes.md has no such block", "%s %s", language, t.Name())
+	require.FailNow(t, "there is no such block", "%s: %s test=%s", file, language, t.Name())
 	return ""
+}
+
+// recipe returns the block of docs/recipes.md that names the test that calls it.
+func recipe(t *testing.T, language string) string {
+	t.Helper()
+	return checkedBlock(t, "docs/recipes.md", language)
 }
 
 // startRecipe builds a recipe's Go program and starts it in dir; only addresses and the store are others.
@@ -57,18 +63,27 @@ func startRecipe(t *testing.T, dir string) *server {
 	return s
 }
 
-// startRecipeCommand starts a recipe's command line in dir, which has files; only addresses and the store are others.
-func startRecipeCommand(t *testing.T, dir string, others ...string) *server {
+// startRecipeCommand starts a recipe's command line in dir; only addresses and the store are others, and what replace
+// has pairs of.
+func startRecipeCommand(t *testing.T, dir string, replace ...string) *server {
+	t.Helper()
+	return startCommandLine(t, recipe(t, "sh"), dir, replace...)
+}
+
+// startCommandLine starts a command line of a document, likewise.
+func startCommandLine(t *testing.T, line, dir string, replace ...string) *server {
 	t.Helper()
 	s := newServer(t)
-	line := strings.TrimSpace(recipe(t, "sh"))
-	line, isOurs := strings.CutPrefix(line, "onescrape ")
+	line, isOurs := strings.CutPrefix(strings.TrimSpace(line), "onescrape ")
 	require.True(t, isOurs, line)
 	require.NotContains(t, line, "\n")
-	replace := append([]string{"127.0.0.1:8000", s.app}, others...)
+	replace = append([]string{"127.0.0.1:8000", s.app}, replace...)
 	verb, rest, _ := strings.Cut(strings.NewReplacer(replace...).Replace(line), " ")
-	cmd := exec.Command("sh", "-c", "exec "+onescrape+" "+verb+" --web.listen-address "+
-		strings.TrimPrefix(s.base, "http://")+" --store.path "+s.store+" "+rest)
+	flags := " --web.listen-address " + strings.TrimPrefix(s.base, "http://")
+	if verb != "serve" {
+		flags += " --store.path " + s.store
+	}
+	cmd := exec.Command("sh", "-c", "exec "+onescrape+" "+verb+flags+" "+rest)
 	cmd.Dir = dir
 	s.process = launch(t, cmd)
 	s.waitReady()
@@ -257,12 +272,4 @@ func TestRecipeNginx(t *testing.T) {
 		default:
 		}
 	}
-}
-
-func TestRecipePrometheus(t *testing.T) {
-	promtool := peer(t, "promtool", "prometheus")
-	dir := t.TempDir()
-	write(t, dir, "prometheus.yml", recipe(t, "yaml"))
-	out, err := exec.Command(promtool, "check", "config", filepath.Join(dir, "prometheus.yml")).CombinedOutput()
-	assert.NoError(t, err, "%s", out)
 }
