@@ -10,10 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/onescrape/onescrape/internal/webpath"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
 )
@@ -160,12 +160,8 @@ func (c Config) check() error {
 			return fmt.Errorf("master: metrics address %q: %w: give host:port, or off", c.MetricsListen, err)
 		}
 	}
-	if !strings.HasPrefix(c.TelemetryPath, "/") {
-		return fmt.Errorf("master: telemetry path %q must begin with a /", c.TelemetryPath)
-	}
-	switch c.TelemetryPath {
-	case "/", "/-/healthy", "/-/ready", "/api/v1/status":
-		return fmt.Errorf("master: telemetry path %s is taken by the endpoint itself: name another", c.TelemetryPath)
+	if err := webpath.Check(c.TelemetryPath, "/", "/-/healthy", "/-/ready", "/api/v1/status"); err != nil {
+		return fmt.Errorf("master: telemetry path %w", err)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func testProgram() int {
 	var c struct {
 		Workers, MaxRequests                                                                int
 		Listen, Command                                                                     []string
-		MetricsListen, Store                                                                string
+		MetricsListen, Store, TelemetryPath                                                 string
 		GracefulTimeout, Linger, ReadyTimeout, ReadySettle, ShutdownDelay, Watchdog, MaxAge time.Duration
 	}
 	if err := json.Unmarshal([]byte(os.Getenv(programEnv)), &c); err != nil {
@@ -93,7 +93,8 @@ func testProgram() int {
 		}
 	}
 	cfg := Config{Workers: c.Workers, MaxRequests: int64(c.MaxRequests), Listen: c.Listen, Command: c.Command,
-		MetricsListen: c.MetricsListen, Store: c.Store, GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
+		MetricsListen: c.MetricsListen, TelemetryPath: c.TelemetryPath, Store: c.Store,
+		GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
 		ReadyTimeout: c.ReadyTimeout, ReadySettle: c.ReadySettle, ShutdownDelay: c.ShutdownDelay, Watchdog: c.Watchdog,
 		MaxAge: c.MaxAge, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	function := testWorker

@@ -26,32 +26,57 @@ type upgrading struct {
 	record *Rollout
 	began  time.Time
 	cancel context.CancelFunc
-	result chan error // has room for one
+	result chan checkResult // has room for one
+	checks int              // how many were begun
 }
+
+// checkResult is what came of a check, of the file that the program was when the check began.
+type checkResult struct {
+	file fileIdentity
+	err  error
+}
+
+// maxChecks is how often a program that changes while it is checked, or after, is checked again.
+const maxChecks = 5
 
 // minCheck is how long the check of the new program may take at least: the ready timeout may be very short where it is what
 // makes a server ready that does not say so itself.
 const minCheck = 10 * time.Second
 
 func (s *supervisor) newUpgrade() *upgrading {
-	ctx, cancel := context.WithTimeout(context.Background(), max(s.cfg.ReadyTimeout, minCheck))
-	u := &upgrading{began: time.Now(), cancel: cancel, result: make(chan error, 1)}
+	u := &upgrading{began: time.Now(), result: make(chan checkResult, 1)}
 	s.rollout = &Rollout{ID: s.rolloutID() + 1, Kind: "upgrade", State: running, Total: len(s.slots)}
 	u.record = s.rollout
 	s.log.Info("upgrade begins with a check of the new program", "rollout", u.record.ID, "program", program.path)
+	u.check(s)
+	return u
+}
+
+// check begins a check of the program.
+func (u *upgrading) check(s *supervisor) {
+	ctx, cancel := context.WithTimeout(context.Background(), max(s.cfg.ReadyTimeout, minCheck))
+	u.cancel = cancel
+	u.checks++
 	go func() {
 		defer cancel()
-		u.result <- check(ctx)
+		file, _ := identify(program.path) // if there is none, check says so
+		u.result <- checkResult{file, check(ctx)}
 		s.checked <- struct{}{}
 	}()
-	return u
 }
 
 func (u *upgrading) step(s *supervisor, now time.Time) bool {
 	select {
-	case err := <-u.result:
+	case result := <-u.result:
+		err := result.err
 		if err == nil {
-			err = s.handOver(u.began)
+			err = s.handOver(u.began, result.file)
+		}
+		var changed *changedError
+		if errors.As(err, &changed) && s.phase == serving && u.checks < maxChecks {
+			s.log.Warn("the new program has changed on disk since its check began: it is checked again", "program", changed.path)
+			u.check(s)
+			return false
 		}
 		u.end(s, err)
 		return true
@@ -133,7 +158,7 @@ func answerCheck(cfg Config, function bool) error {
 	fd := number(os.Getenv(checkEnv))
 	cfg, err := cfg.complete(function)
 	if err == nil {
-		_, err = cfg.command()
+		err = cfg.trial()
 	}
 	if err != nil {
 		return err
@@ -165,8 +190,9 @@ func masterEnv() []string {
 // was asked for.
 var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
 
-// handOver executes the new program in this process. It returns only if that could not be; everything then goes on.
-func (s *supervisor) handOver(began time.Time) error {
+// handOver executes the new program in this process, if it is still the file that was checked. It returns only if that
+// could not be; everything then goes on.
+func (s *supervisor) handOver(began time.Time, checked fileIdentity) error {
 	path, err := exec.LookPath(program.path)
 	if err != nil {
 		return fmt.Errorf("the new program is not there: %w", err)
@@ -220,6 +246,10 @@ func (s *supervisor) handOver(began time.Time) error {
 	fd, err := stateFile(marshal(state))
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
+		// Nothing stands between this look and the exec.
+		err = checked.stands(path)
+	}
+	if err == nil {
 		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", early.HandoverEnv, fd)))
 	}
 	kept.undo()

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/internal/webpath"
 	"github.com/onescrape/onescrape/worker/readonly"
 )
 
@@ -35,6 +36,9 @@ func addServe(app *kingpin.Application) (string, command) {
 		}
 		if others.compact && !*fold {
 			return errors.New("--compact and --no-store.fold contradict each other")
+		}
+		if err := webpath.Check(f.path, healthPaths...); err != nil {
+			return fmt.Errorf("--web.telemetry-path %w", err)
 		}
 		if err := checkWeb(f.webConfig); err != nil {
 			return err
@@ -82,10 +86,12 @@ func addServe(app *kingpin.Application) (string, command) {
 	}
 }
 
+var healthPaths = []string{"/-/healthy", "/-/ready"}
+
 func serveMux(path string, s *aggregate.Store) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(path, s.Handler(aggregate.HandlerOptions{}))
-	for _, health := range [...]string{"/-/healthy", "/-/ready"} {
+	for _, health := range healthPaths {
 		mux.HandleFunc(health, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	}
 	return readonly.Handler(mux)
