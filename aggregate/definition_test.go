@@ -3,6 +3,8 @@ package aggregate
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -113,7 +115,49 @@ func TestOtherTypeIsLeftOut(t *testing.T) {
 	older.do(action{Do: "add", Family: counterFamily("x"), V: 1})
 	startLocal(t, dir, 2).do(action{Do: "add", Family: counterFamily("x"), V: 1}, ready)
 	assert.Equal(t, "x 7\ny_total 1\n", text(t, s), "it is there again after a rollback")
-	assert.Len(t, log.about("another definition rules"), 3)
+	assert.Len(t, log.about("another definition rules"), 2, "that the gauge is left out is known")
+	assert.Equal(t, "onescrape_merge_conflicts_total{family=\"x\"} 2\n", text(t, s, "onescrape_merge_conflicts_total"))
+}
+
+// A metric that has changed its type conflicts with what is archived of it for as long as that is kept. However often
+// workers, or the scraper, start anew meanwhile, that is one conflict.
+func TestConflictIsCountedOnceNotAtEachRestart(t *testing.T) {
+	dir := newDir(t)
+	log := &logLines{}
+	s := openStore(t, dir, Options{Logger: log.logger()})
+	fold := func() {
+		t.Helper()
+		_, err := s.Fold(t.Context())
+		require.NoError(t, err)
+	}
+	old := startChild(t, dir, 0)
+	old.do(action{Do: "add", Family: counterFamily("x"), V: 5}, ready)
+	require.Equal(t, "x 5\n", text(t, s))
+	old.killSeen(dir)
+	fold()
+	for range 4 {
+		// The successor starts after its predecessor has gone; until it has the metric, the archive's definition rules.
+		p := startChild(t, dir, 0)
+		p.do(action{Do: "add", Family: counterFamily("other_total"), V: 1}, ready)
+		text(t, s)
+		p.do(action{Do: "set", Family: gaugeFamily("x", shmstore.LiveSum), V: 7})
+		require.Contains(t, text(t, s), "x 7\n")
+		p.killSeen(dir)
+		text(t, s)
+		fold()
+		text(t, s)
+		counted := s.Counted()
+		require.NoError(t, s.Close())
+		s = openStore(t, dir, Options{Logger: log.logger(), Counted: counted})
+	}
+	total := 0
+	for _, m := range errorLine.FindAllStringSubmatch(strings.ReplaceAll(text(t, s, "onescrape_merge_conflicts_total"), "family=", "reason="), -1) {
+		n, err := strconv.Atoi(m[2])
+		require.NoError(t, err)
+		total += n
+	}
+	assert.Equal(t, 1, total)
+	assert.Len(t, log.about("another definition rules"), 1)
 }
 
 // A mode is not a type: values of all are merged as the newest says.

@@ -338,7 +338,8 @@ func (s *Store) resolve() {
 // choose decides which definition rules a family.
 func (s *Store) choose(f *family) {
 	for _, d := range f.choose() {
-		s.conflict(f.name, "type", d.def.Type.String(), "rules", f.rule.Type.String(), "file", d.of.info.Name)
+		s.conflict(f.name, conflictID(d.def.Key(), f.rule.Type.String()), "type", d.def.Type.String(), "rules",
+			f.rule.Type.String(), "file", d.of.info.Name)
 	}
 }
 
@@ -378,14 +379,18 @@ func (s *Store) separate() {
 	for _, f := range s.families {
 		other := hushed[f]
 		if other != nil && !f.hushed {
-			s.conflict(f.name, "collides_with", other.name)
+			s.conflict(f.name, conflictID(f.name, other.name), "collides_with", other.name)
 		}
 		f.hushed = other != nil
 	}
 }
 
-// conflict counts and logs a definition that is left out from now on.
-func (s *Store) conflict(family string, args ...any) {
+// conflict counts and logs a definition that is left out from now on, once: processes come and go, and it stays the same
+// conflict until the last that has counted with the definition is forgotten.
+func (s *Store) conflict(family, id string, args ...any) {
+	if !s.stock.newConflict(id) {
+		return
+	}
 	s.stock.conflicts[family]++
 	s.log.Warn("a metric is left out, because another definition rules", append([]any{"family", family}, args...)...)
 }

@@ -1,8 +1,11 @@
 package aggregate
 
 import (
+	"hash/fnv"
+	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
@@ -16,27 +19,55 @@ type stock struct {
 	folds            uint64
 	errors           map[string]int // by reason
 	conflicts        map[string]int // by family
+	known            []string       // conflicts that are counted, the oldest first
 }
 
 // Counted is what a Store counts of what it leaves out: the values of onescrape_store_errors_total, by reason, and of
-// onescrape_merge_conflicts_total, by family. It is for Options of the Store that follows, so that they do not fall; what is
-// still wrong then is counted once more.
+// onescrape_merge_conflicts_total, by family. It is for Options of the Store that follows, so that they do not fall. A file
+// that still cannot be read then is counted once more; a conflict is not.
 type Counted struct {
 	Errors    map[string]int `json:"errors,omitempty"`
 	Conflicts map[string]int `json:"conflicts,omitempty"`
+	// KnownConflicts says which these were, for a Store only.
+	KnownConflicts []string `json:"known_conflicts,omitempty"`
+}
+
+// knownConflicts is how many conflicts are remembered. The oldest is forgotten then, and is counted again if it comes back.
+const knownConflicts = 256
+
+// conflictID is what tells a conflict from others: what is left out, and what rules.
+func conflictID(left, rules string) string {
+	h := fnv.New64a()
+	io.WriteString(h, left)
+	h.Write([]byte{0xff}) // is in no UTF-8
+	io.WriteString(h, rules)
+	return strconv.FormatUint(h.Sum64(), 36)
+}
+
+// newConflict reports whether a conflict is not known yet, and remembers it.
+func (st *stock) newConflict(id string) bool {
+	if slices.Contains(st.known, id) {
+		return false
+	}
+	if st.known = append(st.known, id); len(st.known) > knownConflicts {
+		st.known = slices.Delete(st.known, 0, 1)
+	}
+	return true
 }
 
 // Counted returns what the Store has counted up to now.
 func (s *Store) Counted() Counted {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return Counted{Errors: maps.Clone(s.stock.errors), Conflicts: maps.Clone(s.stock.conflicts)}
+	return Counted{Errors: maps.Clone(s.stock.errors), Conflicts: maps.Clone(s.stock.conflicts),
+		KnownConflicts: slices.Clone(s.stock.known)}
 }
 
 func newStock(before Counted) stock {
 	st := stock{errors: map[string]int{}, conflicts: map[string]int{}}
 	maps.Copy(st.errors, before.Errors)
 	maps.Copy(st.conflicts, before.Conflicts)
+	st.known = slices.Clone(before.KnownConflicts)
 	return st
 }
 
