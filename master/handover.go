@@ -51,6 +51,10 @@ type handover struct {
 	LogLost    int            `json:"log_lost"` // log lines that the exec loses because nobody reads them
 }
 
+// durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
+// wall clock, by which the fields beside them say the same for older masters, can be set meanwhile.
+type durations map[string]time.Duration
+
 type groupState struct {
 	Name    string        `json:"name"`
 	Network string        `json:"network"`
@@ -78,6 +82,8 @@ type slotState struct {
 	RetryAt  time.Time      `json:"retry_at"`
 	Cur      *processState  `json:"cur"`
 	Old      []processState `json:"old"`
+
+	Remaining durations `json:"remaining,omitempty"`
 }
 
 type processState struct {
@@ -97,6 +103,7 @@ type processState struct {
 	Killed    bool      `json:"killed"`
 	Storeless bool      `json:"storeless"`
 	Text      string    `json:"text"`
+	Remaining durations `json:"remaining,omitempty"`
 }
 
 // handedOver is set of descriptors that are to stay open over an exec.
@@ -138,12 +145,13 @@ func (h *handedOver) undo() {
 
 // describe makes the handover of the supervisor's state.
 func (s *supervisor) describe(h *handedOver, began time.Time) handover {
+	now := time.Now()
 	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath,
 		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
-		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers, Started: s.started, Speaks: s.speaks, Ever: s.ever,
-		Epoch: s.epoch, Rollout: s.rollout, Began: began, Upgrade: s.upgrade,
-		LogLost: logqueue.Flush(logqueue.LastWords), Executed: time.Now()}
+		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers,
+		Started: s.started, Speaks: s.speaks, Ever: s.ever, Epoch: s.epoch, Rollout: s.rollout, Began: wall(began, now),
+		Upgrade: s.upgrade, LogLost: logqueue.Flush(logqueue.LastWords), Executed: now}
 	if s.endpoint != nil {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
 	}
@@ -164,8 +172,9 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	described := make(map[*process]bool)
 	state := func(p *process) processState {
 		described[p] = true
-		ps := processState{Slot: p.slot, PID: p.pid, Epoch: p.epoch, State: p.state, Started: p.started, ReadyAt: p.readyAt,
-			StopAt: p.stopAt, Beat: p.beat, RenewAt: p.renewAt, Name: p.notify.name, Stops: p.stops, Cause: p.cause,
+		ps := processState{Slot: p.slot, PID: p.pid, Epoch: p.epoch, State: p.state, Started: p.started,
+			ReadyAt: wall(p.readyAt, now), StopAt: wall(p.stopAt, now), Beat: wall(p.beat, now), RenewAt: wall(p.renewAt, now),
+			Remaining: remaining(p, now), Name: p.notify.name, Stops: p.stops, Cause: p.cause,
 			Killed: p.killed, Storeless: p.storeless, Text: p.text, Notify: -1}
 		h.err = errors.Join(h.err, p.notify.control(func(fd int) error {
 			ps.Notify = h.copy(fd)
@@ -175,7 +184,7 @@ func (s *supervisor) describe(h *handedOver, began time.Time) handover {
 	}
 	for _, sl := range s.slots {
 		ss := slotState{Restarts: sl.restarts, LastExit: sl.lastExit, Started: sl.started, Failures: sl.failures,
-			Errors: sl.errors, Suspect: sl.suspect, RetryAt: sl.retryAt}
+			Errors: sl.errors, Suspect: sl.suspect, RetryAt: wall(sl.retryAt, now), Remaining: remaining(sl, now)}
 		if sl.cur != nil {
 			ps := state(sl.cur)
 			ss.Cur = &ps
@@ -229,7 +238,7 @@ func readHandover() (*handover, error) {
 }
 
 // adoptProcess goes on with a worker that the master before this one started.
-func (s *supervisor) adoptProcess(ps processState) (*process, error) {
+func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*process, error) {
 	unix.CloseOnExec(ps.Notify)
 	f := os.NewFile(uintptr(ps.Notify), ps.Name)
 	defer f.Close()
@@ -241,10 +250,11 @@ func (s *supervisor) adoptProcess(ps processState) (*process, error) {
 	if !ok {
 		return nil, fmt.Errorf("master: adopt worker %d: its notify socket is none", ps.PID)
 	}
-	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started, readyAt: ps.ReadyAt,
-		stopAt: ps.StopAt, beat: ps.Beat, renewAt: ps.RenewAt, stops: ps.Stops, cause: ps.Cause, killed: ps.Killed,
-		storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
+	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started,
+		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, renewAt: ps.RenewAt, stops: ps.Stops,
+		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
 	p.leads = leadsGroup(p.pid)
+	restore(p, ps.Remaining, executed, now)
 	s.follow(p)
 	return p, nil
 }

@@ -18,6 +18,10 @@ func (s *supervisor) heard(n notice) {
 		s.exited(sl, p)
 		return
 	}
+	if n.looked != 0 {
+		p.looked = n.looked
+		return
+	}
 	if n.stranger != 0 {
 		s.log.Warn("READY=1 comes from another process than the one that was started, and does not count: a command that "+
 			"forks before it listens cannot take its sockets (LISTEN_PID); in a shell script start the server with exec",
@@ -60,7 +64,7 @@ func (s *supervisor) markReady(p *process) {
 	now := time.Now()
 	p.state, p.readyAt, p.beat = ready, now, now
 	s.complaint = ""
-	s.log.Info("worker ready", p.id(), "after", now.Sub(p.started).Round(time.Millisecond))
+	s.log.Info("worker ready", p.id(), "after", now.Sub(p.readyFrom).Round(time.Millisecond))
 }
 
 // stopsItself is what happens when a worker drains that nobody asked to, by a TERM from outside for instance: its

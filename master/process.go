@@ -15,20 +15,26 @@ type process struct {
 	epoch   int    // counts the masters of this process that were replaced in place before it was started
 	state   string // starting, ready or draining
 	started time.Time
-	readyAt time.Time
-	stopAt  time.Time // when it was told to stop, or said that it does
-	beat    time.Time // of the watchdog
-	renewAt time.Time // by MaxAge; zero: never
 	notify  *notifySocket
 
-	stops     bool   // it said STOPPING=1 itself
-	renew     bool   // a successor is wanted
-	cause     string // why the master ends it: a reason of restarts; "" when it ends by itself
-	killed    bool   // KILL was sent
-	storeless bool   // its metrics die with it
-	text      string // STATUS=
-	execErr   error  // the command could not be executed
-	looked    bool   // whether it forks before it listens was looked at
+	// The moments, see moments.go.
+	readyFrom time.Time // the ready timeout counts from here: started, plus the master's pauses
+	readyAt   time.Time
+	stopAt    time.Time // when it was told to stop, or said that it does
+	beat      time.Time // of the watchdog
+	renewAt   time.Time // by MaxAge; zero: never
+
+	lookAsked uint32 // the look at its socket that overdue waits for; 0: none
+	looked    uint32 // the last look that was answered
+
+	stops      bool   // it said STOPPING=1 itself
+	renew      bool   // a successor is wanted
+	cause      string // why the master ends it: a reason of restarts; "" when it ends by itself
+	killed     bool   // KILL was sent
+	storeless  bool   // its metrics die with it
+	text       string // STATUS=
+	execErr    error  // the command could not be executed
+	forkLooked bool   // whether it forks before it listens was looked at
 
 	leads  bool // it leads a process group of its own
 	heard  bool // nobody reads its notify socket any more
@@ -162,7 +168,8 @@ func (s *supervisor) launch(slot int) (*process, error) {
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
-	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutInProgress(), state: starting, started: now, beat: now, notify: notify}
+	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutInProgress(), state: starting, started: now,
+		readyFrom: now, beat: now, notify: notify}
 	p.leads = attr.Sys != nil
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.renewAt = now.Add(age)

@@ -31,7 +31,7 @@ func (r *replacement) advance(s *supervisor, now time.Time) (over bool, err erro
 		case r.fresh.gone:
 			r.fresh = nil // it ended well before it could take over: another one
 			return r.advance(s, now)
-		case r.fresh.state != ready || !s.due(r.fresh.readyAt.Add(s.cfg.ReadySettle), now):
+		case r.fresh.state != ready || r.fresh.reaped || !s.due(r.fresh.readyAt.Add(s.cfg.ReadySettle), now):
 			return false, nil
 		}
 		r.swap(s)

@@ -138,29 +138,14 @@ func (s *supervisor) run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	s.reap()
+	now := time.Now()
 	for {
 		s.wakeAt = time.Time{}
-		if over, err := s.step(time.Now()); over {
+		if over, err := s.step(now); over {
 			s.killRest()
 			return err
 		}
-		var wake <-chan time.Time
-		if !s.wakeAt.IsZero() {
-			timer.Reset(time.Until(s.wakeAt))
-			wake = timer.C
-		}
-		select {
-		case sig := <-s.signals:
-			s.signaled(sig)
-		case <-children:
-			s.reap()
-		case n := <-s.notices:
-			s.heard(n)
-		case <-s.checked:
-		case finish := <-s.finished:
-			finish()
-		case <-wake:
-		}
+		now = s.sleep(children, timer, now)
 	}
 }
 
@@ -168,17 +153,22 @@ func (s *supervisor) run() error {
 // counts.
 func (s *supervisor) reap() {
 	for _, p := range s.processes {
-		if p.reaped || !p.takeEnd() {
-			continue
-		}
-		p.reaped, p.ended = true, time.Now()
-		p.notify.finish()
-		if p.leads {
-			s.leaveRemnant(p)
-		}
-		s.exited(s.slotOf(p), p)
+		s.reapOne(p)
 	}
 	s.orphans.reap(s.known)
+}
+
+// reapOne is reap for one worker.
+func (s *supervisor) reapOne(p *process) {
+	if p.reaped || !p.takeEnd() {
+		return
+	}
+	p.reaped, p.ended = true, time.Now()
+	p.notify.finish()
+	if p.leads {
+		s.leaveRemnant(p)
+	}
+	s.exited(s.slotOf(p), p)
 }
 
 // known reports whether a child that has ended is one that this supervisor reaps itself.
@@ -263,7 +253,7 @@ func (s *supervisor) nextOperation() operation {
 // that every slot has its turn where workers ask sooner than they can be replaced.
 func (s *supervisor) oldestToRenew() (oldest *slot) {
 	for _, sl := range s.slots {
-		if p := sl.cur; p != nil && p.renew && p.state == ready && (oldest == nil || p.started.Before(oldest.cur.started)) {
+		if p := sl.cur; p != nil && p.renew && p.state == ready && (oldest == nil || p.readyFrom.Before(oldest.cur.readyFrom)) {
 			oldest = sl
 		}
 	}

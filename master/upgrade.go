@@ -292,6 +292,7 @@ func (s *supervisor) pauseListening() {
 
 // adopt goes on where the master before this one in the same process stopped.
 func (s *supervisor) adopt(h *handover) (err error) {
+	now := time.Now()
 	program.path = h.Program
 	if h.StoreEnv != "" {
 		os.Setenv("ONESCRAPE_DIR", h.StoreEnv)
@@ -331,14 +332,15 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	if err := s.adoptEndpoint(h); err != nil {
 		return err
 	}
-	if err := s.adoptWorkers(h); err != nil {
+	if err := s.adoptWorkers(h, now); err != nil {
 		return err
 	}
+	began := now.Add(h.Began.Sub(h.Executed))
 	if h.Rollout == nil {
 		h.Rollout = &Rollout{Kind: "upgrade", State: running, Total: len(s.slots)}
 		s.rollout = h.Rollout
 	}
-	roll := s.roll(s.rollout, h.Began)
+	roll := s.roll(s.rollout, began)
 	s.op = roll
 	if err := s.adoptAddresses(h); err != nil {
 		roll.end(s, err)
@@ -348,7 +350,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		return err
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
-		"metrics", s.endpoint.address(), "took", time.Since(h.Began).Round(time.Millisecond),
+		"metrics", s.endpoint.address(), "took", time.Since(began).Round(time.Millisecond),
 		"deaf", early.Since.Sub(h.Executed))
 	return nil
 }
@@ -380,19 +382,20 @@ func (s *supervisor) adoptEndpoint(h *handover) (err error) {
 }
 
 // adoptWorkers goes on with the slots and their processes.
-func (s *supervisor) adoptWorkers(h *handover) error {
+func (s *supervisor) adoptWorkers(h *handover, now time.Time) error {
 	for i, ss := range h.Slots {
 		sl := &slot{number: i, restarts: ss.Restarts, lastExit: ss.LastExit, started: ss.Started, failures: ss.Failures,
 			errors: ss.Errors, suspect: ss.Suspect, retryAt: ss.RetryAt}
+		restore(sl, ss.Remaining, h.Executed, now)
 		if ss.Cur != nil {
-			p, err := s.adoptProcess(*ss.Cur)
+			p, err := s.adoptProcess(*ss.Cur, h.Executed, now)
 			if err != nil {
 				return err
 			}
 			sl.cur = p
 		}
 		for _, ps := range ss.Old {
-			p, err := s.adoptProcess(ps)
+			p, err := s.adoptProcess(ps, h.Executed, now)
 			if err != nil {
 				return err
 			}
@@ -401,7 +404,7 @@ func (s *supervisor) adoptWorkers(h *handover) error {
 		s.slots = append(s.slots, sl)
 	}
 	for _, ps := range h.Gone {
-		if _, err := s.adoptProcess(ps); err != nil {
+		if _, err := s.adoptProcess(ps, h.Executed, now); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,7 @@ func (s *supervisor) watch(p *process, now time.Time) {
 	switch p.state {
 	case starting:
 		s.lookAtFork(p, now)
-		if !s.due(p.started.Add(s.cfg.ReadyTimeout), now) {
+		if !s.overdue(p, p.readyFrom.Add(s.cfg.ReadyTimeout), now) {
 			return
 		}
 		if len(s.cfg.Command) > 0 && !s.speaks {
@@ -26,7 +26,7 @@ func (s *supervisor) watch(p *process, now time.Time) {
 			"help", "it must say READY=1 on NOTIFY_SOCKET; if it needs longer, raise the ready timeout")
 		s.kill(p, "not_ready")
 	case ready:
-		if s.cfg.Watchdog > 0 && s.speaks && s.due(p.beat.Add(s.cfg.Watchdog), now) {
+		if s.cfg.Watchdog > 0 && s.speaks && s.overdue(p, p.beat.Add(s.cfg.Watchdog), now) {
 			s.log.Error("worker gave no sign of life and is killed", p.id(), "since", now.Sub(p.beat).Round(time.Millisecond))
 			s.kill(p, "watchdog")
 		}
@@ -34,11 +34,28 @@ func (s *supervisor) watch(p *process, now time.Time) {
 			p.renew = true
 		}
 	case draining:
-		if s.due(p.stopAt.Add(s.cfg.GracefulTimeout), now) {
+		if s.overdue(p, p.stopAt.Add(s.cfg.GracefulTimeout), now) {
 			s.log.Warn("worker did not stop in time and is killed", p.id(), "after", s.cfg.GracefulTimeout)
 			s.kill(p, p.cause)
 		}
 	}
+}
+
+// overdue reports whether the time of a worker is over at t, and the worker has neither ended nor said anything that is not
+// handled yet. It waits for nothing: the first call has the reader of the worker's socket look what is there; when the answer
+// is handled, and the time is still over, a later call returns true.
+func (s *supervisor) overdue(p *process, t, now time.Time) bool {
+	if !s.due(t, now) {
+		p.lookAsked = 0
+		return false
+	}
+	if s.reapOne(p); p.reaped {
+		return false
+	}
+	if p.lookAsked == 0 {
+		p.lookAsked = p.notify.look()
+	}
+	return p.heard || p.looked == p.lookAsked
 }
 
 // forkLook is when a worker that is not ready is looked at for a fork.
@@ -47,10 +64,10 @@ const forkLook = 2 * time.Second
 // lookAtFork says so when a command has started another process before it was ready: if that is the server, it cannot
 // take its sockets.
 func (s *supervisor) lookAtFork(p *process, now time.Time) {
-	if p.looked || s.speaks || len(s.cfg.Command) == 0 || !s.due(p.started.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
+	if p.forkLooked || s.speaks || len(s.cfg.Command) == 0 || !s.due(p.readyFrom.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
 		return
 	}
-	p.looked = true
+	p.forkLooked = true
 	if kids := children(p.pid); len(kids) > 0 {
 		s.log.Warn("the command has started other processes and is not ready: if one of them is the server, it cannot take "+
 			"its sockets, which are for the process that was started (LISTEN_PID); in a shell script start the server with exec",
