@@ -253,7 +253,7 @@ func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*pr
 	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started,
 		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, renewAt: ps.RenewAt, stops: ps.Stops,
 		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
-	p.leads = leadsGroup(p.pid)
+	p.leads, p.start = leadsGroup(p.pid), processStart(p.pid)
 	restore(p, ps.Remaining, executed, now)
 	s.follow(p)
 	return p, nil

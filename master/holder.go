@@ -7,9 +7,10 @@ import (
 
 // holder is a process that has a socket on an address.
 type holder struct {
-	pid  int
-	name string
-	ours bool // it was started with this store: a worker of a master that has gone
+	pid   int
+	start uint64 // see processID
+	name  string
+	ours  bool // its environment names this store, so it may be a worker of a master that has gone
 }
 
 // holderText names the holders for an error.

@@ -20,19 +20,11 @@ func holders(network, addr, store string) (out []holder) {
 		_, port, _ := cutLast(addr, ":")
 		inodes = tcpInodes(port)
 	}
-	seen := make(map[int]bool)
-	for _, hs := range socketHolders(inodes) {
-		for _, h := range hs {
-			if seen[h.pid] {
-				continue
-			}
-			seen[h.pid] = true
-			env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", h.pid))
-			h.ours = bytes.Contains(append([]byte{0}, env...), []byte("\x00ONESCRAPE_DIR="+store+"\x00"))
-			out = append(out, h)
-		}
+	for _, h := range holdersOf(inodes) {
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", h.pid))
+		h.ours = bytes.Contains(append([]byte{0}, env...), []byte("\x00ONESCRAPE_DIR="+store+"\x00"))
+		out = append(out, h)
 	}
-	slices.SortFunc(out, func(a, b holder) int { return a.pid - b.pid })
 	return out
 }
 
@@ -51,7 +43,7 @@ func socketHolders(inodes map[uint64]bool) map[uint64][]holder {
 		}
 		for _, inode := range heldSockets(pid, inodes) {
 			comm, _ := os.ReadFile(dir + "/comm")
-			out[inode] = append(out[inode], holder{pid: pid, name: strings.TrimSpace(string(comm))})
+			out[inode] = append(out[inode], holder{pid: pid, start: processStart(pid), name: strings.TrimSpace(string(comm))})
 		}
 	}
 	return out
@@ -87,7 +79,11 @@ func tcpInodes(port string) map[uint64]bool {
 	if err != nil {
 		return nil
 	}
-	suffix := fmt.Sprintf(":%04X", p)
+	return listeningInodes(fmt.Sprintf(":%04X", p))
+}
+
+// listeningInodes returns the inodes of the listening TCP sockets whose local address in /proc/net ends so.
+func listeningInodes(suffix string) map[uint64]bool {
 	out := make(map[uint64]bool)
 	for _, file := range [...]string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		text, _ := os.ReadFile(file)
@@ -103,13 +99,15 @@ func tcpInodes(port string) map[uint64]bool {
 	return out
 }
 
+// unixInodes returns the inodes of the unix sockets at a path, or of all listening ones.
 func unixInodes(path string) map[uint64]bool {
 	out := make(map[uint64]bool)
 	text, _ := os.ReadFile("/proc/net/unix")
 	for line := range strings.Lines(string(text)) {
 		// Num RefCount Protocol Flags Type St Inode Path
 		f := strings.Fields(line)
-		if len(f) > 7 && f[7] == path {
+		const listens = "00010000"
+		if len(f) > 7 && f[7] == path || path == "" && len(f) > 6 && f[3] == listens {
 			addInode(out, f[6])
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -30,10 +31,12 @@ type counters struct {
 	steering bool
 	status   Status
 	lock     *shmstore.Lock
-	store    *aggregate.Store // what is scraped; set before the first scrape
-	log      *slog.Logger
-	written  []byte
-	failed   bool
+	// possessions are those of this master, or of the last one until this one has any.
+	possessions *possessions
+	store       *aggregate.Store // what is scraped; set before the first scrape
+	log         *slog.Logger
+	written     []byte
+	failed      bool
 
 	logBefore uint64 // log lines that the masters before this process dropped
 }
@@ -154,7 +157,17 @@ func (c *counters) observe(s *supervisor, st Status) {
 		}
 	}
 	c.total.LogDropped = c.logBefore + logqueue.Dropped()
-	c.status, c.lock = st, s.lock
+	c.status, c.lock, c.possessions = st, s.lock, s.possessions()
+	c.save()
+}
+
+// hold keeps the last master's possessions in the store until this master has its own. The lock has erased them.
+func (c *counters) hold(lock *shmstore.Lock, p *possessions) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status = Status{PID: os.Getpid(), Version: version, Started: time.Now(), Steering: "off: starting",
+		Addresses: []string{}, Slots: []Slot{}}
+	c.lock, c.possessions = lock, p
 	c.save()
 }
 
@@ -168,8 +181,9 @@ func (c *counters) save() {
 	}
 	kept := struct {
 		Status
-		Counters *totals `json:"counters"`
-	}{c.status, &c.total}
+		Counters    *totals      `json:"counters"`
+		Possessions *possessions `json:"possessions,omitempty"`
+	}{c.status, &c.total, c.possessions}
 	text := marshal(kept)
 	if len(text) > lockLimit {
 		kept.Slots = slices.Clone(kept.Slots)

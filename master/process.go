@@ -36,9 +36,10 @@ type process struct {
 	execErr    error  // the command could not be executed
 	forkLooked bool   // whether it forks before it listens was looked at
 
-	leads  bool // it leads a process group of its own
-	heard  bool // nobody reads its notify socket any more
-	reaped bool // its end was taken; its pid must not be used any more
+	start  uint64 // see processID
+	leads  bool   // it leads a process group of its own
+	heard  bool   // nobody reads its notify socket any more
+	reaped bool   // its end was taken; its pid must not be used any more
 	wait   syscall.WaitStatus
 	gone   bool      // reaped, and everything it said was heard
 	ended  time.Time // when it was reaped
@@ -170,7 +171,7 @@ func (s *supervisor) launch(slot int) (*process, error) {
 	now := time.Now()
 	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutInProgress(), state: starting, started: now,
 		readyFrom: now, beat: now, notify: notify}
-	p.leads = attr.Sys != nil
+	p.leads, p.start = attr.Sys != nil, processStart(pid)
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.renewAt = now.Add(age)
 	}

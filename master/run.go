@@ -119,6 +119,12 @@ func (s *supervisor) begin() (err error) {
 		return err
 	}
 	s.counters = newCounters(last, s.log)
+	if s.predecessor = readPossessions(last); s.predecessor != nil {
+		s.counters.hold(s.lock, s.predecessor)
+	}
+	if err := s.stopPredecessors(); err != nil {
+		return err
+	}
 	s.checkSpace()
 	if s.lifeline, err = newLifeline(); err != nil {
 		return err
@@ -310,19 +316,18 @@ func (s *supervisor) openWhenFree(a address) (*group, error) {
 				"at_most", time.Until(deadline).Round(time.Second))
 			said = text
 		}
-		select {
-		case sig := <-s.signals:
-			if sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT {
-				s.signals <- sig // for whoever goes on nevertheless
-				return nil, errStopped
-			}
-		case <-time.After(50 * time.Millisecond):
+		if err := s.pauseStart(50 * time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// ofPredecessor tells whether all holders are workers of a master that was on this store before.
+// ofPredecessor reports whether all holders may be workers of a master that was on this store before. The environment is
+// the only evidence where that master has left no list of its possessions; where it has, they were stopped already.
 func (s *supervisor) ofPredecessor(hs []holder) bool {
+	if s.predecessor != nil {
+		return false
+	}
 	for _, h := range hs {
 		if !h.ours {
 			return false

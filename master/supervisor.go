@@ -42,7 +42,9 @@ type supervisor struct {
 	parked    []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
 	unparking bool             // who holds the sockets of parked slots is being looked up
 	strangers strangers
-	started   time.Time
+
+	predecessor *possessions // of the last master on this store; nil: unknown
+	started     time.Time
 
 	notices  chan notice
 	signals  chan os.Signal
@@ -138,6 +140,9 @@ func (s *supervisor) run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	s.reap()
+	// What this master has must be known before the first worker has any of it.
+	s.steer()
+	s.publish(time.Now())
 	now := time.Now()
 	for {
 		s.wakeAt = time.Time{}

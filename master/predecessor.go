@@ -1,0 +1,177 @@
+package master
+
+import (
+	"cmp"
+	"encoding/json"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// possessions are what the master has and what would stay behind if it were killed. They are kept in the store for the next
+// master, which stops the processes that still have one of the sockets.
+type possessions struct {
+	Boot      string      `json:"boot_id"`
+	Sockets   []uint64    `json:"sockets"` // inodes of the listening sockets, but not of those from systemd
+	Processes []processID `json:"processes"`
+}
+
+// processID names a process for as long as the machine runs: its pid and when it started, in the kernel's ticks.
+type processID struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+func (s *supervisor) possessions() *possessions {
+	out := &possessions{Boot: bootID, Sockets: []uint64{}, Processes: []processID{}}
+	for _, groups := range [...][]*group{s.groups, s.leaving} {
+		for _, g := range groups {
+			for _, so := range g.sockets {
+				if so.fd >= 0 && g.network != "inherited" {
+					out.Sockets = append(out.Sockets, so.inode)
+				}
+			}
+		}
+	}
+	for _, p := range s.processes {
+		out.Processes = append(out.Processes, processID{p.pid, p.start})
+	}
+	slices.SortFunc(out.Processes, func(a, b processID) int { return cmp.Compare(a.PID, b.PID) })
+	return out
+}
+
+// readPossessions returns what the last master had since this machine was started; nil when that is unknown.
+func readPossessions(status []byte) *possessions {
+	var kept struct {
+		Possessions *possessions `json:"possessions"`
+	}
+	if json.Unmarshal(status, &kept) != nil || kept.Possessions == nil || kept.Possessions.Boot != bootID || bootID == "" {
+		return nil
+	}
+	return kept.Possessions
+}
+
+// leftover is a process that the last master has left behind and that has one of its sockets.
+type leftover struct {
+	holder
+	handle  processHandle
+	worker  bool
+	stopAt  time.Time // when it was told to stop
+	killed  bool
+	foreign bool // another user's, and no worker: it is not to be stopped
+}
+
+// leftoverPoll is how often it is looked at who still has a socket of the last master.
+const leftoverPoll = 100 * time.Millisecond
+
+// stopPredecessors stops the processes that have sockets of the last master, which is gone, for this one has its lock:
+// its workers, whoever's they are, and others of this user. Nobody else would. It returns when none is left, or when the
+// time is over in which they must have ended.
+func (s *supervisor) stopPredecessors() error {
+	if s.predecessor == nil {
+		return nil
+	}
+	inodes := stillListening(s.predecessor.Sockets)
+	if len(inodes) == 0 {
+		return nil
+	}
+	found := make(map[int]*leftover)
+	defer func() {
+		for _, l := range found {
+			l.handle.close()
+		}
+	}()
+	deadline := time.Now().Add(s.cfg.GracefulTimeout + lateGrace)
+	for {
+		left := false
+		for _, h := range holdersOf(inodes) {
+			l := found[h.pid]
+			if l == nil || l.start != h.start {
+				l = s.newLeftover(h, inodes)
+				found[h.pid] = l
+			}
+			s.urge(l)
+			left = left || !l.foreign
+		}
+		if !left {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			s.log.Error("processes that the last master has left behind do not end")
+			return nil
+		}
+		if err := s.pauseStart(leftoverPoll); err != nil {
+			return err
+		}
+	}
+}
+
+// newLeftover decides about a process that has a socket of the last master.
+func (s *supervisor) newLeftover(h holder, inodes map[uint64]bool) *leftover {
+	l := &leftover{holder: h}
+	l.worker = slices.Contains(s.predecessor.Processes, processID{h.pid, h.start})
+	ours := l.worker || ownUser(h.pid)
+	if !ours || h.pid == 1 || h.pid == os.Getppid() {
+		l.foreign = true
+		s.log.Warn("a process has a socket of the last master and is no worker and not this user's: it goes on", "pid", h.pid,
+			"command", h.name)
+		return l
+	}
+	l.handle = openProcess(h.pid)
+	// The handle is for whatever has the pid now: the same process still?
+	if processStart(h.pid) != h.start || len(heldSockets(h.pid, inodes)) == 0 {
+		l.foreign = true
+	}
+	return l
+}
+
+// urge tells a leftover to stop, and kills it after the graceful timeout.
+func (s *supervisor) urge(l *leftover) {
+	now := time.Now()
+	switch {
+	case l.foreign || l.killed:
+	case l.stopAt.IsZero():
+		l.stopAt = now
+		s.log.Warn("a process that the last master has left behind has its sockets: it is told to stop", "pid", l.pid,
+			"command", l.name, "worker", l.worker)
+		sig := syscall.SIGTERM
+		if l.worker {
+			sig = s.cfg.stopSignal()
+		}
+		l.handle.signal(sig)
+	case now.Sub(l.stopAt) >= s.cfg.GracefulTimeout:
+		l.killed = true
+		s.log.Warn("a process that the last master has left behind did not stop in time and is killed", "pid", l.pid,
+			"command", l.name)
+		l.handle.signal(syscall.SIGKILL)
+	}
+}
+
+// holdersOf returns the processes that have one of these sockets.
+func holdersOf(inodes map[uint64]bool) (out []holder) {
+	seen := make(map[int]bool)
+	for _, hs := range socketHolders(inodes) {
+		for _, h := range hs {
+			if !seen[h.pid] {
+				seen[h.pid] = true
+				out = append(out, h)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b holder) int { return cmp.Compare(a.pid, b.pid) })
+	return out
+}
+
+// pauseStart waits during a start; it is an error when the master is told to stop meanwhile.
+func (s *supervisor) pauseStart(d time.Duration) error {
+	select {
+	case sig := <-s.signals:
+		if sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT {
+			s.signals <- sig // for whoever goes on nevertheless
+			return errStopped
+		}
+	case <-time.After(d):
+	}
+	return nil
+}
