@@ -35,6 +35,7 @@ func newSpecimen(t testing.TB) *specimen {
 	t.Helper()
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{Slot: 2})
+	w.rest = 0
 	value := uint64(1)
 	add := func(f Family, values ...string) *Series {
 		s := addSeries(t, w, addFamily(t, w, f), values...)

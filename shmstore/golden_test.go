@@ -22,6 +22,7 @@ const goldenDir = "testdata/v1"
 func makeGolden(t *testing.T) {
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{Slot: 2})
+	w.rest = 0
 	for i, f := range everyType {
 		s := addSeries(t, w, addFamily(t, w, f), valuesFor(&f, 1)...)
 		for j := range s.Cells {

@@ -30,6 +30,8 @@ type Writer struct {
 	releases uint64
 	pending  []*Series // released, waiting for an archive to take them; in the order of their numbers
 	taken    takenCache
+	resting  []*Series     // gauges that were released, waiting for gaugeRest to pass; in the order of their release
+	rest     time.Duration // gaugeRest, but in tests
 }
 
 // familyKind is what the writer remembers of a family.
@@ -74,6 +76,9 @@ type Series struct {
 	state  uint64 // seriesShown, seriesHidden, seriesReleased or seriesFree
 	number uint64 // of its release
 
+	deleted uint64 // when, on Monotonic's clock
+	resting bool   // it waits for gaugeRest to pass
+
 	exemplars int    // that it may have
 	key       uint64 // of its exemplars
 	beside    beside
@@ -114,7 +119,8 @@ func (d *Dir) create(o WriterOptions, newFile func(mode uint32) (*newFile, error
 		memory.unmap()
 		return nil, err
 	}
-	w := &Writer{dir: d, name: fileName(os.Getpid(), nonce), nonce: nonce, memory: memory, families: map[string]uint32{}}
+	w := &Writer{dir: d, name: fileName(os.Getpid(), nonce), nonce: nonce, memory: memory, families: map[string]uint32{},
+		rest: gaugeRest}
 	w.space = space{fd: file.fd, memory: &w.memory, limit: limit, next: headerSize, free: map[int][]int64{}, records: map[int64][]int64{}}
 	if err = w.begin(file.fd, header); err == nil {
 		err = file.publish(w.name)
@@ -243,9 +249,26 @@ func (w *Writer) AddSeriesWith(
 		body = appendString(body, v)
 	}
 	w.reuseTaken()
-	cells, err := w.space.cells(kind.words)
+	w.reuseRested(maxResting)
+	s, err := w.place(family, body, created, begin)
+	if errors.Is(err, ErrFull) && len(w.resting) > 0 {
+		w.reuseRested(0)
+		s, err = w.place(family, body, created, begin)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: add a series: %w", err)
+	}
+	return s, nil
+}
+
+// place finds a place for a series with these label values and announces it.
+func (w *Writer) place(
+	family uint32, body []byte, created time.Time, begin func(cells []uint64),
+) (*Series, error) {
+	kind := w.kinds[family]
+	cells, err := w.space.cells(kind.words)
+	if err != nil {
+		return nil, err
 	}
 	length := recordSize(int64(seriesValues + len(body)))
 	s := &Series{
@@ -266,7 +289,7 @@ func (w *Writer) AddSeriesWith(
 	if err != nil {
 		w.giveWindow(s)
 		w.space.giveCells(cells, kind.words)
-		return nil, fmt.Errorf("shmstore: add a series: %w", err)
+		return nil, err
 	}
 	w.describe(s, family, body, begin)
 	if reused {
@@ -362,21 +385,31 @@ func (w *Writer) Delete(s *Series) {
 	if s.state != seriesShown {
 		return
 	}
-	w.memory.store(s.offset+seriesDeletedAt, Monotonic())
+	s.deleted = Monotonic()
+	w.memory.store(s.offset+seriesDeletedAt, s.deleted)
 	w.setState(s, seriesHidden)
 }
 
-// Released says that nobody can write to the cells of a deleted series any more. A gauge, which may be forgotten at once,
-// is then reused for other series. What a counter, a histogram or a summary has counted still belongs to the sum, so it
-// is reused after an archive has taken it. Released does nothing for a series that is not deleted.
+// A gauge stays in its record for gaugeRest after its deletion. So a reader that finds it deleted too late to leave it out
+// can still read its value. No more than maxResting gauges wait, so that a process which deletes very many stays small.
+const (
+	gaugeRest  = time.Second
+	maxResting = 1024
+)
+
+// Released says that nobody can write to the cells of a deleted series any more. A gauge is then reused for other series,
+// but not before gaugeRest has passed since its deletion. What a counter, a histogram or a summary has counted still belongs
+// to the sum, so it is reused after an archive has taken it. Released does nothing for a series that is not deleted.
 func (w *Writer) Released(s *Series) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s.state != seriesHidden {
+	if s.state != seriesHidden || s.resting {
 		return
 	}
 	if s.gauge {
-		w.reuse(s)
+		s.resting = true
+		w.resting = append(w.resting, s)
+		w.reuseRested(maxResting)
 		return
 	}
 	w.releases++
@@ -399,6 +432,22 @@ func (w *Writer) reuseTaken() {
 		n++
 	}
 	w.pending = slices.Delete(w.pending, 0, n)
+}
+
+// reuseRested makes room of the gauges that have waited long enough, and of the oldest of more than most.
+func (w *Writer) reuseRested(most int) {
+	if len(w.resting) == 0 {
+		return
+	}
+	now := Monotonic()
+	for len(w.resting) > 0 {
+		s := w.resting[0]
+		if len(w.resting) <= most && now-s.deleted < uint64(w.rest) {
+			return
+		}
+		w.reuse(s)
+		w.resting[0], w.resting = nil, w.resting[1:]
+	}
 }
 
 // reuse puts the cells and the record of a series that is over back into the free space.
