@@ -56,7 +56,8 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 		hash = maphash.Bytes(seed, key)
 	}
 	d.series += fingerprint(i, s, hash)
-	if s.Hidden && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.taken {
+	deleted := s.Hidden && (!s.Late || s.Fresh && !known && !d.family.had(key))
+	if deleted && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.taken {
 		return
 	}
 	e := entry{series: int32(i), cell: int32(s.Cell), row: d.next}
@@ -66,7 +67,7 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 		e.row = d.family.take(d, s, key, hash)
 	}
 	d.next = e.row + 1
-	if s.Hidden {
+	if deleted {
 		d.hidden.add(e)
 	} else {
 		d.shown.add(e)
@@ -116,7 +117,7 @@ var seed = maphash.MakeSeed()
 // declaration's tells whether something changed, without a copy of every label value. The hash is that of its identity.
 func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 	number := uint64(i) << 1
-	if s.Hidden {
+	if s.Hidden && !s.Late {
 		number |= 1
 	}
 	// Two rounds of multiplying to 128 bits, which mix each bit of one factor into all of the result.

@@ -249,6 +249,12 @@ func (f *family) clean() {
 	f.gone = f.gone[:0]
 }
 
+// had reports whether the last pass had a row with this key.
+func (f *family) had(key []byte) bool {
+	n, ok := f.index[string(key)]
+	return ok && !slices.Contains(f.fresh, n)
+}
+
 func (f *family) newRow(key string) int32 {
 	var n int32
 	if last := len(f.free) - 1; last >= 0 {

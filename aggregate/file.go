@@ -22,6 +22,9 @@ type file struct {
 	rejected                  int  // series that were, in this pass
 	oddDefinitions, oddValues bool // some were left out
 
+	deletions uint64 // of the reader, when it was followed last
+	replaced  bool   // a series that was planned was replaced before it could be read
+
 	asked    []int32 // series that may have exemplars
 	askedFor []exemplarRow
 }
@@ -52,13 +55,15 @@ func reasonOf(err error) string {
 }
 
 // follow reads what the process has announced since the last scrape and whether it lives. Whether it lives and what its
-// cells hold are asked once a scrape, in this order, so that a process that dies in between counts, as a living one.
-func (f *file) follow() (rankChanged bool, err error) {
+// cells hold are asked in this order, so that a process that dies in between counts, as a living one. keep has it count as a
+// living one if it was not known to be dead.
+func (f *file) follow(keep bool) (rankChanged bool, err error) {
 	alive, err := f.reader.Alive()
 	if err != nil {
 		// It counts in either case; what it was is the best guess.
 		alive = f.alive
 	}
+	alive = alive || keep && (f.alive || f.decls == nil)
 	state, e := f.reader.State()
 	if e != nil {
 		return false, e
@@ -204,7 +209,7 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 			continue
 		}
 		d.keep(&d.hidden, at)
-		d.keep(&d.shown, at)
+		f.replaced = d.keep(&d.shown, at) || f.replaced
 		// The copies are read as the file's words are, with other places of the cells.
 		moved := *d
 		moved.hidden, moved.shown = moveTo(d.hidden, at), moveTo(d.shown, at)
@@ -217,18 +222,19 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 	return buf, nil
 }
 
-// keep drops the entries of series that have no place.
-func (d *decl) keep(list *entries, at []int) {
+// keep drops the entries of series that have no place and reports whether there were any.
+func (d *decl) keep(list *entries, at []int) (left bool) {
 	all := *list
 	*list = entries{}
 	for e := range all.each {
 		if at[e.series] == 0 {
 			d.family.drop(e.row)
-			d.stale = true
+			d.stale, left = true, true
 			continue
 		}
 		list.add(e)
 	}
+	return left
 }
 
 // moveTo returns the entries with their cells where at says.

@@ -52,7 +52,7 @@ func (s *Store) foldOwn() (int, error) {
 	merge := func(last *shmstore.Archive, dead, live []*shmstore.Reader) (*shmstore.Archive, error) {
 		return foldInto(last, readersOf(dead), readersOf(live), s.options.Retention)
 	}
-	folded, err := s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Merge: merge})
+	folded, err := s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Look: s.foldLook, Merge: merge})
 	if err != nil {
 		return folded, fmt.Errorf("aggregate: %w", err)
 	}

@@ -17,11 +17,12 @@ import (
 const maxPasses = 10
 
 // pass makes sums of all that counts at one instant. When an archive is written meanwhile, a process may reuse what that
-// archive has taken, so that its file no longer fits the archive before: then all is read again.
+// archive has taken, so that its file no longer fits the archive before: then all is read again. So it is when a series that
+// counts was replaced before it could be read, but not as often: a process of an earlier release does that all the time.
 func (s *Store) pass() {
-	for range maxPasses {
+	for n := 1; n <= maxPasses; n++ {
 		s.read()
-		if s.current() {
+		if s.current() && (n >= attempts || !s.lost()) {
 			break
 		}
 	}
@@ -60,32 +61,70 @@ func (s *Store) read() {
 }
 
 // learn brings what is known about the files up to date. If it returns false they say less than the last pass did, which
-// then stays. What one process has deleted another may have made just before it was asked, so after a deletion all are
-// asked again: a series that at every instant somebody shows is in every scrape.
+// then stays.
+//
+// A series that at every instant some process shows is in every scrape, although files are looked at one after the other.
+// When one process has deleted it, another may have made it after it was looked at, or may have started after the directory
+// was listed. So after a look that finds a deletion all directories are listed and all files looked at once more, and what
+// is deleted, or dies, after the first look counts as shown, or alive, in this pass. See also shmstore/deletion.go.
 func (s *Store) learn() bool {
-	for range attempts {
+	s.keepDeleted(false)
+	if !s.list() {
+		return false
+	}
+	changed := s.followAll()
+	s.keepDeleted(true)
+	if changed {
 		if !s.list() {
 			return false
 		}
-		if !s.followAll() {
-			break
-		}
+		s.followAll()
 	}
 	return true
 }
 
-// followAll follows all files and tells whether a series was deleted or replaced.
+// keepDeleted says whether what is found deleted or dead from now on counts as shown or alive.
+func (s *Store) keepDeleted(keep bool) {
+	s.keeps = keep
+	for _, src := range s.sources {
+		src.keepDeleted(keep)
+	}
+	if !keep {
+		for _, f := range s.files {
+			f.replaced = false
+		}
+	}
+}
+
+// lost reports whether a series that counts was replaced before it could be read.
+func (s *Store) lost() bool {
+	for _, f := range s.files {
+		if r := own(f.reader); f.replaced || r != nil && r.Lost() {
+			return true
+		}
+	}
+	return false
+}
+
+// followAll follows all files. It reports whether a series was deleted that others may have made after they were looked at.
+// So may others have made what a process showed that died, if one of the living has deleted it.
 func (s *Store) followAll() (changed bool) {
+	died, deleting := false, false
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		f := s.files[name]
 		if f.reader == nil {
 			continue
 		}
-		before := f.reader.Layout()
+		wasDead := f.decls != nil && !f.alive
 		s.follow(f)
-		changed = changed || f.reader != nil && f.reader.Layout() != before
+		if r := own(f.reader); r != nil {
+			changed = changed || r.Deletions() != f.deletions
+			f.deletions = r.Deletions()
+			deleting = deleting || f.deletions > 0
+			died = died || !f.alive && !wasDead
+		}
 	}
-	return changed
+	return changed || died && deleting
 }
 
 // planAll brings the plan up to what is known and returns the files that count, in the order of rank, because of several
@@ -203,7 +242,7 @@ func (s *Store) takeFiles(src *source) {
 		}
 		if f.reader != r {
 			s.release(f)
-			f.reader, f.member = r, member{info: r.Info()}
+			f.reader, f.member, f.deletions = r, member{info: r.Info()}, 0
 		}
 		if a := src.Archive(); a != nil && a.Taken[f.info.Nonce] != f.taken {
 			f.taken = a.Taken[f.info.Nonce]
@@ -277,7 +316,7 @@ func (s *Store) follow(f *file) {
 	if f.reader == nil {
 		return
 	}
-	rankChanged, err := f.follow()
+	rankChanged, err := f.follow(s.keeps)
 	switch {
 	case err == nil:
 		f.problem = ""

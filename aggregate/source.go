@@ -76,6 +76,13 @@ func (s *source) readNew() {
 	}
 }
 
+// keepDeleted is View.KeepDeleted, of files in which something can be deleted.
+func (s *source) keepDeleted(keep bool) {
+	if v, ok := s.view.(*shmstore.View); ok {
+		v.KeepDeleted(keep)
+	}
+}
+
 func readersOf[R reader](from []R) []reader {
 	all := make([]reader, len(from))
 	for i, r := range from {

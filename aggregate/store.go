@@ -51,6 +51,7 @@ type Store struct {
 	folding  sync.Mutex     // held by who folds
 	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil without a dir
 	foldStep func(string)   // told of each step of a fold; of tests
+	foldLook func(string)   // told of each file that a fold is about to look at; of tests
 	settle   time.Duration  // of foreign directories, 0: as foreign.CompactOptions say; of tests
 
 	mu     sync.RWMutex // held to write by a pass, to read by who makes an answer of it
@@ -67,6 +68,7 @@ type plan struct {
 	stock    stock
 	reports  reports  // of the pass
 	buf      []uint64 // where the cells of one file at a time are copied
+	keeps    bool     // what is found deleted or dead counts as shown or alive
 }
 
 var _ prometheus.Gatherer = (*Store)(nil)

@@ -17,11 +17,14 @@ import (
 // FoldOptions say what Fold does beside folding.
 type FoldOptions struct {
 	// Merge makes the next archive's Families and Taken of the last one, nil when there is none, the files of the dead and
-	// the living. All files are refreshed, the dead ones read afresh. It returns nil, nil when there is nothing to be
-	// written; a store that has no archive then gets an empty one. It changes none of its arguments.
+	// the living. All files are refreshed, the dead ones read afresh. What a living process has released counts as released
+	// up to Reader.Releases only, which is as of an earlier look than the rest. It returns nil, nil when there is nothing to
+	// be written; a store that has no archive then gets an empty one. It changes none of its arguments.
 	Merge func(last *Archive, dead, live []*Reader) (*Archive, error)
 	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
 	Step func(step string)
+	// Look, if not nil, is told of each file before it is looked at; for tests that change other files then.
+	Look func(name string)
 }
 
 // foldAtOnce is how many files one fold takes. Each is open meanwhile, and more may have been left than a process can open.
@@ -39,6 +42,9 @@ const foldAtOnce = 256
 func (v *View) Fold(o FoldOptions) (folded int, err error) {
 	if o.Step == nil {
 		o.Step = func(string) {}
+	}
+	if o.Look == nil {
+		o.Look = func(string) {}
 	}
 	lock, err := v.dir.lock(lockFold, true)
 	if err != nil {
@@ -74,15 +80,9 @@ func (f *folder) fold() (int, error) {
 	if err := f.unlink(last); err != nil {
 		return 0, err
 	}
-	if err := f.view.updateLocked(); err != nil {
-		return 0, err
-	}
-	if err := f.complete(); err != nil {
-		return 0, err
-	}
-	dead, live, err := f.sort()
+	dead, live, err := f.look(last)
 	if err != nil {
-		closeAll(dead)
+		f.forget(dead)
 		return 0, err
 	}
 	f.setAside()
@@ -94,11 +94,43 @@ func (f *folder) fold() (int, error) {
 		n, err = f.write(last, dead[:1], slices.Concat(live, dead[1:]))
 	}
 	// Before the view opens what is left.
-	closeAll(dead)
+	f.forget(dead)
 	if e := f.view.updateLocked(); err == nil {
 		err = e
 	}
 	return n, err
+}
+
+// look returns the files of the dead and of the living, as they are to be folded. It looks at the living once more, and at
+// files that have come meanwhile, if something may be taken of any: deletion.go says why. What is deleted between the two
+// looks is not taken.
+func (f *folder) look(last *Archive) (dead, live []*Reader, err error) {
+	if err := f.list(); err != nil {
+		return nil, nil, err
+	}
+	dead, live, err = f.sort()
+	if err != nil || len(dead) == 0 && !slices.ContainsFunc(live, last.lacks) {
+		return dead, live, err
+	}
+	f.o.Step("look again")
+	live, err = f.lookAgain(dead, live)
+	return dead, live, err
+}
+
+// lacks reports whether the process has released what the archive has not taken.
+func (a *Archive) lacks(r *Reader) bool {
+	if a == nil {
+		return r.releases > 0
+	}
+	return r.releases > a.Taken[r.info.Nonce]
+}
+
+// list brings the view to the present, and returns an error if that is not all that there is.
+func (f *folder) list() error {
+	if err := f.view.updateLocked(); err != nil {
+		return err
+	}
+	return f.complete()
 }
 
 // last returns the archive to go on from. A broken one is set aside first, and the one before it taken.
@@ -163,40 +195,72 @@ func shortage(err error) bool {
 // sort tells the dead from the living and reads the former afresh: whatever was read while they lived may be old.
 func (f *folder) sort() (dead, live []*Reader, err error) {
 	for _, r := range slices.Clone(f.view.Readers()) {
+		f.o.Look(r.info.Name)
 		alive, err := r.Alive()
 		if err != nil {
 			return dead, nil, err
 		}
-		if alive {
-			if err := r.Refresh(); shortage(err) {
-				return dead, nil, err
-			} else if err == nil {
-				live = append(live, r)
-			}
-			continue
+		if !alive {
+			r, err = f.view.reopen(r)
 		}
-		f.view.Forget(r)
-		fresh, err := f.dir.Open(r.info.Name)
-		if shortage(err) {
+		if err == nil {
+			err = r.Refresh()
+		}
+		switch {
+		case shortage(err):
 			return dead, nil, err
-		}
-		if err != nil {
-			continue
-		}
-		err = fresh.Refresh()
-		if errors.Is(err, ErrCorrupt) {
+		case errors.Is(err, ErrCorrupt) && !alive && r != nil:
 			f.broken = append(f.broken, r.info.Name)
+		case err != nil:
+		case alive:
+			live = append(live, r)
+		case r.Known():
+			dead = append(dead, r)
+		default:
+			// It stays where it is, and what it shows is not to be forgotten. Nothing of it is taken.
+			r.releases = 0
+			live = append(live, r)
 		}
-		if err != nil || !fresh.Known() {
-			fresh.Close()
-			if shortage(err) {
-				return dead, nil, err
-			}
-			continue
-		}
-		dead = append(dead, fresh)
 	}
 	return dead, live, nil
+}
+
+// lookAgain lists the directory and looks at all files but the dead once more. Of what the living have released it leaves
+// to the next fold what the first look did not see.
+func (f *folder) lookAgain(dead, live []*Reader) (again []*Reader, err error) {
+	releases := make(map[*Reader]uint64, len(live))
+	for _, r := range live {
+		releases[r] = r.releases
+	}
+	skip := make(map[*Reader]bool, len(dead))
+	for _, r := range dead {
+		skip[r] = true
+	}
+	f.view.kept, f.view.dead = f.view.Readers(), len(dead)
+	defer func() { f.view.kept, f.view.dead = nil, 0 }()
+	if err := f.list(); err != nil {
+		return nil, err
+	}
+	for _, r := range f.view.Readers() {
+		if skip[r] {
+			continue
+		}
+		f.o.Look(r.info.Name)
+		if err := r.Refresh(); shortage(err) {
+			return nil, err
+		} else if err == nil {
+			r.releases = min(releases[r], r.releases)
+			again = append(again, r)
+		}
+	}
+	return again, nil
+}
+
+// forget closes files that the view opens afresh if they are still there.
+func (f *folder) forget(readers []*Reader) {
+	for _, r := range readers {
+		f.view.Forget(r)
+	}
 }
 
 // write makes the next generation of the archive and removes the files that it holds.
@@ -556,10 +620,4 @@ func (f *folder) withPrefix(prefix string) []string {
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
-}
-
-func closeAll(readers []*Reader) {
-	for _, r := range readers {
-		r.Close()
-	}
 }

@@ -38,6 +38,11 @@ type Reader struct {
 	records  []record // of series
 	broken   error    // what is corrupt stays so
 
+	deletions uint64 // that Refresh has found
+	keeps     bool   // deletions that Refresh finds are late
+	marked    []int  // series that are Late or Fresh, or were
+	lost      bool   // a series that was shown since KeepDeleted(true) cannot be read any more
+
 	// What the last Refresh that went well had.
 	announced int // families
 	checked   int // series
@@ -81,6 +86,10 @@ type SeriesInfo struct {
 	Free   bool   // nothing at the moment: the record waits for another series, and Hidden, Values, Cell mean nothing
 	// Exemplars says that it may have some; Refresh changes that without another Layout.
 	Exemplars bool
+	// Late says that the series was deleted after View.KeepDeleted(true): Hidden is set, but it counts as shown until
+	// KeepDeleted(false). Fresh says that it was seen for the first time meanwhile. One that is both came and went between
+	// two looks, and counts as shown only if it was there before, in other files.
+	Late, Fresh bool
 
 	Cell   uint32
 	Words  uint32
@@ -439,11 +448,13 @@ func (r *Reader) recheck(i int) error {
 		if err != nil {
 			return err
 		}
+		r.noteDeletion(i, state, &s)
 		rec.state, rec.born = state, born
 		r.series[i] = s
 		return nil
 	}
 	// A writer that replaces one record so often does nothing else; what it held is over in any case.
+	r.deletions, r.lost = r.deletions+1, r.lost || r.keeps
 	r.series[i] = SeriesInfo{Free: true}
 	rec.state = 0
 	return nil

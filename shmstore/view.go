@@ -31,6 +31,9 @@ type View struct {
 	latest  latest
 	spare   *spare         // nil before the first ReadNew: who does not call it has no use for any
 	most    int            // dead files that are opened at most; 0: all
+	kept    []*Reader      // files, sorted by name, that stay open whatever most says
+	dead    int            // of kept, how many are dead
+	keeps   bool           // KeepDeleted
 	closing sync.WaitGroup // of files that have left the view
 }
 
@@ -121,7 +124,7 @@ func (v *View) look() (ok bool, err error) {
 		return false, err
 	}
 	shown := make([]*Reader, 0, len(entries))
-	dead := 0
+	dead := v.dead
 	for _, e := range entries {
 		name := e.name
 		if v.folded[name] {
@@ -144,10 +147,10 @@ func (v *View) look() (ok bool, err error) {
 				continue
 			}
 			v.junk.Remove(name)
-			r.latest, r.spare = &v.latest, v.spare
+			r.latest, r.spare, r.keeps = &v.latest, v.spare, v.keeps
 			v.readers[name] = r
 		}
-		if v.most > 0 {
+		if v.most > 0 && !among(v.kept, r) {
 			if alive, err := r.Alive(); err == nil && !alive {
 				if dead++; dead > v.most {
 					// It must not be open together with all the others. What is shown stays open until the look is over.
@@ -217,9 +220,7 @@ func (v *View) ReadNew() {
 func (v *View) closeBut(readers []*Reader) {
 	var gone []*Reader
 	for name, r := range v.readers {
-		if _, found := slices.BinarySearchFunc(readers, name, func(r *Reader, name string) int {
-			return strings.Compare(r.info.Name, name)
-		}); !found {
+		if !among(readers, r) {
 			if r != v.latest.reader {
 				v.spare.give(r)
 			}
@@ -241,6 +242,14 @@ func (v *View) closeBut(readers []*Reader) {
 type knownReserve struct {
 	head  archiveHead
 	image *image
+}
+
+// among reports whether r, by its name, is one of readers, which are sorted by name.
+func among(readers []*Reader, r *Reader) bool {
+	_, found := slices.BinarySearchFunc(readers, r.info.Name, func(r *Reader, name string) int {
+		return strings.Compare(r.info.Name, name)
+	})
+	return found
 }
 
 // readArchive makes archive that which has the name now; ok is false when it was replaced meanwhile. A broken one is left
@@ -342,6 +351,19 @@ func (v *View) Forget(r *Reader) {
 		delete(v.readers, r.info.Name)
 		v.shown = slices.DeleteFunc(v.shown, func(o *Reader) bool { return o == r })
 	}
+}
+
+// reopen reads a file of the view afresh: the Reader that it returns takes the place of r, which is closed.
+func (v *View) reopen(r *Reader) (*Reader, error) {
+	at := slices.Index(v.shown, r)
+	v.Forget(r)
+	fresh, err := v.dir.Open(r.info.Name)
+	if err != nil {
+		return nil, err
+	}
+	v.readers[r.info.Name] = fresh
+	v.shown = slices.Insert(v.shown, at, fresh)
+	return fresh, nil
 }
 
 // Close closes all files.

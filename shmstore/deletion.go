@@ -1,0 +1,70 @@
+package shmstore
+
+// A series may move from one process to another: one makes it, then the other deletes it. Somebody shows it at every
+// instant. But whoever looks at one file after the other may look at the first before it makes the series, and at the
+// second after it has deleted it. So a deletion counts only if it was seen in a look at all files that ended before the
+// last listing of the directory and the last look at every file began: whoever shows the series when the first look ends
+// still has it in the second, shown or deleted. What is seen deleted later counts as shown, this once.
+
+// KeepDeleted(true) begins the second look: series that Refresh finds deleted from now on are Late, in files that the view
+// opens later too. KeepDeleted(false) ends it: what was Late is deleted, and Layout changes.
+func (v *View) KeepDeleted(keep bool) {
+	v.keeps = keep
+	for _, r := range v.readers {
+		r.keepDeleted(keep)
+	}
+}
+
+func (r *Reader) keepDeleted(keep bool) {
+	r.keeps, r.lost = keep, false
+	if keep {
+		return
+	}
+	for _, i := range r.marked {
+		if i >= len(r.series) {
+			continue
+		}
+		s := &r.series[i]
+		if s.Late {
+			r.changes++
+		}
+		s.Late, s.Fresh = false, false
+	}
+	r.marked = r.marked[:0]
+}
+
+// Deletions returns a number that Refresh raises whenever it finds a series that was deleted since the last call, or
+// before the first one.
+func (r *Reader) Deletions() uint64 { return r.deletions }
+
+// Lost reports whether a series that was shown since View.KeepDeleted(true) has gone from the file, so that it can neither
+// be read nor be left out. Its record was used again: of a counter after a fold, of a gauge after a while.
+func (r *Reader) Lost() bool { return r.lost }
+
+// noteDeletion notes, when the record of series i goes to another state, in which it is s, whether a series was deleted.
+func (r *Reader) noteDeletion(i int, state uint64, s *SeriesInfo) {
+	before, old := r.records[i].state, &r.series[i]
+	same := sameSeries(before, state)
+	deleted := deletedBetween(before, state)
+	if deleted {
+		r.deletions++
+	}
+	if !r.keeps {
+		return
+	}
+	if !same && (seriesStateOf(before) == seriesShown || old.Late) {
+		r.lost = true
+	}
+	if s.Free {
+		return
+	}
+	s.Fresh = old.Fresh || !same
+	s.Late = s.Hidden && (deleted || old.Late)
+	r.marked = append(r.marked, i)
+}
+
+// deletedBetween reports whether a series was deleted when a record went from one state to another. It was not if the record
+// took one step from a state in which it showed nothing; before is 0 for a record that was never looked at.
+func deletedBetween(before, now uint64) bool {
+	return now>>8-before>>8 != 1 || seriesStateOf(before) == seriesShown
+}
