@@ -62,6 +62,7 @@ func (s *Store) Handler(o HandlerOptions) http.Handler {
 		ErrorLog:                            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 	}
 	h.gathered = promhttp.HandlerFor(all, options)
+	h.openMetrics = promhttp.HandlerFor(withoutClashes(all), options)
 	h.empty = promhttp.HandlerFor(prometheus.Gatherers{}, options)
 	return h
 }
@@ -72,7 +73,9 @@ type handler struct {
 	options  HandlerOptions
 	inFlight chan struct{} // has as many as are being answered; nil: any number may be
 	gathered http.Handler
-	empty    http.Handler // of no metrics at all: what promhttp makes of the headers
+	// openMetrics is gathered without what OpenMetrics cannot have.
+	openMetrics http.Handler
+	empty       http.Handler // of no metrics at all: what promhttp makes of the headers
 }
 
 // ServeHTTP implements http.Handler.
@@ -144,7 +147,11 @@ func (h *handler) answer(r *http.Request) (a *answer) {
 	}
 	text.bytes, err = h.store.appendText(text.bytes, x, names, h.options.Beside)
 	if err != nil {
-		h.gathered.ServeHTTP(a, r)
+		if x.syntax == openMetrics {
+			h.openMetrics.ServeHTTP(a, r)
+		} else {
+			h.gathered.ServeHTTP(a, r)
+		}
 		return a
 	}
 	h.empty.ServeHTTP(a, r)

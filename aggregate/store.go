@@ -46,7 +46,8 @@ type Store struct {
 
 	now func() uint64 // shmstore.Monotonic, but in tests
 
-	begun atomic.Uint64 // passes that were begun
+	begun   atomic.Uint64           // passes that were begun
+	clashes atomic.Pointer[clashes] // of the last scrape in OpenMetrics
 
 	folding  sync.Mutex     // held by who folds
 	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil without a dir

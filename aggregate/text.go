@@ -25,6 +25,8 @@ func (s *Store) appendText(b []byte, x exposition, names []string, beside promet
 			return b, err
 		}
 	}
+	var clashes *clashes
+	defer func() { s.countClashes(clashes) }() // without the lock for reading
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
@@ -36,7 +38,13 @@ func (s *Store) appendText(b []byte, x exposition, names []string, beside promet
 	}
 	others = append(others, own...)
 	slices.SortFunc(others, byName)
-	return x.appendAll(b, &s.plan, namesAmong(names), others)
+	wanted := namesAmong(names)
+	if x.syntax == openMetrics {
+		if clashes = s.clashing(others); len(clashes.found) > 0 {
+			wanted = func(name string) bool { return clashes.found[name] == "" && namesAmong(names)(name) }
+		}
+	}
+	return x.appendAll(b, &s.plan, wanted, others)
 }
 
 // collect returns the families that are wanted. The caller holds the lock.
