@@ -200,3 +200,35 @@ func TestDocsLinks(t *testing.T) {
 		}
 	}
 }
+
+// Every constructor and entry point of the public packages has an example.
+func TestEntryPointsHaveExamples(t *testing.T) {
+	entry := regexp.MustCompile(`^(New|Open|Run|Embed|Export|From|Wrap|Handler|Gatherer|Must|Detach|IsWorker|Default)`)
+	for _, dir := range []string{"shmstore", "shmstore/clientpython", "shmstore/clientruby", "shmstore/rubymmap", "aggregate",
+		"worker", "worker/httpmetrics", "master"} {
+		exported, examples := map[string]bool{}, map[string]bool{}
+		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
+		require.NoError(t, err)
+		for _, path := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			require.NoError(t, err)
+			for _, d := range file.Decls {
+				f, ok := d.(*ast.FuncDecl)
+				if !ok || f.Recv != nil {
+					continue
+				}
+				name, isExample := strings.CutPrefix(f.Name.Name, "Example")
+				switch {
+				case isExample:
+					examples[strings.SplitN(name, "_", 2)[0]] = true
+				case !strings.HasSuffix(path, "_test.go") && f.Name.IsExported() && entry.MatchString(f.Name.Name):
+					exported[f.Name.Name] = true
+				}
+			}
+		}
+		require.NotEmpty(t, exported, dir)
+		for name := range exported {
+			assert.True(t, examples[name], "%s.%s has no example", dir, name)
+		}
+	}
+}

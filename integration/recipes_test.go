@@ -195,6 +195,24 @@ func TestRecipeLogs(t *testing.T) {
 	})
 }
 
+func TestRecipeEmbed(t *testing.T) {
+	s := newServer(t)
+	program := strings.NewReplacer("127.0.0.1:8080", s.app, "127.0.0.1:9464", strings.TrimPrefix(s.base, "http://")).
+		Replace(recipe(t, "go"))
+	dir := t.TempDir()
+	write(t, dir, "main.go", program)
+	binary := filepath.Join(dir, "server")
+	require.NoError(t, build(binary, filepath.Join(dir, "main.go")))
+	s.process = launch(t, exec.Command(binary), "ONESCRAPE_DIR="+s.store)
+	eventually(t, "a worker that answers", func() bool { _, _, err := get("http://" + s.app + "/"); return err == nil })
+	eventually(t, "the metrics port", func() bool { _, _, err := get(s.metrics); return err == nil })
+	for range 19 {
+		_, _, err := get("http://" + s.app + "/")
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 20.0, mustScrape(t, s.metrics).sum("answers_total"))
+}
+
 func TestRecipeNode(t *testing.T) {
 	peer(t, "node", "nodejs")
 	dir := t.TempDir()

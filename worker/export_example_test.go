@@ -21,8 +21,13 @@ func ExampleExport() {
 	mux.HandleFunc("POST /order", func(http.ResponseWriter, *http.Request) { orders.Inc() })
 
 	// It was: log.Fatal(http.ListenAndServe(":8080", mux))
-	log.Fatal(master.Run(master.Config{Listen: []string{":8080"}}, func(_ context.Context, w *worker.Worker) error {
-		worker.Export(prometheus.DefaultGatherer, worker.ExportOptions{})
+	err := master.Run(master.Config{Listen: []string{":8080"}}, func(_ context.Context, w *worker.Worker) error {
+		if _, err := worker.Export(prometheus.DefaultGatherer, worker.ExportOptions{}); err != nil {
+			return err
+		}
 		return w.Serve(&http.Server{Handler: mux})
-	}))
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
 }

@@ -51,3 +51,26 @@ func ExampleMetrics_Counter() {
 	// # TYPE shop_orders_total counter
 	// shop_orders_total{status="202"} 3
 }
+
+// Metrics with the names of prometheus_flask_exporter, for the dashboards that were made for it.
+func ExampleNew() {
+	metrics, err := httpmetrics.New(httpmetrics.Options{Prefix: "flask"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handler := metrics.Wrap(http.NotFoundHandler())
+	handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	metrics.Generate(os.Stdout, "", "flask_http_request_total")
+	// Output:
+	// # HELP flask_http_request_total Total number of HTTP requests.
+	// # TYPE flask_http_request_total counter
+	// flask_http_request_total{method="GET",status="404"} 1
+}
+
+// Must is for variables of a package, where an error is a mistake in the program.
+func ExampleMust() {
+	metrics := httpmetrics.Must(httpmetrics.New(httpmetrics.Options{Prefix: "admin"}))
+	slow := httpmetrics.Must(metrics.Gauge(prometheus.GaugeOpts{Name: "admin_slow_requests", Help: "Slow requests now."}))
+	http.Handle("GET /report", slow.Wrap(http.NotFoundHandler()))
+}

@@ -1,0 +1,25 @@
+package clientruby_test
+
+import (
+	"log"
+
+	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/shmstore/clientruby"
+	"github.com/onescrape/onescrape/shmstore/foreign"
+)
+
+func ExampleOpen() {
+	dir, err := clientruby.Open("/run/app/metrics", map[string]clientruby.Definition{
+		"jobs_waiting": {Help: "Jobs that wait."},
+	}, foreign.Options{})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	store, err := aggregate.Open("", aggregate.Options{Foreign: []*foreign.Dir{dir}})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer store.Close()
+}

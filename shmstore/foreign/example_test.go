@@ -1,0 +1,34 @@
+package foreign_test
+
+import (
+	"log"
+	"net/http"
+
+	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/shmstore/clientpython"
+	"github.com/onescrape/onescrape/shmstore/clientruby"
+	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/rubymmap"
+)
+
+// The directories of three client libraries as one scrape.
+func Example() {
+	python, err := clientpython.Open("/run/app/python", foreign.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mmap, err := rubymmap.Open("/run/app/mmap", foreign.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ruby, err := clientruby.Open("/run/app/ruby", nil, foreign.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := aggregate.Open("", aggregate.Options{Foreign: []*foreign.Dir{python, mmap, ruby}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	log.Fatal(http.ListenAndServe("127.0.0.1:9464", store.Handler(aggregate.HandlerOptions{})))
+}
