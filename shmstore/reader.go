@@ -355,8 +355,17 @@ func (r *Reader) refresh() error {
 		r.latest.reader, r.latest, r.peer, r.spare = r, nil, nil, nil
 	}
 	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
+	if cap(r.scratch) > mostScratch {
+		r.scratch = nil // a record may be of holes
+	}
 	return r.lookBeside()
 }
+
+// mostGrowth is for how many series a reader makes room at once, unless it has as many already.
+const mostGrowth = 1 << 16
+
+// mostScratch is how much memory a reader keeps for the next record that it copies.
+const mostScratch = 64 << 10
 
 // parse reads the record at next, which ends at used or before.
 func (r *Reader) parse(used int64) error {
@@ -376,8 +385,8 @@ func (r *Reader) parse(used int64) error {
 			return corrupt("at %d: a series record of %d bytes", r.next, length)
 		}
 		if len(r.series) == cap(r.series) {
-			// The others are as long as this one, or nearly.
-			n := int((used-r.next)/length) + 1
+			// The others are as long as this one, or nearly. But a file of holes may announce any number of them.
+			n := min(int((used-r.next)/length)+1, max(mostGrowth, len(r.series)))
 			if len(r.series) == 0 {
 				r.series, r.records = r.spare.take(n)
 			}
