@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +20,9 @@ import (
 
 // HandlerOptions say how a Handler answers. The zero value is right.
 type HandlerOptions struct {
-	// MaxRequestsInFlight is how many scrapes are answered at once, beyond which the answer is 503. 0: 8; negative: any
-	// number.
+	// MaxRequestsInFlight is how many answers are made at once, beyond which the answer is 503. 0: 8; negative: any
+	// number. Answers that are being sent do not count: those that scrapers have not read yet have at most 64 MiB
+	// together, or are a single one, and what comes beyond that is answered by 503 too.
 	MaxRequestsInFlight int
 	// Timeout is after how long a scrape is given up with 503. 0: 10 s; negative: never. A scraper that says by
 	// X-Prometheus-Scrape-Timeout-Seconds that it will not wait as long is not kept waiting.
@@ -38,12 +40,13 @@ const (
 	defaultInFlight = 8
 	defaultTimeout  = 10 * time.Second
 	timeoutHeader   = "X-Prometheus-Scrape-Timeout-Seconds"
+	maxUnsent       = 64 << 20
 )
 
 // Handler returns a handler that answers scrapes, in the format and compression that the scraper prefers. Parameters
 // `name[]` restrict it to families of these names. Each answer is at least as new as its request.
 func (s *Store) Handler(o HandlerOptions) http.Handler {
-	h := &handler{store: s, options: o}
+	h := &handler{store: s, options: o, maxUnsent: maxUnsent}
 	switch {
 	case o.MaxRequestsInFlight == 0:
 		h.inFlight = make(chan struct{}, defaultInFlight)
@@ -76,6 +79,9 @@ type handler struct {
 	// openMetrics is gathered without what OpenMetrics cannot have.
 	openMetrics http.Handler
 	empty       http.Handler // of no metrics at all: what promhttp makes of the headers
+
+	unsent    atomic.Int64 // bytes of answers that are being sent
+	maxUnsent int64
 }
 
 // ServeHTTP implements http.Handler.
@@ -91,8 +97,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if !limited {
-		defer h.release()
-		h.answer(r).writeTo(w)
+		a := h.answer(r)
+		h.release()
+		h.send(w, a)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
@@ -101,8 +108,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	go func() { done <- h.answer(r) }()
 	select {
 	case a := <-done:
-		defer h.release()
-		a.writeTo(w)
+		h.release()
+		h.send(w, a)
 	case <-ctx.Done():
 		// The pass goes on after the answer was given up, and counts as one in flight.
 		go func() {
@@ -114,6 +121,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "The scrape took longer than %v.\n", limit)
 		}
 	}
+}
+
+// send sends the answer, unless too much waits already for scrapers that do not read. A single answer may be as long as
+// the store makes it.
+func (h *handler) send(w http.ResponseWriter, a *answer) {
+	length := int64(len(a.body.bytes))
+	unsent := h.unsent.Add(length)
+	defer h.unsent.Add(-length)
+	if unsent > h.maxUnsent && unsent > length && a.panicked == nil {
+		buffers.give(a.body)
+		http.Error(w, "Too many answers wait for scrapers that do not read them, try again later.",
+			http.StatusServiceUnavailable)
+		return
+	}
+	a.writeTo(w)
 }
 
 // release ends a request's time in flight.

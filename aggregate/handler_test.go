@@ -119,27 +119,53 @@ func TestHandlerLimitsItself(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, get(h, "").Code)
 }
 
-// A scraper that takes its time to read the answer holds its place until it has.
-func TestHandlerIsInFlightUntilItIsRead(t *testing.T) {
+// A scraper that does not read its answer keeps nobody else from being answered.
+func TestScraperThatDoesNotReadHoldsNoPlace(t *testing.T) {
 	s := handlerStore(t)
 	h := s.Handler(HandlerOptions{MaxRequestsInFlight: 1})
 	for _, timeout := range []string{"", "60"} {
-		slow := &slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
-		slow.Header().Set("Vary", "Origin")
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			r.Header.Set(timeoutHeader, timeout)
-			h.ServeHTTP(slow, r)
-		}()
-		<-slow.wrote
-		assert.Equal(t, http.StatusServiceUnavailable, get(h, "").Code)
+		slow, done := askSlowly(h, timeout)
+		assert.Equal(t, http.StatusOK, get(h, "").Code)
 		close(slow.read)
 		<-done
-		assert.Equal(t, http.StatusOK, get(h, "").Code)
+		assert.Equal(t, http.StatusOK, slow.Code)
 		assert.Subset(t, slow.Header()["Vary"], []string{"Origin", "Accept-Encoding"})
 	}
+}
+
+func TestUnsentAnswersAreBounded(t *testing.T) {
+	s := handlerStore(t)
+	h := s.Handler(HandlerOptions{}).(*handler)
+	length := int64(get(h, "").Body.Len())
+	h.maxUnsent = 2 * length
+	first, firstDone := askSlowly(h, "")
+	second, secondDone := askSlowly(h, "")
+	w := get(h, "")
+	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
+	assert.Contains(t, w.Body.String(), "scrapers that do not read")
+	close(first.read)
+	<-firstDone
+	assert.Equal(t, http.StatusOK, get(h, "").Code)
+	close(second.read)
+	<-secondDone
+	h.maxUnsent = length / 2
+	assert.Equal(t, http.StatusOK, get(h, "").Code, "a single answer may be longer")
+	assert.Zero(t, h.unsent.Load())
+}
+
+// askSlowly sends a request for metrics, and returns when the answer is about to be written.
+func askSlowly(h http.Handler, timeout string) (slow *slowReader, done chan struct{}) {
+	slow = &slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	slow.Header().Set("Vary", "Origin")
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set(timeoutHeader, timeout)
+		h.ServeHTTP(slow, r)
+	}()
+	<-slow.wrote
+	return slow, done
 }
 
 // slowReader is who is asked for metrics and does not read them yet.
