@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	_ "github.com/prometheus/client_golang/prometheus/promhttp/zstd" // so that promhttp offers it
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/onescrape/onescrape/aggregate/scrapetimeout"
 )
 
 // HandlerOptions say how a Handler answers. The zero value is right.
@@ -39,7 +41,7 @@ type HandlerOptions struct {
 const (
 	defaultInFlight = 8
 	defaultTimeout  = 10 * time.Second
-	timeoutHeader   = "X-Prometheus-Scrape-Timeout-Seconds"
+	timeoutHeader   = scrapetimeout.Header
 	maxUnsent       = 64 << 20
 )
 
@@ -234,10 +236,8 @@ func (o HandlerOptions) timeout(r *http.Request) (time.Duration, bool) {
 	case o.Timeout > 0:
 		limit = o.Timeout
 	}
-	if seconds, err := strconv.ParseFloat(r.Header.Get(timeoutHeader), 64); err == nil && seconds > 0 {
-		if d := seconds * float64(time.Second); d < float64(limit) {
-			limit = time.Duration(d)
-		}
+	if d, ok := scrapetimeout.Of(r); ok {
+		limit = min(limit, d)
 	}
 	return limit, limit < math.MaxInt64
 }

@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onescrape/onescrape/aggregate/scrapetimeout"
+	"github.com/onescrape/onescrape/master/connlimit"
 	"github.com/onescrape/onescrape/worker/readonly"
 )
 
@@ -21,13 +23,10 @@ import (
 type endpoint struct {
 	cfg     Config
 	handler http.Handler
-	fd      int    // listens; the endpoint's as long as it lives
-	spec    string // where it is configured to be
-	text    string // where it is
-	ended   chan error
-	conns   openConns
-	server  *http.Server
-	accept  net.Listener
+	fd      int           // listens; the endpoint's as long as it lives
+	spec    string        // where it is configured to be
+	text    string        // where it is
+	server  *scrapeServer // nil while it is paused
 }
 
 // newEndpoint opens the port of the configuration; nil when it is off.
@@ -74,9 +73,9 @@ func (e *endpoint) address() string {
 	return e.text
 }
 
-// start serves until pause.
+// start serves until pause. It does nothing when the endpoint is served.
 func (e *endpoint) start() error {
-	if e == nil {
+	if e == nil || e.server != nil {
 		return nil
 	}
 	fd, err := unix.FcntlInt(uintptr(e.fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -85,42 +84,75 @@ func (e *endpoint) start() error {
 	}
 	f := os.NewFile(uintptr(fd), e.text)
 	defer f.Close()
-	if e.accept, err = net.FileListener(f); err != nil {
+	accept, err := net.FileListener(f)
+	if err != nil {
 		return fmt.Errorf("master: metrics address %s: %w", e.text, err)
 	}
-	e.server = &http.Server{
-		Handler:           e.closing(),
-		ConnState:         e.conns.note,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       time.Minute,
-		ErrorLog:          slog.NewLogLogger(e.cfg.Logger.Handler(), slog.LevelDebug),
-	}
-	serve := e.cfg.Serve
-	if serve == nil {
-		serve = func(l net.Listener, srv *http.Server) error { return srv.Serve(l) }
-	}
-	e.ended = make(chan error, 1)
-	server, accept, ended, log := e.server, e.accept, e.ended, e.cfg.Logger
-	go func() {
-		err := serve(accept, server)
-		select {
-		case ended <- err:
-		default:
-		}
-		if !e.conns.isPaused() {
-			log.Error("the metrics port is no longer served", "address", e.text, "err", err)
-		}
-	}()
+	e.server = newScrapeServer(e.cfg, e.handler, connlimit.New(accept, connlimit.Max()))
+	go e.server.run(e.cfg, e.text)
 	return nil
 }
 
-// closing has every answer close its connection. An idle connection could carry a scrape at the moment in which the
-// server ends, and a new one costs a scraper nothing that counts.
-func (e *endpoint) closing() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close")
-		e.handler.ServeHTTP(w, r)
-	})
+// pause ends the server when it has answered what it accepted. The socket stays open, and what arrives waits in it. The
+// method does not wait: the channel that it returns is closed when the server has ended.
+func (e *endpoint) pause() (over <-chan struct{}) {
+	ended := make(chan struct{})
+	if e == nil || e.server == nil {
+		close(ended)
+		return ended
+	}
+	server := e.server
+	e.server = nil
+	server.pausing.Store(true)
+	server.accept.Close()
+	go func() {
+		defer close(ended)
+		server.finish()
+	}()
+	return ended
+}
+
+// close ends the endpoint. Scrapes that are being answered get a moment.
+func (e *endpoint) close() {
+	if e == nil {
+		return
+	}
+	select {
+	case <-e.pause():
+	case <-time.After(closeTime):
+	}
+	unix.Close(e.fd)
+}
+
+// scrapeServer is one life of the server on the metrics port.
+type scrapeServer struct {
+	http    *http.Server
+	accept  *connlimit.Listener
+	pausing atomic.Bool
+	ended   chan struct{} // closed when nothing is accepted any more
+}
+
+func newScrapeServer(cfg Config, h http.Handler, accept *connlimit.Listener) *scrapeServer {
+	return &scrapeServer{accept: accept, ended: make(chan struct{}), http: &http.Server{
+		Handler:           scrapetimeout.Limit(closing(h)),
+		ConnState:         accept.Note,
+		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      scrapetimeout.Default,
+		IdleTimeout:       time.Minute,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}}
+}
+
+// run serves until the listener is closed.
+func (s *scrapeServer) run(cfg Config, address string) {
+	defer close(s.ended)
+	serve := cfg.Serve
+	if serve == nil {
+		serve = func(l net.Listener, srv *http.Server) error { return srv.Serve(l) }
+	}
+	if err := serve(s.accept, s.http); !s.pausing.Load() {
+		cfg.Logger.Error("the metrics port is no longer served", "address", address, "err", err)
+	}
 }
 
 const (
@@ -128,93 +160,33 @@ const (
 	pauseTime = scrapeTime
 	// silentTime is how long connections are waited for on which nothing has come yet.
 	silentTime = time.Second
+	// closeTime is how long scrapes are waited for when the master ends because of an error.
+	closeTime = time.Second
 )
 
-// pause ends the server when it has answered what it accepted. The socket stays open, and what arrives waits in it.
-func (e *endpoint) pause() {
-	if e == nil || e.server == nil {
-		return
-	}
-	e.conns.pause(true)
-	e.accept.Close()
+// finish ends the server, whose listener is closed, when every request was answered or it is too late for that. Who does
+// not read is not waited for.
+func (s *scrapeServer) finish() {
 	select {
-	case <-e.ended:
+	case <-s.ended:
 	case <-time.After(silentTime):
 	}
-	e.conns.wait()
-	e.server.Close()
-	e.server = nil
-	e.conns.pause(false)
-}
-
-// close ends the endpoint.
-func (e *endpoint) close() {
-	if e != nil {
-		e.pause()
-		unix.Close(e.fd)
-	}
-}
-
-// openConns knows the open connections of a server, each of which carries one request.
-type openConns struct {
-	mu      sync.Mutex
-	open    map[net.Conn]http.ConnState
-	paused  bool
-	changed chan struct{} // closed at the next change, while somebody waits
-}
-
-func (o *openConns) note(c net.Conn, s http.ConnState) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.open == nil {
-		o.open = make(map[net.Conn]http.ConnState)
-	}
-	o.open[c] = s
-	if s == http.StateClosed || s == http.StateHijacked {
-		delete(o.open, c)
-	}
-	if o.changed != nil {
-		close(o.changed)
-		o.changed = nil
-	}
-}
-
-func (o *openConns) pause(on bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.paused = on
-}
-
-func (o *openConns) isPaused() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.paused
-}
-
-// wait returns when every request was answered, or it is too late for that.
-func (o *openConns) wait() {
-	silent, late := time.After(silentTime), time.After(pauseTime)
-	patient := true
-	for {
-		o.mu.Lock()
-		busy := false
-		for _, s := range o.open {
-			busy = busy || s == http.StateActive || patient && s == http.StateNew
-		}
-		changed := make(chan struct{})
-		o.changed = changed
-		o.mu.Unlock()
-		if !busy {
-			return
-		}
-		select {
-		case <-changed:
-		case <-silent:
-			patient = false
-		case <-late:
-			return
+	began := time.Now()
+	for tick := time.Tick(5 * time.Millisecond); s.accept.Busy(time.Since(began) < silentTime); <-tick {
+		if time.Since(began) > pauseTime {
+			break
 		}
 	}
+	s.http.Close()
+}
+
+// closing has every answer close its connection. An idle connection could carry a scrape at the moment in which the
+// server ends, and a new one costs a scraper nothing that counts.
+func closing(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		h.ServeHTTP(w, r)
+	})
 }
 
 // scrapeTime is how long a scrape may take.

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/master/internal/early"
-	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
 // checkEnv names the descriptor on which a program that is only checked says that it would run.
@@ -144,14 +143,14 @@ func (h *handedOver) undo() {
 }
 
 // describe makes the handover of the supervisor's state.
-func (s *supervisor) describe(h *handedOver, began time.Time) handover {
+func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 	now := time.Now()
 	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath,
 		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
 		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers,
-		Started: s.started, Speaks: s.speaks, Ever: s.ever, Epoch: s.epoch, Rollout: s.rollout, Began: wall(began, now),
-		Upgrade: s.upgrade, LogLost: logqueue.Flush(logqueue.LastWords), Executed: now}
+		Started: s.started, Speaks: s.speaks, Ever: s.ever, Epoch: s.epoch, Rollout: s.rollout, Began: wall(u.began, now),
+		Upgrade: s.upgrade, LogLost: u.halted.unwritten(), Executed: now}
 	if s.endpoint != nil {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
 	}

@@ -190,6 +190,10 @@ func testWorker(ctx context.Context, w *worker.Worker) error {
 		}
 	case "hang":
 		time.AfterFunc(lives, func() { syscall.Kill(os.Getpid(), syscall.SIGSTOP) })
+	case "big":
+		for i := range 22_000 { // 6 MB of metrics, more than the buffers of a connection hold
+			answered.WithLabelValues(fmt.Sprintf("/%0250d", i))
+		}
 	case "sick":
 		w.Healthy(func(context.Context) error { return fmt.Errorf("no database") })
 	}
@@ -302,6 +306,9 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 	m.cmd = exec.Command(m.program)
 	if slices.Contains(env, "ONESCRAPE_TEST_PID_ONE=1") {
 		m.cmd = exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", m.program)
+	}
+	if slices.Contains(env, fewFiles) {
+		m.cmd = exec.Command("prlimit", "--nofile=128:128", m.program)
 	}
 	m.cmd.Env = append(os.Environ(), programEnv+"="+string(text), programEnv+"_FILE="+m.config, behaviorEnv+"="+m.behavior)
 	m.cmd.Env = append(m.cmd.Env, env...)

@@ -82,7 +82,6 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 		return err
 	}
 	s.startFold()
-	defer s.stopFold()
 	return s.run()
 }
 
@@ -177,8 +176,9 @@ func (s *supervisor) addressTexts() []string {
 // startFold has the store folded in the background until stopFold.
 func (s *supervisor) startFold() { s.folding = runFolding(s.merged, s.log) }
 
-// runFolding folds a store in the background until the function that it returns is called.
-func runFolding(store *aggregate.Store, log *slog.Logger) (stop func()) {
+// runFolding folds a store in the background until the function that it returns is called. That function does not wait:
+// the channel that it returns is closed when the last fold has ended.
+func runFolding(store *aggregate.Store, log *slog.Logger) (stop func() (over <-chan struct{})) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -187,17 +187,22 @@ func runFolding(store *aggregate.Store, log *slog.Logger) (stop func()) {
 			log.Error("the files of dead workers are no longer folded", "err", err)
 		}
 	}()
-	return func() {
+	return func() <-chan struct{} {
 		cancel()
-		<-ended
+		return ended
 	}
 }
 
-func (s *supervisor) stopFold() {
-	if s.folding != nil {
-		s.folding()
-		s.folding = nil
+// stopFold ends the folding. The channel is closed when the last fold has ended.
+func (s *supervisor) stopFold() (over <-chan struct{}) {
+	if s.folding == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
 	}
+	over = s.folding()
+	s.folding = nil
+	return over
 }
 
 func (s *supervisor) aggregateOptions() aggregate.Options {
@@ -233,12 +238,13 @@ func (s *supervisor) checkSpace() {
 
 // close gives everything up that the master holds; the store's lock comes last.
 func (s *supervisor) close() {
+	s.stopFold()
 	s.endpoint.close()
 	for _, g := range append(s.groups, s.leaving...) {
 		g.close()
 	}
 	if s.merged != nil {
-		s.merged.Close()
+		within(closeTime, func() { s.merged.Close() })
 	}
 	if s.lifeline.write != 0 {
 		syscall.Close(s.lifeline.write)

@@ -100,10 +100,16 @@ func (s *supervisor) stopStep(now time.Time) (over bool, err error) {
 			s.kill(p, "stop")
 		}
 	}
-	if s.stopping() && len(s.processes) == 0 && !s.remnantsLeft(now) {
-		s.publish(now)
-		s.log.Info("stopped")
-		return true, nil
+	if !s.stopping() || len(s.processes) > 0 || s.remnantsLeft(now) {
+		return false, nil
 	}
-	return false, nil
+	if s.ending == nil {
+		s.publish(now)
+		s.ending = s.halt()
+	}
+	if !s.ending.over && s.phase != quick {
+		return false, nil
+	}
+	s.log.Info("stopped")
+	return true, nil
 }

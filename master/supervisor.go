@@ -30,7 +30,7 @@ type supervisor struct {
 	endpoint  *endpoint
 	counters  *counters // has its own lock
 	merged    *aggregate.Store
-	folding   func() // ends the folding of the store; nil when there is none
+	folding   func() (over <-chan struct{}) // ends the folding of the store; nil when there is none
 
 	groups    []*group
 	slots     []*slot
@@ -65,6 +65,7 @@ type supervisor struct {
 	phase   phase
 	delayed time.Time // when the delay before the stop is over
 	quickAt time.Time // when what was told to stop at once is killed
+	ending  *halting  // of a stop, when no worker is left
 
 	wakeAt    time.Time // of the next step
 	steered   []bool    // by slot, what the attached programs are for; nil: unknown

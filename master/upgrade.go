@@ -28,6 +28,8 @@ type upgrading struct {
 	cancel context.CancelFunc
 	result chan checkResult // has room for one
 	checks int              // how many were begun
+	file   fileIdentity     // what was checked
+	halted *halting         // nil until the check was passed
 }
 
 // checkResult is what came of a check, of the file that the program was when the check began.
@@ -66,27 +68,49 @@ func (u *upgrading) check(s *supervisor) {
 }
 
 func (u *upgrading) step(s *supervisor, now time.Time) bool {
-	select {
-	case result := <-u.result:
-		err := result.err
-		if err == nil {
-			err = s.handOver(u.began, result.file)
-		}
-		var changed *changedError
-		if errors.As(err, &changed) && s.phase == serving && u.checks < maxChecks {
-			s.log.Warn("the new program has changed on disk since its check began: it is checked again", "program", changed.path)
-			u.check(s)
+	if u.halted == nil {
+		select {
+		case result := <-u.result:
+			u.file = result.file
+			err := result.err
+			if err == nil {
+				err = s.canHandOver(u.file)
+			}
+			if err != nil {
+				return u.failed(s, err)
+			}
+			s.log.Info("the new program has passed the check: scrapes that are being answered come to their end",
+				"rollout", u.record.ID)
+			u.halted = s.halt()
+		default:
 			return false
 		}
-		u.end(s, err)
-		return true
-	default:
+	}
+	if !u.halted.over {
 		return false
 	}
+	return u.failed(s, s.handOver(u))
+}
+
+// failed acts on what is wrong with the new program, and reports whether the upgrade is over: one that has changed since
+// its check began is checked again.
+func (u *upgrading) failed(s *supervisor, err error) (over bool) {
+	u.halted = nil
+	var changed *changedError
+	if errors.As(err, &changed) && s.phase == serving && u.checks < maxChecks {
+		s.log.Warn("the new program has changed on disk since its check began: it is checked again", "program", changed.path)
+		u.check(s)
+		return false
+	}
+	u.end(s, err)
+	return true
 }
 
 func (u *upgrading) abort(s *supervisor) {
 	u.cancel()
+	if u.halted != nil {
+		s.resume()
+	}
 	u.end(s, errors.New("the master stops"))
 }
 
@@ -190,9 +214,8 @@ func masterEnv() []string {
 // was asked for.
 var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
 
-// handOver executes the new program in this process, if it is still the file that was checked. It returns only if that
-// could not be; everything then goes on.
-func (s *supervisor) handOver(began time.Time, checked fileIdentity) error {
+// canHandOver says why the new program cannot be executed, or could not go on.
+func (s *supervisor) canHandOver(checked fileIdentity) error {
 	path, err := exec.LookPath(program.path)
 	if err != nil {
 		return fmt.Errorf("the new program is not there: %w", err)
@@ -200,8 +223,17 @@ func (s *supervisor) handOver(began time.Time, checked fileIdentity) error {
 	if err := s.storeStands(); err != nil {
 		return fmt.Errorf("the new program could not go on with the store, restart the service: %w", err)
 	}
-	s.stopFold()
-	s.endpoint.pause()
+	return checked.stands(path)
+}
+
+// handOver executes the new program in this process, if it is still the file that was checked. It returns only if that
+// could not be; everything then goes on.
+func (s *supervisor) handOver(u *upgrading) error {
+	path, err := exec.LookPath(program.path)
+	if err != nil {
+		s.resume()
+		return fmt.Errorf("the new program is not there: %w", err)
+	}
 	s.pauseListening()
 	resume := func() {
 		signal.Notify(s.signals, early.Watched...)
@@ -211,10 +243,7 @@ func (s *supervisor) handOver(began time.Time, checked fileIdentity) error {
 				s.follow(p)
 			}
 		}
-		s.startFold()
-		if err := s.endpoint.start(); err != nil {
-			s.log.Error("the metrics port is not served any more", "err", err)
-		}
+		s.resume()
 	}
 	s.reap()
 	s.publish(time.Now())
@@ -242,12 +271,12 @@ func (s *supervisor) handOver(began time.Time, checked fileIdentity) error {
 	// No other goroutine may fork while descriptors are open to an exec.
 	syscall.ForkLock.Lock()
 	kept := &handedOver{}
-	state := s.describe(kept, began)
+	state := s.describe(kept, u)
 	fd, err := stateFile(marshal(state))
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
 		// Nothing stands between this look and the exec.
-		err = checked.stands(path)
+		err = u.file.stands(path)
 	}
 	if err == nil {
 		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", early.HandoverEnv, fd)))

@@ -13,8 +13,11 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/aggregate/scrapetimeout"
 	"github.com/onescrape/onescrape/internal/webpath"
+	"github.com/onescrape/onescrape/master/connlimit"
 	"github.com/onescrape/onescrape/worker/readonly"
+	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
 func addServe(app *kingpin.Application) (string, command) {
@@ -65,9 +68,12 @@ func addServe(app *kingpin.Application) (string, command) {
 
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		srv := &http.Server{Handler: serveMux(f.path, s), ReadHeaderTimeout: 10 * time.Second}
+		sigpipe.Survive()
+		limited := connlimit.New(listener, connlimit.Max())
+		srv := &http.Server{Handler: scrapetimeout.Limit(serveMux(f.path, s)), ConnState: limited.Note,
+			ReadHeaderTimeout: 10 * time.Second, WriteTimeout: scrapetimeout.Default}
 		failed := make(chan error, 2)
-		go func() { failed <- serveWeb(listener, srv, f.webConfig, logger) }()
+		go func() { failed <- serveWeb(limited, srv, f.webConfig, logger) }()
 		if *fold {
 			go func() { failed <- s.Run(ctx) }()
 		}
