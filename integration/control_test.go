@@ -85,3 +85,34 @@ func TestReloadShowsProgressOnATerminal(t *testing.T) {
 		assert.Contains(t, string(out), word)
 	}
 }
+
+// Of two scales at once the later one wins, and the earlier one says so.
+func TestTwoScalesAtOnce(t *testing.T) {
+	s := startDemo(t, 4, "--linger", "200ms", "--graceful-timeout", "10m")
+	hung := s.workers()[3]
+	require.NoError(t, syscall.Kill(hung, syscall.SIGSTOP))
+	scale := func(n string) *process {
+		return launch(t, exec.Command(onescrape, "scale", "--store.path", s.store, n))
+	}
+	earlier := scale("2")
+	eventually(t, "the earlier one to begin", func() bool { return s.status().Workers < 4 })
+	later := scale("6")
+	assert.Equal(t, 1, earlier.wait(), earlier.stdout.String())
+	assert.Contains(t, earlier.stderr.String(), "superseded by scale 6")
+	require.NoError(t, syscall.Kill(hung, syscall.SIGCONT))
+	assert.Equal(t, 0, later.wait(), later.stderr.String())
+	assert.Len(t, s.workers(), 6)
+
+	// At the same time, so that either may be the later one.
+	orders := map[int]*process{1: scale("1"), 8: scale("8")}
+	won := 0
+	for n, p := range orders {
+		if p.wait() == 0 {
+			assert.Zero(t, won, "both won")
+			won = n
+		}
+	}
+	require.NotZero(t, won)
+	assert.Equal(t, won, s.status().Workers)
+	assert.Contains(t, orders[9-won].stderr.String(), "superseded by scale "+strconv.Itoa(won))
+}

@@ -187,55 +187,6 @@ func (c *control) roll(kind string, sig syscall.Signal) error {
 	return nil
 }
 
-// scale changes the target one by one, because two signals of a kind can arrive as one, and waits until that many
-// workers are ready and nobody else is left.
-func (c *control) scale(n int) error {
-	from := c.status.Workers
-	for c.status.Workers != n {
-		sig, before := syscall.SIGTTIN, c.status.Workers
-		if n < before {
-			sig = syscall.SIGTTOU
-		}
-		if err := c.signal(sig); err != nil {
-			return err
-		}
-		start := time.Now()
-		err := c.follow(func(s master.Status) (bool, error) {
-			if s.Workers == before && time.Since(start) > patience {
-				return true, fmt.Errorf("master %d stays at %d workers; its log says why", s.PID, before)
-			}
-			return s.Workers != before, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	err := c.follow(func(s master.Status) (bool, error) {
-		if len(s.Slots) == 0 && s.Workers == n {
-			return true, fmt.Errorf("there are to be %d workers now, too many for the store to say how they are: %s has it", n,
-				"/api/v1/status")
-		}
-		ready := 0
-		for _, slot := range s.Slots {
-			switch slot.State {
-			case "ready":
-				ready++
-			case "failed", "backoff":
-				if slot.LastExit == "" {
-					continue // a slot that is new, and about to start
-				}
-				return true, fmt.Errorf("slot %d: %s", slot.Slot, slot.LastExit)
-			}
-		}
-		return ready == n && len(s.Slots) == n, nil
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("scaled from %d to %d workers\n", from, n)
-	return nil
-}
-
 func (c *control) stop() error {
 	if err := c.signal(syscall.SIGTERM); err != nil {
 		return err
