@@ -64,14 +64,14 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 		sl.cur, sl.next = sl.next, nil
 		return
 	}
-	if p.execErr != nil {
+	if sl.short = temporary(p.execErr); p.execErr != nil && !sl.short {
 		s.refused = p.execErr
 	}
 	attrs = append(attrs, "next", s.succeed(sl, p), "failures", sl.failures)
 	switch {
 	case !p.readyAt.IsZero():
 		s.log.Warn("worker exited", attrs...)
-	case p.execErr == nil || s.served: // else what Run returns says it
+	case p.execErr == nil || sl.short || s.served: // else what Run returns says it
 		// One line for one trouble: the same end of the next try, or in another slot, is not news.
 		level := slog.LevelError
 		if s.complaint == p.exit() {

@@ -1,6 +1,8 @@
 package master
 
 import (
+	"context"
+	"log/slog"
 	"time"
 )
 
@@ -9,12 +11,34 @@ type growth struct{}
 
 func (*growth) step(s *supervisor, _ time.Time) bool {
 	for len(s.slots) < s.target {
-		if err := s.addSlot(); err != nil {
+		err := s.addSlot()
+		switch {
+		case err == nil:
+			s.growTries, s.growAt, s.shortage = 0, time.Time{}, ""
+		case temporary(err):
+			s.noSlot(err)
+			return true
+		default:
 			s.log.Error("no more workers", "workers", len(s.slots), "wanted", s.target, "err", err)
 			s.target = len(s.slots)
 		}
 	}
 	return true
+}
+
+// noSlot has the next slot opened later, because it cannot be now.
+func (s *supervisor) noSlot(err error) {
+	s.growTries++
+	wait := backoff(s.growTries)
+	s.growAt = time.Now().Add(wait)
+	s.wake(s.growAt)
+	level := slog.LevelError
+	if s.shortage == err.Error() {
+		level = slog.LevelDebug // it was said
+	}
+	s.shortage = err.Error()
+	s.log.Log(context.Background(), level, "no more workers for now; it is tried again", "workers", len(s.slots), "wanted",
+		s.target, "err", err, "next", wait.Round(time.Millisecond))
 }
 
 func (*growth) abort(*supervisor) {}

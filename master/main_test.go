@@ -67,6 +67,12 @@ func testProgram() int {
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 		syscall.Exec(os.Args[0], os.Args, os.Environ())
 	}
+	if n, err := strconv.ParseUint(os.Getenv("ONESCRAPE_TEST_FILES"), 10, 64); err == nil {
+		limit := syscall.Rlimit{}
+		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+		limit.Cur = n
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
 	var c struct {
 		Workers, MaxRequests                                                                int
 		Listen, Command                                                                     []string

@@ -16,6 +16,8 @@ func (s *supervisor) moments(f func(name string, t *time.Time)) {
 	f("quick_at", &s.quickAt)
 	f("wake_at", &s.wakeAt)
 	f("beat_at", &s.beatAt)
+	f("term_at", &s.termAt)
+	f("grow_at", &s.growAt)
 }
 
 func (p *process) moments(f func(name string, t *time.Time)) {

@@ -169,7 +169,7 @@ func TestEveryTimeIsAMoment(t *testing.T) {
 		"Slot.Started": "shown", "process.ended": "compared with what was before it only", "rolling.began": "measured",
 		"upgrading.began": "measured", "orphans.seen": "has shift",
 		"strangers.lookAt": "of a look", "parkedSlot.lookAt": "of a look", "remnant.lookAt": "of a look", "group.probeAt": "of a look",
-		"prober.until": "bounds one call",
+		"prober.until": "bounds one call", "fileIdentity.Changed": "of a file",
 	}
 	moment := make(map[string]bool)
 	for _, of := range []timed{&supervisor{}, &process{}, &slot{}, &remnant{}, &retirement{}} {
@@ -209,7 +209,7 @@ func TestEveryTimeIsAMoment(t *testing.T) {
 			})
 		}
 	}
-	assert.Len(t, moment, 14)
+	assert.Len(t, moment, 16)
 }
 
 func isTime(e ast.Expr) bool {

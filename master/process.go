@@ -131,7 +131,7 @@ var restartReasons = []string{"exit", "error", "signal", "watchdog", "not_ready"
 func (s *supervisor) launch(slot int) (*process, error) {
 	cmd, err := s.cfg.command()
 	if err != nil {
-		return nil, err
+		return nil, unexecutable{err}
 	}
 	step, err := self()
 	if err != nil {

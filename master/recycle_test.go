@@ -27,7 +27,7 @@ func TestTheOldestIsRecycledFirst(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &supervisor{slots: tt.slots, target: len(tt.slots)}
-			op := s.nextOperation()
+			op := s.nextOperation(time.Now())
 			if tt.want < 0 {
 				assert.Nil(t, op)
 				return

@@ -142,8 +142,15 @@ func (s *supervisor) begin() (err error) {
 		s.log.Warn("there is no address, so the workers get no sockets", "help", "give a listen address, or let systemd pass "+
 			"sockets")
 	}
+	// Before the slots, which may take all descriptors that there are.
+	if err := s.endpoint.start(); err != nil {
+		return err
+	}
 	for range s.target {
-		if err := s.addSlot(); err != nil {
+		if err := s.addSlot(); temporary(err) {
+			s.noSlot(err)
+			break
+		} else if err != nil {
 			return err
 		}
 	}
@@ -156,9 +163,6 @@ func (s *supervisor) begin() (err error) {
 			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much",
 				"address", g.text, "reason", g.why)
 		}
-	}
-	if err := s.endpoint.start(); err != nil {
-		return err
 	}
 	s.log.Info("master started", "pid", os.Getpid(), "workers", s.target, "listen", s.addressTexts(), "metrics",
 		s.endpoint.address(), "store", s.storePath)

@@ -1,6 +1,9 @@
 package master
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"syscall"
 	"time"
 )
@@ -20,6 +23,7 @@ type slot struct {
 	errors   int       // in a row, of workers that had said READY=1; see crashing
 	retryAt  time.Time // of the next start, when there is no process
 	waits    time.Time // since when there is none
+	short    bool      // the last start failed for want of something that may be there later
 	suspect  bool      // the last worker failed: the next one must settle before connections are steered to it
 }
 
@@ -63,15 +67,31 @@ func (sl *slot) status() Slot {
 func (s *supervisor) start(sl *slot) {
 	p, err := s.launch(sl.number)
 	if err != nil {
-		s.refused = err
-		sl.lastExit, sl.suspect = err.Error(), true
+		sl.lastExit, sl.suspect, sl.short = err.Error(), true, temporary(err)
 		wait := s.failed(sl)
-		if s.served { // else what Run returns says it
-			s.log.Error("worker not started", "slot", sl.number, "err", err, "failures", sl.failures, "next", wait)
+		if errors.As(err, new(unexecutable)) && !sl.short {
+			s.refused = err
+		}
+		if s.refused == nil || s.served { // else what Run returns says it
+			s.log.Log(context.Background(), s.levelOf(err), "worker not started", "slot", sl.number, "err", err, "failures",
+				sl.failures, "next", wait)
 		}
 		return
 	}
-	sl.cur, sl.started = p, p.started
+	sl.cur, sl.started, sl.short = p, p.started, false
+}
+
+// levelOf returns the level at which an error of a start is logged: one line for one shortage, which every slot meets.
+func (s *supervisor) levelOf(err error) slog.Level {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if !ok {
+		return slog.LevelError
+	}
+	if s.complaint == errno.Error() {
+		return slog.LevelDebug
+	}
+	s.complaint = errno.Error()
+	return slog.LevelError
 }
 
 // failed notes one more failure of a slot that has no process now, and returns when it is tried again.

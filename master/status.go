@@ -23,6 +23,8 @@ type Status struct {
 	Ready    bool   `json:"ready"`
 	Steering string `json:"steering"` // "on" or "off: REASON"
 	Workers  int    `json:"workers"`  // how many there are to be
+	// Shortage is why there are fewer slots than Workers: what the next one needs cannot be had at the moment.
+	Shortage string `json:"shortage,omitempty"`
 	// Queued is what was asked for and waits until what is being done is over: "reload", "upgrade" or "".
 	Queued  string   `json:"queued,omitempty"`
 	Rollout *Rollout `json:"rollout,omitempty"`

@@ -56,13 +56,17 @@ type supervisor struct {
 	checked chan struct{} // has room for one: the check of an upgrade is over
 	rollout *Rollout
 
-	speaks    bool   // a worker of this command has said READY=1
-	ever      bool   // all slots have been ready once
-	served    bool   // some worker has been ready once
-	complaint string // how workers ended before they were ready, when that was logged last
-	refused   error  // the last start that could not be
+	speaks    bool      // a worker of this command has said READY=1
+	ever      bool      // all slots have been ready once
+	served    bool      // some worker has been ready once
+	complaint string    // how workers ended before they were ready, when that was logged last
+	refused   error     // why the command cannot be executed
+	growAt    time.Time // of the next slot, where one could not be opened
+	growTries int       // how often it could not, in a row
+	shortage  string    // why
 
 	phase   phase
+	termAt  time.Time // of the TERM that began the stop
 	delayed time.Time // when the delay before the stop is over
 	quickAt time.Time // when what was told to stop at once is killed
 	ending  *halting  // of a stop, when no worker is left
@@ -222,7 +226,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 func (s *supervisor) operate(now time.Time) {
 	for {
 		if s.op == nil {
-			s.op = s.nextOperation()
+			s.op = s.nextOperation(now)
 		}
 		if s.op == nil {
 			return
@@ -234,7 +238,7 @@ func (s *supervisor) operate(now time.Time) {
 	}
 }
 
-func (s *supervisor) nextOperation() operation {
+func (s *supervisor) nextOperation(now time.Time) operation {
 	switch {
 	case s.phase != serving:
 		return nil
@@ -244,7 +248,7 @@ func (s *supervisor) nextOperation() operation {
 	case s.reload:
 		s.reload = false
 		return s.newRollout("reload")
-	case len(s.slots) < s.target:
+	case len(s.slots) < s.target && s.due(s.growAt, now):
 		return &growth{}
 	case len(s.slots) > s.target:
 		return newRetirement(s.slots[len(s.slots)-1])
@@ -276,7 +280,7 @@ func (s *supervisor) hopeless() error {
 		return s.refused
 	}
 	for _, sl := range s.slots {
-		if sl.failures < patience || sl.cur != nil {
+		if sl.failures < patience || sl.cur != nil || sl.short {
 			return nil
 		}
 	}
@@ -335,6 +339,9 @@ func (s *supervisor) publish(now time.Time) {
 		Ready: s.ever && readySlots > 0 && s.phase == serving && !s.allCrashing(), Steering: s.steering, Workers: s.target, Addresses: []string{}}
 	for _, g := range s.groups {
 		st.Addresses = append(st.Addresses, g.text)
+	}
+	if len(s.slots) < s.target {
+		st.Shortage = s.shortage
 	}
 	switch {
 	case s.upgrade:
