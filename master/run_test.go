@@ -218,6 +218,10 @@ func TestQuickStop(t *testing.T) {
 					m.until("it stops", func(s Status) bool { return !s.Ready })
 				}
 			}
+			// Within a second of the first, another one is the same request.
+			for last := signals[len(signals)-1]; syscall.Kill(m.cmd.Process.Pid, last) == nil && len(m.exit) == 0; {
+				time.Sleep(50 * time.Millisecond)
+			}
 			assert.Zero(t, m.finished())
 			<-ended
 		})
@@ -312,6 +316,25 @@ func TestTermToTheWholeGroup(t *testing.T) {
 	for range 3 {
 		require.NoError(t, syscall.Kill(s.Slots[0].PID, syscall.SIGTERM))
 	}
+	assert.Equal(t, http.StatusOK, <-code)
+	assert.Zero(t, m.finished())
+}
+
+// timeout(1) tells the process to stop and then its group: the second TERM is the same request, and what is being answered
+// is answered.
+func TestTwoTermsAtOnce(t *testing.T) {
+	m := startMaster(t, options{"Workers": 1})
+	url := m.url("/slow?ms=2500")
+	code := make(chan int, 1)
+	go func() {
+		_, c := m.get(url)
+		code <- c
+	}()
+	m.answered("/slow", 1)
+	m.signal(syscall.SIGTERM)
+	m.until("it stops", func(s Status) bool { return !s.Ready })
+	m.signal(syscall.SIGTERM)
+	m.logged("the same request")
 	assert.Equal(t, http.StatusOK, <-code)
 	assert.Zero(t, m.finished())
 }

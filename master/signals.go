@@ -9,13 +9,21 @@ import (
 
 func notifyChildren(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 
+// oneRequest is how long after a TERM another one says nothing new: whoever stops a process and then its whole group, as
+// timeout(1) does, sends two.
+const oneRequest = time.Second
+
 // signaled acts on a signal.
 func (s *supervisor) signaled(sig os.Signal) {
 	switch sig {
 	case syscall.SIGTERM:
-		if s.phase == serving {
+		switch now := time.Now(); {
+		case s.phase == serving:
 			s.terminate()
-		} else {
+			s.termAt = now
+		case !s.termAt.IsZero() && now.Sub(s.termAt) < oneRequest:
+			s.log.Info("another TERM within a second is the same request")
+		default:
 			s.stopQuickly(sig)
 		}
 	case syscall.SIGINT, syscall.SIGQUIT:

@@ -29,7 +29,7 @@ const (
 // A drain begins at the first stop signal (TERM, or what the master was configured to send), when the master has
 // gone, or when the context given to FromEnvironment ends: Draining is closed, and whoever serves stops accepting and
 // finishes what it has. When the graceful timeout is nearly over, at INT, and without a master at a second stop
-// signal, Context ends: what is still being answered must give up.
+// signal that comes more than a second after the first, Context ends: what is still being answered must give up.
 type Worker struct {
 	slot      int
 	listeners []namedListener
@@ -146,6 +146,10 @@ func (w *Worker) settings() error {
 	return nil
 }
 
+// oneRequest is how long after a stop signal another one says nothing new: whoever stops a process and then its whole group,
+// as timeout(1) does, sends two.
+const oneRequest = time.Second
+
 // handleSignals makes TERM (and the master's stop signal) a drain, and INT, or a second one, the end. QUIT keeps
 // its meaning in Go, a dump of all goroutines, unless it is the stop signal.
 func (w *Worker) handleSignals() {
@@ -162,6 +166,7 @@ func (w *Worker) handleSignals() {
 	signal.Notify(c, watched...)
 	go func() {
 		defer signal.Stop(c)
+		var stopped time.Time // when the first stop signal came
 		for {
 			select {
 			case <-w.closed:
@@ -171,8 +176,11 @@ func (w *Worker) handleSignals() {
 				case s == stop || s == syscall.SIGTERM:
 					// Below a master a second one is nothing new: whoever stops the whole group sends one, and the master
 					// another. The master itself sends INT when it is in a hurry.
-					if w.isDraining() && w.slot < 0 {
+					if w.isDraining() && w.slot < 0 && time.Since(stopped) >= oneRequest {
 						w.giveUp(errQuick)
+					}
+					if stopped.IsZero() {
+						stopped = time.Now()
 					}
 					w.drain()
 				case s == syscall.SIGINT:
