@@ -63,7 +63,7 @@ func killedMaster(t *testing.T, o options, env ...string) (*testMaster, Status) 
 		}
 	})
 	m.signal(syscall.SIGKILL)
-	require.Eventually(t, func() bool { return !alive(m.cmd.Process.Pid) }, patient, time.Millisecond)
+	m.finished() // reaped, so that its lock has gone too
 	return m, s
 }
 
