@@ -1,8 +1,13 @@
 package master
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -12,6 +17,10 @@ type address struct {
 	name    string // "" where none was given
 	network string // "tcp" or "unix"; "inherited" for a socket from systemd
 	addr    string
+
+	blocking bool         // its sockets are made blocking, as systemd's are
+	mode     *os.FileMode // of a unix socket; nil: as the umask says
+	group    *int         // of a unix socket; nil: this process's
 }
 
 // spec is the address without its name: what makes it the same address in another configuration.
@@ -34,7 +43,14 @@ func (a address) fdName() string {
 // maxUnixPath is how long the path of a unix socket may be; the kernel wants a zero byte behind it.
 const maxUnixPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
-// parseAddress takes host:port, unix:PATH, and either after name=.
+// address is what an entry of Listen says, with what the configuration says of all of them.
+func (c Config) address(text string) (address, error) {
+	a, err := parseAddress(text)
+	a.blocking = len(c.Command) > 0 && !c.SocketNonblocking
+	return a, err
+}
+
+// parseAddress takes host:port, unix:PATH?mode=0660&group=NAME, and either after name=.
 func parseAddress(s string) (address, error) {
 	a := address{network: "tcp", addr: s}
 	if name, rest, ok := strings.Cut(s, "="); ok && !strings.HasPrefix(s, "unix:") {
@@ -43,7 +59,8 @@ func parseAddress(s string) (address, error) {
 		}
 		a.name, a.addr = name, rest
 	}
-	if path, ok := strings.CutPrefix(a.addr, "unix:"); ok {
+	if rest, ok := strings.CutPrefix(a.addr, "unix:"); ok {
+		path, options, _ := strings.Cut(rest, "?")
 		if path == "" {
 			return a, fmt.Errorf("master: listen address %q lacks the path that is to follow \"unix:\"", s)
 		}
@@ -52,10 +69,57 @@ func parseAddress(s string) (address, error) {
 				len(path), maxUnixPath)
 		}
 		a.network, a.addr = "unix", path
+		if err := a.takeOptions(options); err != nil {
+			return a, fmt.Errorf("master: listen address %q: %w", s, err)
+		}
 		return a, nil
 	}
 	if _, _, err := net.SplitHostPort(a.addr); err != nil {
 		return a, fmt.Errorf("master: listen address %q: %w: give host:port, unix:PATH or name=ADDRESS", s, err)
 	}
 	return a, nil
+}
+
+// takeOptions takes what follows the path of a unix socket.
+func (a *address) takeOptions(text string) error {
+	options, err := url.ParseQuery(text)
+	if err != nil {
+		return fmt.Errorf("its options: %w", err)
+	}
+	if len(options) > 0 && a.addr[0] == '@' {
+		return errors.New("an abstract socket has no mode and no group")
+	}
+	for key, values := range options {
+		value := values[len(values)-1]
+		switch key {
+		case "mode":
+			mode, err := strconv.ParseUint(value, 8, 32)
+			if err != nil || mode > 0o777 {
+				return fmt.Errorf("mode %q is no octal number up to 0777", value)
+			}
+			m := os.FileMode(mode)
+			a.mode = &m
+		case "group":
+			gid, err := groupID(value)
+			if err != nil {
+				return err
+			}
+			a.group = &gid
+		default:
+			return fmt.Errorf("there is no option %q: give mode or group", key)
+		}
+	}
+	return nil
+}
+
+// groupID returns the number of a group that is given by its name or its number.
+func groupID(name string) (int, error) {
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(n), nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(g.Gid)
 }

@@ -26,8 +26,13 @@ type Config struct {
 	// Workers is how many workers there are. 0: GOMAXPROCS, which knows a container's CPU limit. Negative is an error.
 	Workers int
 	// Listen are the addresses that the workers share: host:port, unix:PATH, or either after name=, by which a worker
-	// finds it (worker.Worker.Listener, LISTEN_FDNAMES). Empty: the sockets that systemd passes to the master.
+	// finds it (worker.Worker.Listener, LISTEN_FDNAMES). Empty: the sockets that systemd passes to the master. A unix
+	// socket can have a mode and a group: unix:PATH?mode=0660&group=NAME. Without them it has what the umask leaves.
 	Listen []string
+	// SocketNonblocking makes the sockets of Command's workers non-blocking, as those of Run's function always are.
+	// Otherwise they are blocking when they are made, as systemd's are. The flag belongs to the socket: whichever worker
+	// changes it changes it for its successors.
+	SocketNonblocking bool
 	// MetricsListen is the host:port of the endpoint. "": 127.0.0.1:9464; "off": none.
 	MetricsListen string
 	// TelemetryPath is where the endpoint has the metrics. "": /metrics.

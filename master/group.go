@@ -49,7 +49,7 @@ const (
 func openGroup(a address) (*group, error) {
 	g := &group{address: a}
 	if a.network == "unix" {
-		fd, err := openUnix(a.addr)
+		fd, err := openUnix(a)
 		if err == nil {
 			err = g.share(fd, "unix sockets are shared by all workers")
 		}
@@ -88,9 +88,9 @@ func openGroup(a address) (*group, error) {
 
 // inheritedGroup is a socket that systemd passed to the master.
 func inheritedGroup(name string, fd int) (*group, error) {
-	if !stillListens(fd) {
-		return nil, fmt.Errorf("master: socket %d (%s) from systemd does not listen: only stream sockets with Accept=no "+
-			"can be shared", fd, name)
+	if err := listeningStream(fd); err != nil {
+		return nil, fmt.Errorf("master: descriptor %d (%q) of LISTEN_FDS: %w: only stream sockets with Accept=no can be shared",
+			fd, name, err)
 	}
 	unix.CloseOnExec(fd)
 	if err := unix.SetNonblock(fd, true); err != nil {
@@ -104,9 +104,8 @@ func inheritedGroup(name string, fd int) (*group, error) {
 
 // share makes fd the one socket of the group.
 func (g *group) share(fd int, why string) error {
-	if err := unix.Listen(fd, backlog); err != nil {
-		unix.Close(fd)
-		return os.NewSyscallError("listen", err)
+	if err := g.listen(fd); err != nil {
+		return err
 	}
 	g.shared, g.why, g.sockets = true, why, []slotSocket{ownSocket(sharedSlot, fd)}
 	if g.text == "" {
@@ -122,9 +121,7 @@ func (g *group) add(slot int) error {
 	}
 	fd, err := openTCP(g.bound, true)
 	if err == nil {
-		if err = os.NewSyscallError("listen", unix.Listen(fd, backlog)); err != nil {
-			unix.Close(fd)
-		}
+		err = g.listen(fd)
 	}
 	if err != nil {
 		return fmt.Errorf("master: listen %s: %w", g.text, err)
@@ -132,6 +129,26 @@ func (g *group) add(slot int) error {
 	g.sockets = append(g.sockets, ownSocket(slot, fd))
 	g.changed++
 	return nil
+}
+
+// listen has a new socket listen, or closes it. This is the one moment at which it can be made blocking: later a worker may
+// rely on what it is.
+func (g *group) listen(fd int) error {
+	err := os.NewSyscallError("listen", unix.Listen(fd, backlog))
+	if err == nil && g.blocking {
+		err = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
+	}
+	if err != nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// reconfigure takes over what another configuration says of the same address. Sockets that are open stay as they are, but
+// for the mode and group of a unix socket.
+func (g *group) reconfigure(a address) error {
+	g.name, g.blocking, g.mode, g.group = a.name, a.blocking, a.mode, a.group
+	return a.permit(a.mode)
 }
 
 // ownSocket is the entry of a socket of this process.

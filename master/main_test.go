@@ -78,6 +78,7 @@ func testProgram() int {
 		Listen, Command                                                                     []string
 		MetricsListen, Store, TelemetryPath                                                 string
 		GracefulTimeout, Linger, ReadyTimeout, ReadySettle, ShutdownDelay, Watchdog, MaxAge time.Duration
+		SocketNonblocking                                                                   bool
 	}
 	if err := json.Unmarshal([]byte(os.Getenv(programEnv)), &c); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -98,7 +99,7 @@ func testProgram() int {
 			}
 		}
 	}
-	cfg := Config{Workers: c.Workers, MaxRequests: int64(c.MaxRequests), Listen: c.Listen, Command: c.Command,
+	cfg := Config{Workers: c.Workers, SocketNonblocking: c.SocketNonblocking, MaxRequests: int64(c.MaxRequests), Listen: c.Listen, Command: c.Command,
 		MetricsListen: c.MetricsListen, TelemetryPath: c.TelemetryPath, Store: c.Store,
 		GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
 		ReadyTimeout: c.ReadyTimeout, ReadySettle: c.ReadySettle, ShutdownDelay: c.ShutdownDelay, Watchdog: c.Watchdog,

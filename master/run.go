@@ -101,6 +101,11 @@ func (s *supervisor) begin() (err error) {
 	if _, err := s.cfg.command(); err != nil {
 		return err
 	}
+	// Before this process opens a socket of its own, which a number that is too large could take for one of systemd's.
+	inherited, err := systemdSockets()
+	if err != nil {
+		return err
+	}
 	path, warning := s.cfg.storePath()
 	if warning != "" {
 		s.log.Warn(warning)
@@ -135,7 +140,7 @@ func (s *supervisor) begin() (err error) {
 	if s.endpoint, err = newEndpoint(s.cfg, s.handler()); err != nil {
 		return err
 	}
-	if err := s.openAddresses(); err != nil {
+	if err := s.openAddresses(inherited); err != nil {
 		return err
 	}
 	if len(s.groups) == 0 {
@@ -263,11 +268,7 @@ func (s *supervisor) close() {
 }
 
 // openAddresses opens the addresses of the configuration, or takes the sockets that systemd passed.
-func (s *supervisor) openAddresses() error {
-	inherited, err := systemdSockets()
-	if err != nil {
-		return err
-	}
+func (s *supervisor) openAddresses(inherited []*group) error {
 	if len(s.cfg.Listen) == 0 {
 		s.groups = inherited
 		return nil
@@ -276,7 +277,7 @@ func (s *supervisor) openAddresses() error {
 		s.log.Warn("the sockets from systemd are not used, because there are listen addresses", "sockets", len(inherited))
 	}
 	for _, text := range s.cfg.Listen {
-		a, err := parseAddress(text)
+		a, err := s.cfg.address(text)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,10 +90,12 @@ func openTCP(sa unix.Sockaddr, reusePort bool) (fd int, err error) {
 	return fd, nil
 }
 
-// openUnix binds the path. A file of a server that has gone is removed; one on which somebody listens is in use.
-func openUnix(path string) (int, error) {
-	if path[0] != '@' {
-		if listening, err := listens(path); listening || err != nil {
+// openUnix binds the path. A file of a server that has gone is removed; one on which somebody listens is in use. Until it
+// has its mode and group nobody else can connect.
+func openUnix(a address) (int, error) {
+	named := a.addr[0] != '@'
+	if named {
+		if listening, err := listens(a.addr); listening || err != nil {
 			if err == nil {
 				err = unix.EADDRINUSE
 			}
@@ -103,11 +106,52 @@ func openUnix(path string) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+	umask, err := bindPrivately(fd, a.addr)
+	if err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("bind", err)
 	}
+	if named {
+		mode := os.FileMode(0o777 &^ umask)
+		if a.mode != nil {
+			mode = *a.mode
+		}
+		if err := a.permit(&mode); err != nil {
+			unix.Close(fd)
+			os.Remove(a.addr)
+			return -1, err
+		}
+	}
 	return fd, nil
+}
+
+// bindPrivately binds a unix socket to a path that only this user can connect to, and returns the process's umask. That is
+// the whole process's, so no child may be started meanwhile.
+func bindPrivately(fd int, path string) (umask int, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	umask = unix.Umask(0o177)
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	unix.Umask(umask)
+	return umask, err
+}
+
+// permit gives the socket's file its group, where there is one, and then the mode. Neither follows a link that somebody put
+// in its place.
+func (a address) permit(mode *os.FileMode) error {
+	if a.group != nil {
+		if err := os.Lchown(a.addr, -1, *a.group); err != nil {
+			return err
+		}
+	}
+	if mode == nil {
+		return nil
+	}
+	err := unix.Fchmodat(unix.AT_FDCWD, a.addr, uint32(*mode), unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) { // Linux before 6.6
+		err = unix.Fchmodat(unix.AT_FDCWD, a.addr, uint32(*mode), 0)
+	}
+	return os.NewSyscallError("chmod", err)
 }
 
 // listens tells whether somebody accepts connections at path, and removes a socket that nobody has any more.
@@ -166,4 +210,17 @@ func sockaddrText(sa unix.Sockaddr) string {
 func stillListens(fd int) bool {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	return err != nil || n != 0
+}
+
+// listeningStream is an error when a descriptor is no listening stream socket.
+func listeningStream(fd int) error {
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	} else if n == 0 {
+		return errors.New("it does not listen")
+	}
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || n != unix.SOCK_STREAM {
+		return errors.New("it is no stream socket")
+	}
+	return nil
 }

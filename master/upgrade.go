@@ -466,14 +466,16 @@ func (s *supervisor) adoptAddresses(h *handover) error {
 	}
 next:
 	for _, text := range s.cfg.Listen {
-		a, err := parseAddress(text)
+		a, err := s.cfg.address(text)
 		if err != nil {
 			return undo(err)
 		}
 		for _, g := range had {
 			if !taken[g] && g.spec() == a.spec() {
 				taken[g] = true
-				g.name = a.name
+				if err := g.reconfigure(a); err != nil {
+					return undo(err)
+				}
 				groups = append(groups, g)
 				continue next
 			}

@@ -75,7 +75,8 @@ type masterFlags struct {
 
 func (f *masterFlags) add(cmd *kingpin.CmdClause, settle string, listen ...string) {
 	valueFlag(cmd, "workers", "Number of worker processes (default: one a CPU).", &f.workers).PlaceHolder("N")
-	cmd.Flag("listen", "Address that the workers share: HOST:PORT, unix:PATH, or NAME=ADDRESS; may be repeated.").
+	cmd.Flag("listen", "Address that the workers share: HOST:PORT, unix:PATH[?mode=0660&group=NAME], or "+
+		"NAME=ADDRESS; may be repeated.").
 		PlaceHolder("ADDRESS").Default(listen...).StringsVar(&f.listenOn)
 	f.endpointFlags.add(cmd)
 	storeFlag(cmd, &f.store)

@@ -15,6 +15,8 @@ func addRun(app *kingpin.Application) (string, command) {
 	f.add(cmd, "2s")
 	var others foreignFlags
 	others.add(cmd)
+	nonblocking := cmd.Flag("socket-nonblocking", "Hand over non-blocking sockets. By default they are blocking, as systemd's "+
+		"are.").Bool()
 	argv := cmd.Arg("command", "The worker's command and its arguments, best after a --.").Required().Strings()
 	return cmd.FullCommand(), func() error {
 		c, err := f.config(filepath.Base((*argv)[0]))
@@ -24,7 +26,7 @@ func addRun(app *kingpin.Application) (string, command) {
 		if c.Foreign, err = others.open(c.Logger); err != nil {
 			return err
 		}
-		c.Command = *argv
+		c.Command, c.SocketNonblocking = *argv, *nonblocking
 		return master.Run(c, nil)
 	}
 }
