@@ -18,28 +18,43 @@ const foldEvery = time.Second
 // is scraped stays the same. Foreign directories that are to be compacted are, each with an archive of its own. Any number
 // of processes may fold the same store; they take turns. Errors: the Store is
 // ReadOnly or closed, there is no space for the archive (shmstore.ErrFull), a newer program wrote it
-// (shmstore.ErrVersion); then nothing was changed. ctx is looked at before the fold begins: one that has begun is brought
-// to its end.
+// (shmstore.ErrVersion); then nothing was changed. ctx, and Close, end the wait for others that fold; a fold that has begun
+// is brought to its end.
 func (s *Store) Fold(ctx context.Context) (folded int, err error) {
 	if s.options.ReadOnly {
 		return 0, fmt.Errorf("aggregate: fold %s: the store was opened read-only", s.Dir())
 	}
-	s.folding.Lock()
-	defer s.folding.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	select {
+	case s.folding <- struct{}{}:
+		defer func() { <-s.folding }()
+	case <-ctx.Done():
+	}
+	if s.closing.Err() != nil {
+		return 0, errClosed
+	}
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("aggregate: fold %s: %w", s.Dir(), err)
 	}
-	if s.closed {
-		return 0, errClosed
+	folded, err = s.foldAll(ctx)
+	if err != nil && s.closing.Err() != nil {
+		err = errClosed
 	}
+	return folded, err
+}
+
+// foldAll folds all directories.
+func (s *Store) foldAll(ctx context.Context) (folded int, err error) {
 	var errs []error
 	if s.dir != nil {
-		folded, err = s.foldOwn()
+		folded, err = s.foldOwn(ctx)
 		errs = append(errs, err)
 	}
 	for _, src := range s.sources {
 		if src.compacts != nil {
-			n, err := s.compact(src)
+			n, err := s.compact(ctx, src)
 			folded += n
 			errs = append(errs, err)
 		}
@@ -48,11 +63,15 @@ func (s *Store) Fold(ctx context.Context) (folded int, err error) {
 }
 
 // foldOwn folds the store's own directory.
-func (s *Store) foldOwn() (int, error) {
+func (s *Store) foldOwn(ctx context.Context) (int, error) {
 	merge := func(last *shmstore.Archive, dead, live []*shmstore.Reader) (*shmstore.Archive, error) {
 		return foldInto(last, readersOf(dead), readersOf(live), s.options.Retention)
 	}
-	folded, err := s.folder.Fold(shmstore.FoldOptions{Step: s.foldStep, Look: s.foldLook, Merge: merge})
+	w := s.wait(s.Dir())
+	defer w.over()
+	folded, err := s.folder.Fold(shmstore.FoldOptions{
+		Context: ctx, Blocked: w.blocked, Step: w.step, Look: s.foldLook, Merge: merge,
+	})
 	if err != nil {
 		return folded, fmt.Errorf("aggregate: %w", err)
 	}

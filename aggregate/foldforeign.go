@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // compact takes the files of dead processes in a foreign directory into its archive.
-func (s *Store) compact(src *source) (taken int, err error) {
+func (s *Store) compact(ctx context.Context, src *source) (taken int, err error) {
 	// What this process has mapped since the last scrape keeps the file in use.
 	s.mu.Lock()
 	if !s.closed {
@@ -20,7 +21,11 @@ func (s *Store) compact(src *source) (taken int, err error) {
 	) (*shmstore.Archive, error) {
 		return compactInto(last, dead, living, s.options.Retention)
 	}
-	taken, err = src.compacts.Compact(foreign.CompactOptions{Merge: merge, Settle: s.settle, Step: s.foldStep})
+	w := s.wait(src.path)
+	defer w.over()
+	taken, err = src.compacts.Compact(foreign.CompactOptions{
+		Context: ctx, Blocked: w.blocked, Merge: merge, Settle: s.settle, Step: w.step,
+	})
 	if err != nil {
 		return taken, fmt.Errorf("aggregate: %w", err)
 	}

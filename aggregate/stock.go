@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 )
@@ -17,6 +18,7 @@ type stock struct {
 	bytes            int64
 	series, overflow int
 	folds            uint64
+	blocked          time.Duration  // for how long a fold has been waiting
 	errors           map[string]int // by reason
 	conflicts        map[string]int // by family
 	known            []string       // conflicts that are counted, the oldest first
@@ -78,11 +80,12 @@ const (
 	nameSeries    = "onescrape_store_series"
 	nameOverflow  = "onescrape_store_overflow_series"
 	nameFolds     = "onescrape_store_folds_total"
+	nameBlocked   = "onescrape_store_fold_blocked_seconds"
 	nameErrors    = "onescrape_store_errors_total"
 	nameConflicts = "onescrape_merge_conflicts_total"
 )
 
-var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameFolds, nameOverflow, nameSeries}
+var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameBlocked, nameFolds, nameOverflow, nameSeries}
 
 // takeStock counts what the pass has read.
 func (s *Store) takeStock() {
@@ -93,6 +96,7 @@ func (s *Store) takeStock() {
 			st.folds += a.Generation
 		}
 	}
+	st.blocked = s.blockedFor()
 	for _, f := range s.files {
 		if f.decls == nil {
 			continue
@@ -125,6 +129,8 @@ func (st *stock) families() []*dto.MetricFamily {
 				{Label: labelPairs([]string{"state"}, []string{"live"}), Gauge: &dto.Gauge{Value: new(float64(st.live))}},
 			},
 		},
+		ownGauge(nameBlocked, "For how long a fold of this process has been waiting for another process that holds the lock.",
+			st.blocked.Seconds()),
 		{
 			Name:   new(nameFolds),
 			Help:   new("Times that the archive was written, by whichever process folded."),

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +50,10 @@ type Store struct {
 	begun   atomic.Uint64           // passes that were begun
 	clashes atomic.Pointer[clashes] // of the last scrape in OpenMetrics
 
-	folding  sync.Mutex     // held by who folds
+	folding  chan struct{}   // has room for one: who folds
+	closing  context.Context // ends with Close, and any wait of a fold with it
+	close    context.CancelFunc
+	waiting  atomic.Uint64  // since when a fold has been waiting for its lock, on Monotonic's clock; 0: none is
 	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil without a dir
 	foldStep func(string)   // told of each step of a fold; of tests
 	foldLook func(string)   // told of each file that a fold is about to look at; of tests
@@ -89,7 +93,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Retention == 0 {
 		o.Retention = defaultRetention
 	}
-	s := &Store{options: o, log: o.Logger, now: shmstore.Monotonic}
+	s := &Store{options: o, log: o.Logger, now: shmstore.Monotonic, folding: make(chan struct{}, 1)}
+	s.closing, s.close = context.WithCancel(context.Background())
 	if dir != "" || len(o.Foreign) == 0 {
 		d, err := shmstore.OpenDir(dir, shmstore.DirOptions{})
 		if err != nil {
@@ -123,8 +128,9 @@ var errClosed = errors.New("aggregate: the store is closed")
 
 // Close lets go of the store's files. Calls that come later return an error. A second Close does nothing.
 func (s *Store) Close() error {
-	s.folding.Lock()
-	defer s.folding.Unlock()
+	s.close()
+	s.folding <- struct{}{}
+	defer func() { <-s.folding }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -1,6 +1,7 @@
 package shmstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -23,6 +24,12 @@ type FoldOptions struct {
 	Merge func(last *Archive, dead, live []*Reader) (*Archive, error)
 	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
 	Step func(step string)
+	// Context, if not nil, ends the wait for another process that folds; its error is then returned. A fold that has begun is
+	// brought to its end.
+	Context context.Context
+	// Blocked, if not nil, is called once when another process has kept this one waiting for a second: pid is that process,
+	// 0 if it cannot be found out.
+	Blocked func(pid int)
 	// Look, if not nil, is told of each file before it is looked at; for tests that change other files then.
 	Look func(name string)
 }
@@ -46,7 +53,7 @@ func (v *View) Fold(o FoldOptions) (folded int, err error) {
 	if o.Look == nil {
 		o.Look = func(string) {}
 	}
-	lock, err := v.dir.lock(lockFold, true)
+	lock, err := v.dir.lockForFold(o.Context, o.Blocked)
 	if err != nil {
 		return 0, fmt.Errorf("shmstore: fold: %w", err)
 	}

@@ -1,9 +1,11 @@
 package shmstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +35,7 @@ func (l *Lock) Close() error { return l.file.Close() }
 // LockMaster takes the lock of the one process that supervises the store's workers. ErrInUse names the process that has
 // it.
 func (d *Dir) LockMaster() (*Lock, error) {
-	l, err := d.lock(lockMaster, false)
+	l, err := d.lock(lockMaster)
 	if err != nil {
 		if errors.Is(err, ErrInUse) {
 			pid, _, _ := d.Master()
@@ -73,7 +75,7 @@ func (l *Lock) SetStatus(text []byte) error { return l.dir.writeMaster(text) }
 // held as the lock is.
 func (d *Dir) ClaimSlot() (int, *Lock, error) {
 	for n := range 4096 {
-		l, err := d.lock(lockSlot+n, false)
+		l, err := d.lock(lockSlot + n)
 		if err == nil {
 			return n, l, nil
 		}
@@ -84,17 +86,78 @@ func (d *Dir) ClaimSlot() (int, *Lock, error) {
 	return 0, nil, fmt.Errorf("shmstore: %s: every slot is %w", d.path, ErrInUse)
 }
 
-// LockProbe waits for the lock of who asks the system for leases on files in the store, and takes it.
-func (d *Dir) LockProbe() (*Lock, error) { return d.lock(lockProbe, true) }
+// probeWait is how long LockProbe waits for what others hold for some microseconds.
+const probeWait = time.Second
 
-// lock takes lock number n, waiting for it or failing with ErrInUse.
-func (d *Dir) lock(n int, wait bool) (*Lock, error) {
+// LockProbe waits for the lock of who asks the system for leases on files in the store, and takes it. ErrInUse names the
+// process that has held it for a second, because it is stopped.
+func (d *Dir) LockProbe() (*Lock, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
+	defer cancel()
+	l, err := d.waitLock(ctx, lockProbe, nil)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("shmstore: lock %s: %w by process %d", d.path, ErrInUse, d.holder(lockProbe))
+	}
+	return l, err
+}
+
+// Pauses between two attempts to take a lock.
+const (
+	firstPause = 100 * time.Microsecond
+	maxPause   = 20 * time.Millisecond
+)
+
+// blockedAfter is how long a lock is waited for before that is reported. Who holds one is done with it much sooner.
+const blockedAfter = time.Second
+
+// waitLock takes lock number n, and asks for it again and again until it is free or ctx ends. blocked, if not nil, is called
+// once, when that takes long, with the pid of the process that holds the lock, 0 if that cannot be found out.
+func (d *Dir) waitLock(ctx context.Context, n int, blocked func(pid int)) (*Lock, error) {
+	begun, pause := time.Now(), firstPause
+	for {
+		l, err := d.lock(n)
+		if !errors.Is(err, ErrInUse) {
+			return l, err
+		}
+		if blocked != nil && time.Since(begun) >= blockedAfter {
+			blocked(d.holder(n))
+			blocked = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, ctx.Err())
+		case <-time.After(pause):
+			pause = min(2*pause, maxPause)
+		}
+	}
+}
+
+// lockForFold waits for the lock of the fold.
+func (d *Dir) lockForFold(ctx context.Context, blocked func(pid int)) (*Lock, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return d.waitLock(ctx, lockFold, blocked)
+}
+
+// holder returns the pid of a process that holds lock number n, 0 if that cannot be found out.
+func (d *Dir) holder(n int) int {
+	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	return lockHolder(fd, lockOffset(n))
+}
+
+// lock takes lock number n, or fails with ErrInUse.
+func (d *Dir) lock(n int) (*Lock, error) {
 	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|lockCreate, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, err)
 	}
 	f := os.NewFile(uintptr(fd), lockName(n))
-	if err := lockFile(fd, lockOffset(n), wait); err != nil {
+	if err := lockFile(fd, lockOffset(n)); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, err)
 	}

@@ -13,13 +13,9 @@ func lockName(n int) string { return fmt.Sprintf("%s.%d", identityName, n) }
 
 func lockOffset(int) int64 { return 0 }
 
-func lockFile(fd int, _ int64, wait bool) error {
-	how := unix.LOCK_EX
-	if !wait {
-		how |= unix.LOCK_NB
-	}
+func lockFile(fd int, _ int64) error {
 	for {
-		switch err := unix.Flock(fd, how); err {
+		switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
 		case unix.EINTR:
 		case unix.EWOULDBLOCK:
 			return ErrInUse
@@ -40,3 +36,6 @@ func isLocked(fd int, _ int64) (bool, error) {
 		return false, fmt.Errorf("flock: %w", err)
 	}
 }
+
+// lockHolder returns 0: the system does not say who holds a lock.
+func lockHolder(int, int64) int { return 0 }

@@ -13,14 +13,11 @@ func lockOffset(n int) int64 { return int64(n) }
 
 // lockFile takes the open-file-description write lock on the byte at offset. It belongs to the open file and ends with
 // its last descriptor and its last mapping, in whichever process.
-func lockFile(fd int, offset int64, wait bool) error {
-	cmd := unix.F_OFD_SETLK
-	if wait {
-		cmd = unix.F_OFD_SETLKW
-	}
+// ErrInUse: another has it. Nobody waits in the kernel, where nothing could end the wait.
+func lockFile(fd int, offset int64) error {
 	for {
 		lk := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
-		switch err := unix.FcntlFlock(uintptr(fd), cmd, &lk); err {
+		switch err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lk); err {
 		case unix.EINTR:
 		case unix.EAGAIN, unix.EACCES:
 			return ErrInUse

@@ -1,6 +1,9 @@
 package shmstore
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // AsidePrefix begins the names of files in a store that are no process's of ours. They are in it for package foreign,
 // which reads them and takes them into the archive.
@@ -11,6 +14,9 @@ type RewriteOptions struct {
 	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin
 	// with AsidePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.
 	Next func(last *Archive) (next *Archive, taken []string, err error)
+	// Context and Blocked are those of FoldOptions.
+	Context context.Context
+	Blocked func(pid int)
 	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
 	Step func(step string)
 }
@@ -22,7 +28,7 @@ func (v *View) Rewrite(o RewriteOptions) (taken int, err error) {
 	if o.Step == nil {
 		o.Step = func(string) {}
 	}
-	lock, err := v.dir.lock(lockFold, true)
+	lock, err := v.dir.lockForFold(o.Context, o.Blocked)
 	if err != nil {
 		return 0, fmt.Errorf("shmstore: fold: %w", err)
 	}

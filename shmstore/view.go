@@ -1,6 +1,7 @@
 package shmstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -75,21 +77,40 @@ const tries = 3
 // The archive may take a file over at any moment, and then the file goes. So the view looks at the archive, at the
 // directory, opens what is new, and looks at the archive again: if it is the same, then the files in the listing less those
 // that it names are exactly what counts beside it, whatever happens to them from now on.
+//
+// A directory that changes all the time is looked at under the lock of the fold. But nobody waits for that alone: its holder
+// may have been stopped, and then the directory does not change.
 func (v *View) Update() error {
 	if ok, err := v.try(tries); ok || err != nil {
 		return err
 	}
-	lock, err := v.dir.lock(lockFold, true)
-	switch {
-	case err == nil:
-		defer lock.Close()
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		// Who may only read cannot keep the folder out, but it folds once a second at most.
-	default:
-		return err
+	ctx, cancel := context.WithTimeout(context.Background(), updateWait)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		lock, err := v.dir.lock(lockFold)
+		switch {
+		case err == nil:
+			defer lock.Close()
+			return v.updateLocked()
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+			// Who may only read cannot keep the folder out, but it folds once a second at most.
+			return v.updateLocked()
+		case !errors.Is(err, ErrInUse):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return v.updateLocked()
+		case <-time.After(pause):
+		}
+		if ok, err := v.look(); ok || err != nil {
+			return err
+		}
 	}
-	return v.updateLocked()
 }
+
+// updateWait is how long Update asks for the lock of the fold.
+const updateWait = 10 * time.Second
 
 // updateLocked is Update while no other process folds.
 func (v *View) updateLocked() error {

@@ -158,7 +158,7 @@ func (d *Dir) newHeader(slot int) (b []byte, nonce uint64, err error) {
 
 // begin locks the file that has no name yet and writes what a reader needs.
 func (w *Writer) begin(fd int, header []byte) error {
-	if err := lockFile(fd, 0, false); err != nil {
+	if err := lockFile(fd, 0); err != nil {
 		return err
 	}
 	reserved := align(headerSize+firstSegment, grain)

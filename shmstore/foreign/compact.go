@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,9 @@ type CompactOptions struct {
 	Merge func(last *shmstore.Archive, dead []*Reader, living func() ([]*Reader, error)) (*shmstore.Archive, error)
 	// Settle is how long a file that was set aside waits until it is read and removed. 0: 2 s.
 	Settle time.Duration
+	// Context and Blocked are those of shmstore.FoldOptions.
+	Context context.Context
+	Blocked func(pid int)
 	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
 	Step func(step string)
 }
@@ -85,7 +89,7 @@ type compactor struct {
 
 func (c *compactor) compact(most int) (int, error) {
 	return c.store.view.Rewrite(shmstore.RewriteOptions{
-		Step: c.o.Step,
+		Step: c.o.Step, Context: c.o.Context, Blocked: c.o.Blocked,
 		Next: func(last *shmstore.Archive) (*shmstore.Archive, []string, error) {
 			c.last = last
 			names, dead, err := c.settled(most)

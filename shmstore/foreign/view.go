@@ -220,6 +220,7 @@ type lister struct {
 	inode     uint64 // of the file that is looked at; 0: not known
 	twins     *twins // of the directory that is looked at
 	shown     []*Reader
+	unprobed  error // LockProbe's: it is not waited for again
 	err       error
 }
 
@@ -315,8 +316,12 @@ func (l *lister) fetch(r *Reader, st *unix.Stat_t) (err error) {
 		r.alive = l.processes.mayHave(&r.kind, st)
 	default:
 		// Two that look at once would each be the process that the other sees.
+		if l.unprobed != nil {
+			return l.unprobed
+		}
 		lock, err := s.dir.LockProbe()
 		if err != nil {
+			l.unprobed = err
 			return err
 		}
 		defer lock.Close()
