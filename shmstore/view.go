@@ -84,6 +84,11 @@ func (v *View) Update() error {
 	if ok, err := v.try(tries); ok || err != nil {
 		return err
 	}
+	return v.updateBusy()
+}
+
+// updateBusy is Update of a directory that changed at each look.
+func (v *View) updateBusy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), updateWait)
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
