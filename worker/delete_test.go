@@ -10,7 +10,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/aggregate"
 )
 
 // stored returns what a fresh reader finds in the one file of the registry's store: hidden or not, by label values.
@@ -171,4 +174,51 @@ func TestClientGolangsVec(t *testing.T) {
 	g := r.newGaugeVec(gopts, []string{"a"}, Max)
 	g.Vec().WithLabelValues("x").Set(5)
 	require.EqualValues(t, 5, testutil.ToFloat64(g.WithLabelValues("x")))
+}
+
+// A counter that is deleted and made again goes on with its old value and created time in the store, until the garbage
+// collector and a fold have taken the old one. In process memory it starts at zero.
+func TestDeletedCounterIsMadeAgain(t *testing.T) {
+	shown := func(r *registry) *dto.Counter {
+		all, err := gatherer{r}.Gather()
+		require.NoError(t, err)
+		for _, mf := range all {
+			if mf.GetName() == "made_total" && len(mf.Metric) > 0 {
+				return mf.Metric[0].Counter
+			}
+		}
+		return nil
+	}
+	again := func(r *registry) (first, second *dto.Counter, v *CounterVec) {
+		v = r.newCounterVec(prometheus.CounterOpts{Name: "made_total"}, []string{"a"})
+		v.WithLabelValues("1").Add(3)
+		first = shown(r)
+		require.True(t, v.DeleteLabelValues("1"))
+		require.Nil(t, shown(r), "every process has deleted it")
+		v.WithLabelValues("1").Inc()
+		return first, shown(r), v
+	}
+	first, second, _ := again(inMemory(t))
+	require.EqualValues(t, 3, first.GetValue())
+	require.EqualValues(t, 1, second.GetValue())
+	require.True(t, second.CreatedTimestamp.AsTime().After(first.CreatedTimestamp.AsTime()))
+
+	r := inStore(t)
+	first, second, v := again(r)
+	require.EqualValues(t, 4, second.GetValue(), "it goes on")
+	require.Equal(t, first.CreatedTimestamp.AsTime(), second.CreatedTimestamp.AsTime())
+
+	folding, err := aggregate.Open(r.dir.Path(), aggregate.Options{})
+	require.NoError(t, err)
+	defer folding.Close()
+	require.Eventually(t, func() bool {
+		v.Reset()
+		require.Nil(t, shown(r))
+		runtime.GC()
+		_, err := folding.Fold(contextOf(longWait))
+		require.NoError(t, err)
+		v.WithLabelValues("1").Inc()
+		return shown(r).GetValue() == 1
+	}, longWait, tick, "it starts at zero when the old ones are gone")
+	require.True(t, shown(r).CreatedTimestamp.AsTime().After(first.CreatedTimestamp.AsTime()))
 }

@@ -20,11 +20,15 @@
 // workers may have the same series. A gauge's part leaves the scrape at once. What a counter, a histogram or a summary
 // has counted here stays in the server's sum as long as any live worker shows the series, for a sum that falls part of
 // the way looks to Prometheus like a restart, and rate would add the remainder once more. The series leaves as a whole
-// when every live worker that had it has removed it. Made again before that, it goes on where it was; made again later,
-// it starts at zero with a new created time. A handle that was taken before works on, unseen, and never writes to a
-// series that comes later: the space is used again when the last such handle was garbage collected and, of all but
-// gauges, when the master has folded what was counted, which it does once a second. So a worker that makes and removes
-// label sets without end keeps a file that has room for those alive and those of the last seconds.
+// when every live worker that had it has removed it. The space of a removed series is used again when the garbage collector
+// has taken the last handle on it and, of all but gauges, when the master has folded what was counted, which it does once a
+// second. A worker that makes and removes label sets without end keeps a file with room for those alive and those of the
+// last seconds. A handle that was taken before the removal works on, unseen, and never writes to a series that comes later.
+//
+// A counter, histogram or summary that is made again goes on in the store with its old value and created time as long as the
+// old one is there: in a live worker that shows it, or in a file, until the garbage collector and a fold have run. Made again
+// after that, it starts at zero with a new created time. In process memory, without a store, it starts at zero at once, as
+// it does with client_golang.
 //
 // The process never fails for its metrics. A store that cannot be used, or that has no space for a series, is one line
 // on standard error; the values are in process memory then, and the scrape shows how many such series there are.

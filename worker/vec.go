@@ -227,7 +227,8 @@ func (v *vec) curryWith(labels prometheus.Labels) (vec, error) {
 //
 // What removal means in a prefork server: a gauge's part leaves the scrape at once. A counter, histogram or summary is
 // hidden, and leaves when every live worker that had it has deleted it; until then what this worker counted stays in
-// the sum, because a sum that falls part of the way looks like a restart to Prometheus.
+// the sum, because a sum that falls part of the way looks like a restart to Prometheus. Made again, it goes on with its old
+// value until the garbage collector and a fold have taken the old one; without a store it starts at zero.
 func (v *vec) Delete(labels prometheus.Labels) bool {
 	if c := v.def.constraints.Load(); c != nil {
 		labels = v.constrainLabels(c, labels)
