@@ -3,6 +3,7 @@ package httpmetrics
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -278,13 +279,25 @@ var flaskTests = []struct {
 	{file: "test_endpoint", test: "test_http_server", run: func(f *flask) {
 		m := f.metrics(Options{Prefix: "flask", MetricsPath: none})
 		other := Must(New(Options{Prefix: "flask", MetricsPath: "/test/metrics"}))
-		for path, m := range map[string]*Metrics{"/metrics": m, "/test/metrics": other} {
-			addr := freeAddress(f.t)
-			go m.ListenAndServe(addr)
+		for _, c := range []struct {
+			metrics *Metrics
+			path    string
+			host    string // it listens on; "": on all addresses
+		}{{m, "/metrics", ""}, {other, "/test/metrics", ""}, {m, "/metrics", "127.0.0.1"}} {
+			_, port, err := net.SplitHostPort(freeAddress(f.t))
+			require.NoError(f.t, err)
+			go c.metrics.ListenAndServe(net.JoinHostPort(c.host, port))
+			url := "http://" + net.JoinHostPort("127.0.0.1", port) + c.path
 			eventually(f.t, "the server", func() bool {
-				code, body := get(f.t, "http://"+addr+path)
-				return code == http.StatusOK && strings.Contains(body, "flask_exporter_info")
+				resp, err := http.Get(url)
+				if err == nil {
+					resp.Body.Close()
+				}
+				return err == nil
 			})
+			code, body := get(f.t, url)
+			assert.Equal(f.t, http.StatusOK, code)
+			assert.Contains(f.t, body, "flask_exporter_info")
 		}
 	}},
 	{file: "test_endpoint", test: "test_http_status_enum", run: func(f *flask) {
@@ -398,6 +411,7 @@ var flaskTests = []struct {
 			f.metric("test_counter_total", 5, "path", path)
 			f.metric("test_summary_count", 5, "path", path)
 		}
+		f.noFunctions()
 	}},
 	{file: "test_endpoint", test: "test_excluded_endpoints", run: func(f *flask) {
 		f.metrics(Options{Prefix: "flask", ExcludedPaths: []*regexp.Regexp{regexp.MustCompile("/exc")}})
@@ -437,6 +451,7 @@ var flaskTests = []struct {
 		f.metric("flask_http_request_total", 5, "method", "GET", "status", "200")
 		f.metric("by_path_counter_total", 5, "path", "/included")
 		f.absent("by_path_counter_total", "path", "/excluded")
+		f.noFunctions()
 	}},
 
 	{file: "test_group_by", test: "test_group_by_path_default", run: func(f *flask) {
@@ -626,21 +641,43 @@ var flaskTests = []struct {
 	}},
 
 	{file: "test_extensions", test: "test_with_defaults", run: func(f *flask) {
-		// There is one kind of Metrics, for one process and for many.
-		f.metrics(Options{})
+		// There each of seven classes is made with its defaults and has the application that it was given: those for one
+		// process, for Gunicorn, uWSGI, RESTful and Connexion. Here there is one type, for one process and for many, so it is
+		// made in its three ways, and the application that each was given answers.
 		f.ok("/test")
-		f.get("/test")
-		f.metric("http_request_total", 1, "method", "GET", "status", "200")
+		for name, handler := range map[string]http.Handler{
+			"New":           Must(New(Options{})).Wrap(f.mux),
+			"New with path": Must(New(Options{MetricsPath: "/metrics"})).Wrap(f.mux),
+			"Wrap":          Wrap(f.mux),
+		} {
+			code, body := get(f.t, serve(f.t, handler)+"/test")
+			assert.Equal(f.t, http.StatusOK, code, name)
+			assert.Equal(f.t, "OK", body, name)
+		}
+		f.metrics(Options{})
+		f.metric("http_request_total", 3, "method", "GET", "status", "200")
+		f.metric("exporter_info", 1, "version", version())
 	}},
 	{file: "test_extensions", test: "test_with_registry", not: "there is no registry to choose: a process has one store"},
 	{file: "test_extensions", test: "test_with_other_parameters", run: func(f *flask) {
+		// There each of seven classes keeps path, export_defaults, defaults_prefix and default_labels as it was given them;
+		// the classes for several processes drop the path. Here there is one type, and what it was given is what it does.
+		f.endpoint = "/testing"
 		m := f.metrics(Options{MetricsPath: "/testing", NoDefaults: true, Prefix: "unittest",
 			Labels: []Label{{Name: "testing", Value: "1"}}})
-		f.endpoint = "/testing"
 		f.handle("/test", Must(m.Counter(prometheus.CounterOpts{Name: "test_counter_total"})).Wrap(answering(200)))
 		f.get("/test")
+		code, _ := get(f.t, f.url+"/metrics")
+		assert.Equal(f.t, http.StatusNotFound, code)
 		f.metric("test_counter_total", 1, "testing", "1")
-		f.absent("unittest_http_request_total")
+		for _, prefix := range []string{"unittest_", "flask_", ""} {
+			for _, name := range []string{"exporter_info", "http_request_total", "http_request_duration_seconds_count"} {
+				f.absent(prefix + name)
+			}
+		}
+		f.metrics(Options{MetricsPath: "/testing", Prefix: "unittest", Labels: []Label{{Name: "testing", Value: "1"}}})
+		f.get("/test")
+		f.metric("unittest_http_request_total", 1, "method", "GET", "status", "200", "testing", "1")
 	}},
 	{file: "test_extensions", test: "test_prometheus_multiproc_env_var_change",
 		not: "the store is named by the master, and there is no older name of the variable"},
@@ -774,6 +811,13 @@ func (f *flask) created(name string, labels ...string) {
 		}
 	}
 	assert.Fail(f.t, "there is no "+name)
+}
+
+// noFunctions asserts that no label has the name of its function as its value, as "<lambda>" there and "func1" here.
+func (f *flask) noFunctions() {
+	f.t.Helper()
+	_, body := get(f.t, f.url+f.endpoint)
+	assert.NotRegexp(f.t, `<lambda>|\bfunc\d|0x[0-9a-f]{6}|httpmetrics\.`, body)
 }
 
 func (f *flask) summarized(n float64) {
