@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -30,10 +28,10 @@ func addUpgrade(app *kingpin.Application) (string, command) {
 
 func addRollout(app *kingpin.Application, kind, help string, sig syscall.Signal) (string, command) {
 	cmd := app.Command(kind, help)
-	var path string
-	storeFlag(cmd, &path)
+	var store storeFlags
+	store.addControlled(cmd)
 	return cmd.FullCommand(), func() error {
-		c, err := newControl(path)
+		c, err := newControl(&store, kind, kind == "upgrade")
 		if err != nil {
 			return err
 		}
@@ -43,12 +41,12 @@ func addRollout(app *kingpin.Application, kind, help string, sig syscall.Signal)
 
 func addScale(app *kingpin.Application) (string, command) {
 	cmd := app.Command("scale", "Change the number of workers and wait until that many are ready.")
-	var path string
-	var n workerCount
-	storeFlag(cmd, &path)
+	var store storeFlags
+	var n scaleTarget
+	store.addControlled(cmd)
 	cmd.Arg("workers", "How many there shall be.").Required().SetValue(&n)
 	return cmd.FullCommand(), func() error {
-		c, err := newControl(path)
+		c, err := newControl(&store, "scale "+n.String(), true)
 		if err != nil {
 			return err
 		}
@@ -58,10 +56,10 @@ func addScale(app *kingpin.Application) (string, command) {
 
 func addStop(app *kingpin.Application) (string, command) {
 	cmd := app.Command("stop", "Stop the master and its workers gracefully and wait until they have gone.")
-	var path string
-	storeFlag(cmd, &path)
+	var store storeFlags
+	store.addControlled(cmd)
 	return cmd.FullCommand(), func() error {
-		c, err := newControl(path)
+		c, err := newControl(&store, "stop", true)
 		if err != nil {
 			return err
 		}
@@ -72,23 +70,28 @@ func addStop(app *kingpin.Application) (string, command) {
 // control is one command's dealings with one master.
 type control struct {
 	store    string
+	service  service
 	status   master.Status // the last that was seen
-	progress io.Writer     // a terminal's line for each step; io.Discard when nobody watches
+	terminal bool          // standard output is one: it shows each step of each slot
 	seen     []master.Slot
 }
 
-// newControl finds the master of the store at path, which findStore completes.
-func newControl(path string) (*control, error) {
-	path, err := findStore(path)
+// newControl finds the master of the store that the flags name. If they name none and ask is set, it asks on a terminal
+// whether the one that it found is meant. verb is the command, as it is typed.
+func newControl(store *storeFlags, verb string, ask bool) (*control, error) {
+	path, named, err := store.find(verb)
 	if err != nil {
 		return nil, err
 	}
-	c := &control{store: path, progress: io.Discard}
-	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		c.progress = os.Stdout
-	}
+	c := &control{store: path, terminal: isTerminal(os.Stdout)}
 	if c.status, err = readStatus(path); err != nil {
 		return nil, err
+	}
+	c.service = serviceOf(path, c.status.PID)
+	if ask && !named {
+		if err := confirm(verb, c.service); err != nil {
+			return nil, err
+		}
 	}
 	c.seen = c.status.Slots
 	start := time.Now()
@@ -111,7 +114,7 @@ func newControl(path string) (*control, error) {
 
 func (c *control) signal(sig syscall.Signal) error {
 	if err := syscall.Kill(c.status.PID, sig); err != nil {
-		return fmt.Errorf("signal to master %d: %w", c.status.PID, err)
+		return fmt.Errorf("signal to %s: %w", c.service, err)
 	}
 	return nil
 }
@@ -136,18 +139,29 @@ func (c *control) follow(done func(master.Status) (bool, error)) error {
 		if err != nil {
 			return err
 		}
-		for _, slot := range s.Slots {
-			if !slices.ContainsFunc(c.seen, func(o master.Slot) bool {
-				return o.Slot == slot.Slot && o.PID == slot.PID && o.State == slot.State
-			}) {
-				fmt.Fprintf(c.progress, "slot %d: pid %d %s\n", slot.Slot, slot.PID, slot.State)
-			}
-		}
+		c.show(s.Slots)
 		c.seen, c.status = s.Slots, s
 		if ok, err := done(s); ok || err != nil {
 			return err
 		}
 		time.Sleep(pollEvery)
+	}
+}
+
+// say prints a line, which names the service: the command may have found it by itself.
+func (c *control) say(format string, args ...any) {
+	fmt.Printf("%s: %s\n", c.service, fmt.Sprintf(format, args...))
+}
+
+// show prints what is new about the slots: on a terminal each step, otherwise a line for each worker that got ready.
+func (c *control) show(slots []master.Slot) {
+	for _, slot := range slots {
+		known := slices.ContainsFunc(c.seen, func(o master.Slot) bool {
+			return o.Slot == slot.Slot && o.PID == slot.PID && o.State == slot.State
+		})
+		if !known && (c.terminal || slot.State == "ready") {
+			c.say("slot %d: pid %d %s", slot.Slot, slot.PID, slot.State)
+		}
 	}
 }
 
@@ -163,6 +177,7 @@ func (c *control) roll(kind string, sig syscall.Signal) error {
 	if err := c.signal(sig); err != nil {
 		return err
 	}
+	c.say("%s asked for", kind)
 	idle := time.Now()
 	err := c.follow(func(s master.Status) (bool, error) {
 		r := s.Rollout
@@ -183,7 +198,7 @@ func (c *control) roll(kind string, sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s done: %d workers replaced\n", c.status.Rollout.Kind, c.status.Rollout.Done)
+	c.say("%s done: %d workers replaced", c.status.Rollout.Kind, c.status.Rollout.Done)
 	return nil
 }
 
@@ -192,9 +207,10 @@ func (c *control) stop() error {
 		return err
 	}
 	pid := c.status.PID
+	c.say("stopping")
 	if err := c.follow(func(master.Status) (bool, error) { return false, nil }); !errors.Is(err, errNoMaster) {
 		return err
 	}
-	fmt.Println("stopped master", strconv.Itoa(pid))
+	c.say("stopped master %d", pid)
 	return nil
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// findStore returns path, or when it is empty the one store that can be meant: the only one of this user in the default
-// place, or the only one there that has a master.
-func findStore(path string) (string, error) {
-	if path != "" {
-		return path, nil
+// find returns the store that the flags name, or when they name none the one store that can be meant: the only one of this
+// user in the default place, or the only one there that has a master. named reports whether it was named.
+func (f *storeFlags) find(verb string) (path string, named bool, err error) {
+	if path, err := f.chosen(); path != "" || err != nil {
+		return path, true, err
 	}
 	prefix, _ := shmstore.DefaultPath("")
 	pattern := prefix + "*"
 	stores, err := filepath.Glob(pattern)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	var mastered []string
 	for _, s := range stores {
@@ -31,17 +31,44 @@ func findStore(path string) (string, error) {
 	}
 	switch {
 	case len(mastered) == 1:
-		return mastered[0], nil
+		return mastered[0], false, nil
 	case len(mastered) > 1:
 		stores = mastered
 	case len(stores) == 0:
-		return "", fmt.Errorf("there is no store at %s; give --store.path DIR", pattern)
+		return "", false, fmt.Errorf("there is no store at %s; give --store.path DIR", pattern)
 	}
 	if len(stores) > 1 {
-		return "", fmt.Errorf("which store? Give --store.path, one of %s", strings.Join(stores, " "))
+		return "", false, usageError{fmt.Errorf("which service? Type one of: %s", commandLines(verb, stores))}
 	}
-	return stores[0], nil
+	return stores[0], false, nil
 }
+
+// commandLines returns the command line that names each of several stores.
+func commandLines(verb string, stores []string) string {
+	var lines []string
+	for _, store := range stores {
+		pid, _, _ := masterOf(store)
+		s := serviceOf(store, pid)
+		line := typed() + " " + withFlag(verb, s.flag())
+		if pid != 0 {
+			line += fmt.Sprintf(" (pid %d, %s)", pid, s.command)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "; ")
+}
+
+// withFlag puts a flag behind the first word of a command.
+func withFlag(verb, flag string) string {
+	name, arguments, more := strings.Cut(verb, " ")
+	if !more {
+		return name + " " + flag
+	}
+	return name + " " + flag + " " + arguments
+}
+
+// usageError is an error of who typed the command, whose exit status is 2.
+type usageError struct{ error }
 
 // masterOf returns the pid of the store's master, 0 for none, and the status that it, or else the last one, wrote.
 func masterOf(path string) (int, []byte, error) {

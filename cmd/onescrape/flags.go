@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,12 +32,6 @@ func (f *logFlags) logger() *slog.Logger {
 	return slog.New(logqueue.Wrap(promslog.New(&f.config).Handler()))
 }
 
-// storeFlag is the directory of the store that a command works on.
-func storeFlag(cmd *kingpin.CmdClause, path *string) {
-	cmd.Flag("store.path", "Directory of the store; by default ONESCRAPE_DIR, else one for this user and this command "+
-		"in /dev/shm.").PlaceHolder("DIR").Envar("ONESCRAPE_DIR").StringVar(path)
-}
-
 // endpointFlags are the flags of the port with the metrics.
 type endpointFlags struct {
 	listen, path, webConfig string
@@ -60,7 +55,7 @@ type masterFlags struct {
 	log         logFlags
 	workers     workerCount
 	listenOn    []string
-	store       string
+	store       storeFlags
 	graceful    span
 	linger      span
 	ready       span
@@ -79,7 +74,7 @@ func (f *masterFlags) add(cmd *kingpin.CmdClause, settle string, listen ...strin
 		"NAME=ADDRESS; may be repeated.").
 		PlaceHolder("ADDRESS").Default(listen...).StringsVar(&f.listenOn)
 	f.endpointFlags.add(cmd)
-	storeFlag(cmd, &f.store)
+	f.store.add(cmd, "one for this user and --service in /dev/shm")
 	valueFlag(cmd, "graceful-timeout", "How long a worker may take to finish what it is answering before it is killed.",
 		&f.graceful).Default("25s")
 	valueFlag(cmd, "linger", "How long a stopping worker still answers on open connections, with Connection: close.",
@@ -99,20 +94,24 @@ func (f *masterFlags) add(cmd *kingpin.CmdClause, settle string, listen ...strin
 	f.log.add(cmd)
 }
 
-// config is what the flags say, for the service of that name.
+// config is what the flags say, for the service of that name unless they have another.
 func (f *masterFlags) config(service string) (master.Config, error) {
+	store, err := f.store.chosen()
+	if err != nil {
+		return master.Config{}, err
+	}
 	if err := checkWeb(f.webConfig); err != nil {
 		return master.Config{}, err
 	}
 	log := f.log.logger()
 	slog.SetDefault(log) // for what the worker package says of itself
 	return master.Config{
-		Service:         service,
+		Service:         cmp.Or(string(f.store.service), service),
 		Workers:         int(f.workers),
 		Listen:          f.listenOn,
 		MetricsListen:   f.listen,
 		TelemetryPath:   f.path,
-		Store:           f.store,
+		Store:           store,
 		Retention:       f.retention.config(),
 		GracefulTimeout: f.graceful.config(),
 		Linger:          f.linger.config(),

@@ -19,10 +19,14 @@ import (
 
 func addInspect(app *kingpin.Application) (string, command) {
 	cmd := app.Command("inspect", "Show each file of a store: whose it is, what it holds, and what is wrong with it.")
-	var path string
-	storeFlag(cmd, &path)
+	var store storeFlags
+	store.addControlled(cmd)
 	asJSON := cmd.Flag("json", "Print JSON.").Bool()
 	return cmd.FullCommand(), func() error {
+		path, _, err := store.find("inspect")
+		if err != nil {
+			return err
+		}
 		v, err := inspect(path)
 		if err != nil {
 			return err
@@ -79,10 +83,6 @@ type familyView struct {
 
 // inspect reads a store without changing it.
 func inspect(path string) (*storeView, error) {
-	path, err := findStore(path)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := shmstore.OpenDir(path, shmstore.DirOptions{})
 	if err != nil {
 		return nil, err

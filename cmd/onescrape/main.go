@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -35,6 +36,11 @@ func main() {
 		app.Fatalf("%s, try --help", err)
 	}
 	if err := commands[name](); err != nil {
+		var usage usageError
+		if errors.As(err, &usage) {
+			app.Errorf("%s", oneLine(usage))
+			os.Exit(2)
+		}
 		app.Fatalf("%s", oneLine(err))
 	}
 }

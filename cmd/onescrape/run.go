@@ -19,9 +19,14 @@ func addRun(app *kingpin.Application) (string, command) {
 		"are.").Bool()
 	argv := cmd.Arg("command", "The worker's command and its arguments, best after a --.").Required().Strings()
 	return cmd.FullCommand(), func() error {
-		c, err := f.config(filepath.Base((*argv)[0]))
+		name := filepath.Base((*argv)[0])
+		c, err := f.config(name)
 		if err != nil {
 			return err
+		}
+		if c.Store == "" && isInterpreter(name) {
+			c.Logger.Warn("the service is named after an interpreter, so no other that it runs can start beside it",
+				"service", name, "help", "give --service NAME; its counters then begin at zero once")
 		}
 		if c.Foreign, err = others.open(c.Logger); err != nil {
 			return err

@@ -34,7 +34,7 @@ func (c *control) scale(n int) error {
 	}); err != nil {
 		return err
 	}
-	fmt.Printf("scaled from %d to %d workers\n", from, n)
+	c.say("scaled from %d to %d workers", from, n)
 	return nil
 }
 

@@ -24,16 +24,17 @@ func addServe(app *kingpin.Application) (string, command) {
 	cmd := app.Command("serve", "Offer the metrics of servers that somebody else supervises: of a store, such as that of "+
 		"fasthttp's or Fiber's own prefork master, and of the directories of Python's and Ruby's client libraries.")
 	var f endpointFlags
-	var store string
+	var stores storeFlags
 	var others foreignFlags
 	var log logFlags
-	storeFlag(cmd, &store)
+	stores.addPath(cmd, "Directory of the store; by default ONESCRAPE_DIR.")
 	others.add(cmd)
 	f.add(cmd)
 	fold := cmd.Flag("store.fold", "Fold the files of dead workers into the archive. Without it the store is only read.").
 		Default("true").Bool()
 	log.add(cmd)
 	return cmd.FullCommand(), func() error {
+		store := stores.path
 		if store == "" && !others.given() {
 			return errors.New("which store? give --store.path DIR, or a directory of another library")
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,11 +18,11 @@ import (
 
 func addStatus(app *kingpin.Application) (string, command) {
 	cmd := app.Command("status", "Show a store's master, its workers and its last rollout.")
-	var path string
-	storeFlag(cmd, &path)
+	var store storeFlags
+	store.addControlled(cmd)
 	asJSON := cmd.Flag("json", "Print JSON, as /api/v1/status has it.").Bool()
 	return cmd.FullCommand(), func() error {
-		path, err := findStore(path)
+		path, _, err := store.find("status")
 		if err != nil {
 			return err
 		}
@@ -44,6 +45,7 @@ func writeStatus(out io.Writer, s master.Status) error {
 	if !s.Ready {
 		ready = "not ready"
 	}
+	fmt.Fprintf(w, "service\t%s\n", serviceOf(s.Store, s.PID))
 	fmt.Fprintf(w, "master\t%d, %s, up %v, version %s\n", s.PID, ready, age(s.Started), s.Version)
 	fmt.Fprintf(w, "store\t%s\n", s.Store)
 	fmt.Fprintf(w, "steering\t%s\n", s.Steering)
@@ -61,13 +63,14 @@ func writeStatus(out io.Writer, s master.Status) error {
 		fmt.Fprintf(w, "waiting\t%s\n", s.Queued)
 	}
 	fmt.Fprintf(w, "workers\t%d wanted\n\n", s.Workers)
-	fmt.Fprintln(w, "SLOT\tPID\tSTATE\tUP\tRESTARTS\tLAST EXIT")
+	fmt.Fprintln(w, "SLOT\tPID\tSTATE\tUP\tRESTARTS\tLAST EXIT\tSAYS")
 	for _, slot := range s.Slots {
 		pid, up := "-", "-"
 		if slot.PID != 0 {
 			pid, up = strconv.Itoa(slot.PID), age(slot.Started).String()
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\n", slot.Slot, pid, stateText(slot), up, slot.Restarts, slot.LastExit)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\n", slot.Slot, pid, stateText(slot), up, slot.Restarts,
+			cmp.Or(slot.LastExit, "-"), slot.Text)
 	}
 	return w.Flush()
 }

@@ -38,12 +38,18 @@ func (n named) Set(s string) error {
 type workerCount int
 
 func (n *workerCount) Set(s string) error {
-	v, err := strconv.Atoi(s)
-	if err != nil || v < 1 || v > maxWorkers {
+	v, ok := parseWorkers(s)
+	if !ok {
 		return fmt.Errorf("%q is no number of workers: give 1 to %d, or leave it out for one a CPU", s, maxWorkers)
 	}
 	*n = workerCount(v)
 	return nil
+}
+
+// parseWorkers returns a number of workers, and whether it is one that can be.
+func parseWorkers(s string) (int, bool) {
+	v, err := strconv.Atoi(s)
+	return v, err == nil && v >= 1 && v <= maxWorkers
 }
 
 func (n *workerCount) String() string {
@@ -52,6 +58,20 @@ func (n *workerCount) String() string {
 	}
 	return strconv.Itoa(int(*n))
 }
+
+// scaleTarget is the number of workers that there are to be, which has no default.
+type scaleTarget int
+
+func (n *scaleTarget) Set(s string) error {
+	v, ok := parseWorkers(s)
+	if !ok {
+		return fmt.Errorf("%q is no number of workers: give 1 to %d; onescrape stop ends the service", s, maxWorkers)
+	}
+	*n = scaleTarget(v)
+	return nil
+}
+
+func (n *scaleTarget) String() string { return strconv.Itoa(int(*n)) }
 
 // maxWorkers is beyond what any machine has use for; it catches the typing error before it forks.
 const maxWorkers = 1024

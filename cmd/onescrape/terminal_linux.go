@@ -1,0 +1,6 @@
+package main
+
+import "golang.org/x/sys/unix"
+
+// termiosRequest asks a terminal for its settings.
+const termiosRequest = unix.TCGETS
