@@ -131,8 +131,11 @@ func (c *counters) rollout(kind, result string, took time.Duration) {
 	d.observe(rollingBounds, took.Seconds())
 }
 
-// scraped counts a scrape that was answered, and keeps what it may have shown.
+// scraped counts a scrape that was answered, and keeps what it may have shown. The nil counters are those of no master.
 func (c *counters) scraped(took time.Duration) {
+	if c == nil {
+		return
+	}
 	counted := c.store.Counted() // waits for a scrape that is under way, and mu must not
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -27,9 +27,9 @@ import (
 // taken from the environment for the children's sake.
 var worked = os.Getenv("ONESCRAPE_SLOT") != "" && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid())
 
-// IsWorker tells whether Run will be a worker in this process, so that a program can leave to its master what is to be
-// done once.
-func IsWorker() bool { return worked }
+// IsWorker reports whether Run will be a worker in this process, so that a program can leave to its master what is to be
+// done once. With ONESCRAPE_SINGLE=1, which has no master, it returns true.
+func IsWorker() bool { return worked || isSingle() }
 
 // Run is the master, or one of its workers, as the environment says; a whole program is a Config, a function and Run.
 //
@@ -37,6 +37,10 @@ func IsWorker() bool { return worked }
 // all: nil, or an error that says what to do when it could not start or no worker could ever run. In a worker it
 // calls function and returns its error; the context ends when the drain begins (worker.Worker.Stopping), whereas
 // requests live by worker.Worker.Context. With Config.Command function must be nil.
+//
+// With ONESCRAPE_SINGLE=1 in the environment Run is neither: it calls function in this process, for a debugger, a profiler
+// or a test. There are no workers and no store, the metrics are in memory, and the process listens and serves the endpoint
+// itself. It returns what function returns.
 //
 // Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and
 // once more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
@@ -46,6 +50,9 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	}
 	if worked && len(cfg.Command) == 0 && function != nil {
 		return runWorker(function)
+	}
+	if isSingle() {
+		return runSingle(cfg, function)
 	}
 	cfg, err := cfg.complete(function != nil)
 	if err != nil {

@@ -328,6 +328,9 @@ func (w *Worker) Ready() error {
 	return w.notify.send(lines...)
 }
 
+// IsReady reports whether Ready was called.
+func (w *Worker) IsReady() bool { return w.ready.Load() }
+
 // Status tells the master in a few words what this worker does; systemd shows such a line beside a service.
 func (w *Worker) Status(text string) error { return w.notify.send("STATUS=" + oneLine(text)) }
 
