@@ -127,7 +127,14 @@ func (d *Dir) check(o DirOptions) error {
 		return fmt.Errorf("shmstore: %s is an %w: %s", d.path, ErrUnsafeDir, fmt.Sprintf(format, args...))
 	}
 	if int(st.Uid) != os.Geteuid() {
-		return unsafe("it belongs to uid %d and this process is uid %d; run as its owner or name another path", st.Uid, os.Geteuid())
+		if shared(&st) {
+			return unsafe("all users share it (mode %#o); %s", unixMode(&st), ownDirectory(d.path))
+		}
+		return unsafe("it belongs to uid %d and this process is uid %d; run as its owner, or name a path where no other user can "+
+			"make a directory first, such as --store.path /run/%s", st.Uid, os.Geteuid(), serviceIn(d.path))
+	}
+	if shared(&st) {
+		return unsafe("all users share it (mode %#o); %s", unixMode(&st), ownDirectory(d.path))
 	}
 	if st.Mode&0o022 != 0 {
 		return unsafe("its mode is %#o and others can write to it; run chmod 0700 %s", st.Mode&0o7777, d.path)
@@ -145,6 +152,26 @@ func (d *Dir) check(o DirOptions) error {
 		d.warnings = append(d.warnings, fmt.Sprintf("the file system of %s (%s) is not one that onescrape was tested on", d.path, name))
 	}
 	return nil
+}
+
+// shared reports whether a directory is one for all users, such as /tmp, whose mode must stay as it is.
+func shared(st *unix.Stat_t) bool { return st.Mode&unix.S_ISVTX != 0 && st.Mode&0o022 != 0 }
+
+// unixMode returns the permissions of a file as chmod takes them.
+func unixMode(st *unix.Stat_t) uint32 { return uint32(st.Mode) & 0o7777 }
+
+// ownDirectory says how to give a store a directory of its own inside one that all users share.
+func ownDirectory(path string) string {
+	return fmt.Sprintf("give the store a directory of its own, for example %s", filepath.Join(path, "NAME"))
+}
+
+// serviceIn returns the service that a default path names, NAME for any other path.
+func serviceIn(path string) string {
+	parts := strings.SplitN(filepath.Base(path), "-", 3)
+	if len(parts) == 3 && parts[0] == "onescrape" {
+		return parts[2]
+	}
+	return "NAME"
 }
 
 // Path returns the directory's absolute path.

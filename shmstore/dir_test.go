@@ -43,7 +43,7 @@ func TestDirectoryThatIsNotSafeIsRefusedAndTheErrorSaysWhatToDo(t *testing.T) {
 		"dangling":      {dangling, ErrUnsafeDir, []string{"symbolic link"}},
 		"group":         {mkdir("group", 0o770), ErrUnsafeDir, []string{"0770", "chmod 0700 " + join("group")}},
 		"world":         {mkdir("world", 0o707), ErrUnsafeDir, []string{"chmod 0700 " + join("world")}},
-		"sticky":        {mkdir("sticky", 0o777|fs.ModeSticky), ErrUnsafeDir, []string{"chmod 0700 " + join("sticky")}},
+		"sticky":        {mkdir("sticky", 0o777|fs.ModeSticky), ErrUnsafeDir, []string{"a directory of its own", join("sticky/NAME")}},
 		"not writable":  {mkdir("ro", 0o500), nil, []string{"cannot be written", "chmod 0700 " + join("ro")}},
 		"no parent":     {join("no/store"), nil, []string{"parent", "mkdir -p " + join("no")}},
 		"name too long": {join(strings.Repeat("x", 300)), nil, []string{"name too long"}},
@@ -273,4 +273,43 @@ func TestStatusIsReadWholeWhileItIsReplaced(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
+}
+
+// A directory that all users share must keep its mode: the store is to have one of its own inside.
+func TestSharedDirectoryGetsItsOwnAdvice(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shared")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.Chmod(dir, 0o777|os.ModeSticky))
+	_, err := OpenDir(dir, DirOptions{Create: true})
+	require.ErrorIs(t, err, ErrUnsafeDir)
+	assert.EqualError(t, err, "shmstore: "+dir+" is an unsafe directory: all users share it (mode 01777); give the store a directory of "+
+		"its own, for example "+filepath.Join(dir, "NAME"))
+	assert.NotContains(t, err.Error(), "chmod")
+	require.NoError(t, os.Chmod(dir, 0o777))
+	_, err = OpenDir(dir, DirOptions{Create: true})
+	assert.ErrorContains(t, err, "run chmod 0700 "+dir)
+}
+
+// Another local user can make the default directory of a service first.
+func TestDirectoryOfAnotherUserGetsAdvice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a directory away")
+	}
+	dir := filepath.Join(t.TempDir(), "onescrape-0-web-app")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.Chown(dir, 65534, 65534))
+	_, err := OpenDir(dir, DirOptions{Create: true})
+	require.ErrorIs(t, err, ErrUnsafeDir)
+	assert.ErrorContains(t, err, "it belongs to uid 65534 and this process is uid 0; run as its owner, or name a path where no other user "+
+		"can make a directory first, such as --store.path /run/web-app")
+}
+
+func TestSecondMasterIsToldToTakeAnotherName(t *testing.T) {
+	d := newStore(t)
+	lock, err := d.LockMaster()
+	require.NoError(t, err)
+	defer lock.Close()
+	_, err = d.LockMaster()
+	require.ErrorIs(t, err, ErrInUse)
+	assert.ErrorContains(t, err, "stop it, or name another service (--service NAME) or another store (--store.path DIR)")
 }

@@ -39,8 +39,8 @@ func (d *Dir) LockMaster() (*Lock, error) {
 	if err != nil {
 		if errors.Is(err, ErrInUse) {
 			pid, _, _ := d.Master()
-			return nil, fmt.Errorf("shmstore: %s is %w: process %d is its master; stop it or name another store", d.path,
-				ErrInUse, pid)
+			return nil, fmt.Errorf("shmstore: %s is %w: process %d is its master; stop it, or name another "+
+				"service (--service NAME) or another store (--store.path DIR)", d.path, ErrInUse, pid)
 		}
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func memoryFS(path string) bool {
 var bootID = sync.OnceValues(func() (id [16]byte, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return id, fmt.Errorf("shmstore: boot id: %w", err)
+		return id, fmt.Errorf("shmstore: boot id: %w%s", err, procHelp())
 	}
 	raw, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(b)), "-", ""))
 	if err != nil || len(raw) != len(id) {
@@ -69,6 +69,15 @@ var bootID = sync.OnceValues(func() (id [16]byte, err error) {
 	}
 	return [16]byte(raw), nil
 })
+
+// procHelp says what to do when a file of /proc cannot be read because /proc is not mounted; "" when it is.
+func procHelp() string {
+	var st unix.Statfs_t
+	if unix.Statfs("/proc", &st) == nil && st.Type == unix.PROC_SUPER_MAGIC {
+		return ""
+	}
+	return ": /proc is not mounted: mount it (mount -t proc proc /proc)"
+}
 
 // allocate makes the file end bytes long and reserves the space from offset on, so that touching it never fails.
 func allocate(fd int, offset, end int64) error {
