@@ -221,9 +221,13 @@ func (s *Store) update(src *source) {
 	err := src.Update()
 	if err != nil && !src.unlisted {
 		s.count(reasonIO)
-		s.log.Error("the store cannot be listed; processes that start now are missing in the sums", "error", err)
+		text := "the store cannot be listed; processes that start now are missing in the sums"
+		if !src.wasListed {
+			text = "the store cannot be listed, and nothing of it was ever read: none of its metrics are exposed"
+		}
+		s.log.Error(text, "error", err)
 	}
-	src.unlisted = err != nil
+	src.unlisted, src.wasListed = err != nil, src.wasListed || err == nil
 }
 
 // takeFiles makes the plan's files those that a directory has.

@@ -59,6 +59,8 @@ type source struct {
 
 	problems      map[string]string // reasons why files that were never read are left out, by name
 	brokenVersion uint64            // when problems were found
+
+	wasListed bool // it could be, once
 }
 
 // readers returns the files that count beside the archive.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -48,6 +49,9 @@ func Open(path string, lib *Library, o Options) (*Dir, error) {
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("shmstore: %s is a file: name the directory in which %s keeps its files", path, lib.Name)
 	}
+	if err := readable(path); err != nil {
+		return nil, err
+	}
 	if o.Compact && !leases {
 		return nil, fmt.Errorf("shmstore: %s cannot be compacted: this system has no leases, without which nobody can "+
 			"tell that a process is dead", path)
@@ -56,6 +60,20 @@ func Open(path string, lib *Library, o Options) (*Dir, error) {
 		o.Logger = slog.Default()
 	}
 	return &Dir{path: path, lib: lib, options: o, said: map[string]bool{}}, nil
+}
+
+// readable returns an error, with what to do, for a directory that is there and that this user may not read.
+func readable(path string) error {
+	f, err := os.Open(path)
+	if err == nil {
+		_, err = f.Readdirnames(1)
+		f.Close()
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("shmstore: %w: uid %d may not read it: run as the user of the server, or give this one access "+
+			"(chmod g+rx with a common group, setfacl)", err, os.Geteuid())
+	}
+	return nil
 }
 
 // Path returns the directory's absolute path.
@@ -155,8 +173,9 @@ func admit(dir *os.File, owner *unix.Stat_t, name string, st *unix.Stat_t) error
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return fmt.Errorf("%w: it is no regular file", shmstore.ErrForeign)
 	case st.Uid != owner.Uid && int(st.Uid) != os.Geteuid() && owner.Mode&0o002 != 0:
-		return fmt.Errorf("%w: it belongs to uid %d, the directory to uid %d, and everybody can write to that",
-			shmstore.ErrForeign, st.Uid, owner.Uid)
+		return fmt.Errorf("%w: it belongs to uid %d, the directory to uid %d, and everybody can write to that: "+
+			"give the directory to the server's user with mode 0700 (chown %d, chmod 0700)", shmstore.ErrForeign, st.Uid, owner.Uid,
+			st.Uid)
 	}
 	return nil
 }

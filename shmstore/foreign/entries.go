@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -96,10 +97,68 @@ func (l *Library) judge(b []byte, used int64, sense func(key []byte) error) (dou
 	}
 	switch len(fit) {
 	case 0:
+		if l.mixed(b, used) {
+			return 0, l.mixture()
+		}
 		return 0, err
 	case 1:
 		return fit[0], nil
 	default:
 		return 0, corrupt("its entries can be read with %d numbers each and with %d", fit[0], fit[1])
 	}
+}
+
+// mixed reports whether a file has entries with different numbers of float64s, each followed by one that can be.
+func (l *Library) mixed(b []byte, used int64) bool {
+	if len(l.Doubles) < 2 {
+		return false
+	}
+	for at := int64(headSize); at < used; {
+		next := int64(0)
+		for _, n := range l.Doubles {
+			if end, ok := l.entryEnd(b, at, used, n); ok && (end == used || l.begins(b, end, used)) {
+				next = end
+				break
+			}
+		}
+		if next == 0 {
+			return false
+		}
+		at = next
+	}
+	return true
+}
+
+// begins reports whether an entry with some number of float64s can begin at an offset.
+func (l *Library) begins(b []byte, at, used int64) bool {
+	for _, n := range l.Doubles {
+		if _, ok := l.entryEnd(b, at, used, n); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// entryEnd returns the end of the entry at an offset, and whether there can be one with that many float64s.
+func (l *Library) entryEnd(b []byte, at, used int64, doubles int) (end int64, ok bool) {
+	if used-at < lengthSize {
+		return 0, false
+	}
+	length := int64(int32(binary.NativeEndian.Uint32(b[at:])))
+	keyEnd := at + lengthSize + length
+	value := keyEnd
+	if !l.Padded {
+		value = keyEnd + 8 - (keyEnd-at)%8
+	}
+	end = value + int64(doubles)*doubleSize
+	if length <= 0 || length > maxKey || (value-at)%8 != 0 || end > used {
+		return 0, false
+	}
+	return end, len(bytes.Trim(b[keyEnd:value], " ")) == 0
+}
+
+// mixture is the error of a file that two versions of the library have written to.
+func (l *Library) mixture() error {
+	return corrupt("it has entries of two versions of %s, with %d number each and with %d: stop the server, empty the directory and "+
+		"start the server again", l.Name, l.Doubles[0], l.Doubles[1])
 }

@@ -3,6 +3,7 @@ package foreign
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -67,4 +68,33 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file that two versions of a library have written to is not said to be broken at a key of some absurd length.
+func TestMixedVersions(t *testing.T) {
+	l := &Library{Name: "client_python", Doubles: []int{1, 2}}
+	join := func(parts ...[]byte) []byte {
+		b := slices.Clone(parts[0])
+		for _, p := range parts[1:] {
+			b = append(b, p[headSize:]...)
+		}
+		binary.NativeEndian.PutUint32(b, uint32(len(b)))
+		return b
+	}
+	long := `["requests_total", "requests_total", {"code": "200"}, "Requests."]`
+	for name, b := range map[string][]byte{
+		"old then new": join(file(1, long, long+"1"), file(2, long+"2", long+"3")),
+		"new then old": join(file(2, long, long+"1"), file(1, long+"2", long+"3")),
+		"in turn":      join(file(1, long), file(2, long+"1"), file(1, long+"2")),
+	} {
+		_, err := l.judge(b, int64(len(b)), func([]byte) error { return nil })
+		require.ErrorIs(t, err, shmstore.ErrCorrupt, name)
+		assert.ErrorContains(t, err, "it has entries of two versions of client_python, with 1 number each and with 2: stop the server, "+
+			"empty the directory and start the server again", name)
+		assert.NotContains(t, err.Error(), "a key of", name)
+	}
+	b := file(1, long, long+"1")
+	binary.NativeEndian.PutUint32(b[headSize:], 539763320)
+	_, err := l.judge(b, int64(len(b)), func([]byte) error { return nil })
+	assert.ErrorContains(t, err, "a key of 539763320 bytes", "what is broken otherwise")
 }

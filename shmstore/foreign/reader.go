@@ -290,6 +290,10 @@ func (r *Reader) parse(k *keys) error {
 		}
 		return r.add(s, r.kind.Process, value)
 	})
+	if err != nil && r.lib.walk(r.memory, headSize, used, r.doubles, func([]byte, int64) error { return nil }) != nil &&
+		r.lib.mixed(r.memory, used) {
+		return r.lib.mixture()
+	}
 	if err == nil {
 		r.used = used
 	}
