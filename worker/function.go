@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -59,9 +58,7 @@ func (r *registry) newValueFunc(
 	typ shmstore.Type, opts prometheus.Opts, mode GaugeMode, f func() float64,
 ) *gaugeFunc {
 	name := prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name)
-	if mode.String() == "" {
-		panic(fmt.Errorf("%s %q has no mode that worker knows, but %d", typ, name, mode))
-	}
+	checkMode(typ, name, mode)
 	g := &gaugeFunc{call: f}
 	g.timed = mode.Base() == MostRecent
 	v := r.define(shmstore.Family{Name: name, Help: opts.Help, Unit: opts.Unit, Type: typ, Mode: mode}, nil,

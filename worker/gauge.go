@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -35,9 +34,7 @@ func (r *registry) newGauge(opts prometheus.GaugeOpts, mode GaugeMode) *Gauge {
 
 func (r *registry) defineGauge(opts prometheus.GaugeOpts, labelNames []string, mode GaugeMode) *vec {
 	name := prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name)
-	if mode.String() == "" {
-		panic(fmt.Errorf("gauge %q has no mode that worker knows, but %d", name, mode))
-	}
+	checkMode(shmstore.GaugeType, name, mode)
 	timed := mode.Base() == MostRecent
 	return r.define(shmstore.Family{
 		Name: name,

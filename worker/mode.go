@@ -1,6 +1,10 @@
 package worker
 
-import "github.com/onescrape/onescrape/shmstore"
+import (
+	"fmt"
+
+	"github.com/onescrape/onescrape/shmstore"
+)
 
 // GaugeMode says how the values that several workers gave one gauge become one. It is shmstore's, under the name that
 // programs use.
@@ -22,3 +26,16 @@ const (
 	MostRecent     = shmstore.MostRecent     // the one that was set last: a time of the last success
 	LiveMostRecent = shmstore.LiveMostRecent // the one that was set last by a live one
 )
+
+// checkMode panics, with what to pass, when a constructor got no mode of this package.
+func checkMode(typ shmstore.Type, name string, mode GaugeMode) {
+	if mode.String() != "" {
+		return
+	}
+	const pass = "pass how the values of several workers become one: worker.LiveSum for what adds up and ends with its worker, " +
+		"worker.Sum for what stays, worker.Max or worker.MostRecent for one value of all, worker.LiveAll for one series a worker"
+	if mode == 0 {
+		panic(fmt.Errorf("%s %q has no mode: %s", typ, name, pass))
+	}
+	panic(fmt.Errorf("%s %q has the mode %d, which worker does not know: %s", typ, name, mode, pass))
+}
