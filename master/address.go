@@ -123,3 +123,30 @@ func groupID(name string) (int, error) {
 	}
 	return strconv.Atoi(g.Gid)
 }
+
+// overlap reports whether two addresses of TCP, host:port, cannot be listened on at once.
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" || portA == "" {
+		return false
+	}
+	return sameHost(hostA, hostB)
+}
+
+// sameHost reports whether two hosts are the same, or one of them stands for all addresses of a family that the other is of.
+func sameHost(a, b string) bool {
+	every := func(host string) bool { return host == "" || host == "::" || host == "0.0.0.0" }
+	if a == b || every(a) && every(b) {
+		return true
+	}
+	if every(b) {
+		a, b = b, a
+	}
+	if a == "0.0.0.0" {
+		ip := net.ParseIP(b)
+		return ip == nil || ip.To4() != nil
+	}
+	loopback := func(host string) bool { return host == "localhost" || host == "127.0.0.1" }
+	return every(a) || loopback(a) && loopback(b)
+}

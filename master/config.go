@@ -165,6 +165,12 @@ func (c Config) check() error {
 			return fmt.Errorf("master: metrics address %q: %w: give host:port, or off", c.MetricsListen, err)
 		}
 	}
+	for _, l := range c.Listen {
+		if a, _ := parseAddress(l); c.MetricsListen != "off" && a.network == "tcp" && overlap(a.addr, c.MetricsListen) {
+			return fmt.Errorf("master: the listen address %s and the metrics address %s are the same: give one of them another port",
+				l, c.MetricsListen)
+		}
+	}
 	if err := webpath.Check(c.TelemetryPath, "/", "/-/healthy", "/-/ready", "/api/v1/status"); err != nil {
 		return fmt.Errorf("master: telemetry path %w", err)
 	}

@@ -19,17 +19,26 @@ func (s *supervisor) exited(sl *slot, p *process) {
 		r.noteEnd(p)
 	}
 	attrs := []any{p.id(), "how", p.exit(), "lived", p.ended.Sub(p.started).Round(time.Millisecond)}
-	if sl == nil || sl.cur != p || s.stopping() {
+	if p.erred() && p.text != "" {
+		attrs = append(attrs, "status", p.text)
+	}
+	stoppedItself := sl != nil && p != sl.cur && p != sl.next && p.stops && p.erred() && !sl.retiring && !s.stopping()
+	if !stoppedItself && (sl == nil || sl.cur != p || s.stopping()) {
 		s.sayStopped(p, attrs)
 	}
 	if sl == nil {
 		return
 	}
-	sl.lastExit = p.exit()
+	if p != sl.next && p.cause != "stop" { // else the slot never was its own
+		sl.lastExit = p.exit()
+	}
 	if p == sl.cur || p.stops && p.cause == "" && p != sl.next {
 		s.countEnd(sl, p)
 	}
 	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
+	if stoppedItself {
+		s.sayLost(sl, p, append(attrs, "next", max(0, time.Until(sl.retryAt)).Round(time.Millisecond), "failures", sl.failures))
+	}
 	switch p {
 	case sl.next:
 		sl.next = nil
@@ -67,7 +76,11 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 	if sl.short = temporary(p.execErr); p.execErr != nil && !sl.short {
 		s.refused = p.execErr
 	}
-	attrs = append(attrs, "next", s.succeed(sl, p), "failures", sl.failures)
+	s.sayLost(sl, p, append(attrs, "next", s.succeed(sl, p), "failures", sl.failures))
+}
+
+// sayLost logs the end of a process that served a slot, or was about to, and that nobody asked for.
+func (s *supervisor) sayLost(sl *slot, p *process, attrs []any) {
 	switch {
 	case !p.readyAt.IsZero():
 		s.log.Warn("worker exited", attrs...)
@@ -79,8 +92,16 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 		}
 		s.complaint = p.exit()
 		s.log.Log(context.Background(), level, "worker exited before it was ready; it is tried again, more and more slowly",
-			append(attrs, "help", "its own output says why; it must take its sockets from LISTEN_FDS and go on running")...)
+			append(attrs, "help", s.endHelp())...)
 	}
+}
+
+// endHelp says what to look at when a worker ended before it was ready.
+func (s *supervisor) endHelp() string {
+	if len(s.cfg.Command) > 0 {
+		return "its own output says why; it must take its sockets from LISTEN_FDS and go on running"
+	}
+	return "its own output says why; the function of Run returned, or the process died, before worker.Worker.Ready or Serve was called"
 }
 
 // checkSockets replaces sockets that a worker has shut down: they can never accept again.

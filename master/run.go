@@ -97,7 +97,11 @@ func runWorker(function func(context.Context, *worker.Worker) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(function(w.Stopping(), w), w.Close())
+	err = function(w.Stopping(), w)
+	if err != nil {
+		_ = w.Status("error: " + err.Error()) // so that the master's log has it
+	}
+	return errors.Join(err, w.Close())
 }
 
 // errStopped is the end of a start that was interrupted.

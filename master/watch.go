@@ -23,7 +23,7 @@ func (s *supervisor) watch(p *process, now time.Time) {
 			return
 		}
 		s.log.Error("worker is not ready in time and is killed", p.id(), "after", s.cfg.ReadyTimeout,
-			"help", "it must say READY=1 on NOTIFY_SOCKET; if it needs longer, raise the ready timeout")
+			"help", s.readyHelp()+"; if it needs longer, raise the ready timeout")
 		s.kill(p, "not_ready")
 	case ready:
 		if s.cfg.Watchdog > 0 && s.speaks && s.overdue(p, p.beat.Add(s.cfg.Watchdog), now) {
@@ -73,4 +73,12 @@ func (s *supervisor) lookAtFork(p *process, now time.Time) {
 			"its sockets, which are for the process that was started (LISTEN_PID); in a shell script start the server with exec",
 			p.id(), slog.Any("children", kids))
 	}
+}
+
+// readyHelp says what a worker must do to be ready.
+func (s *supervisor) readyHelp() string {
+	if len(s.cfg.Command) > 0 {
+		return "it must say READY=1 on NOTIFY_SOCKET"
+	}
+	return "it must call worker.Worker.Ready when it accepts connections, or Serve, which does"
 }
