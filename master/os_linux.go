@@ -2,13 +2,20 @@ package master
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 
 	"golang.org/x/sys/unix"
 )
 
 // self is this program's executable, even when its file was replaced or removed.
-func self() (string, error) { return "/proc/self/exe", nil }
+func self() (string, error) {
+	const path = "/proc/self/exe"
+	if _, err := os.Lstat(path); err != nil {
+		return "", errors.New("/proc is not mounted: mount it (mount -t proc proc /proc)")
+	}
+	return path, nil
+}
 
 // waitGroup waits for a command that leads a process group, and ends what it has started: while the leader is not
 // reaped, the number of the group is nobody else's.
