@@ -509,6 +509,7 @@ func TestRecordMayBeUsedAgainByAFamilyThatLiesBehindIt(t *testing.T) {
 func TestSeriesIsNotSeenWithoutItsFirstValue(t *testing.T) {
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{})
+	w.rest = 0
 	id := addFamily(t, w, Family{Name: "free", Type: GaugeType, Mode: LiveSum})
 	add := func() *Series {
 		s, err := w.AddSeriesWith(id, nil, time.Now(), func(cells []uint64) {
