@@ -215,7 +215,14 @@ type child struct {
 
 func startChild(t testing.TB, dir string, slot int) *child {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	return startChildBy(t, dir, slot)
+}
+
+// startChildBy starts a process by way of a command, which goes before its own.
+func startChildBy(t testing.TB, dir string, slot int, command ...string) *child {
+	t.Helper()
+	command = append(command, os.Args[0])
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s_SLOT=%d", childVariable, slot))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonicBase is CLOCK_MONOTONIC at clockStart. From there on the runtime's own monotonic clock is used: it is the
+// monotonicBase is CLOCK_MONOTONIC of the first time namespace at clockStart. From there on the runtime's own monotonic clock is used: it is the
 // same clock, read without a system call.
 var clockStart, monotonicBase = calibrate()
 
@@ -24,9 +24,9 @@ func calibrate() (start time.Time, base uint64) {
 			best, start, base = gap, before, uint64(ts.Nano())-uint64(gap/2)
 		}
 	}
-	return start, base
+	return start, base - uint64(timeNamespaceOffset())
 }
 
 // Monotonic returns the time in nanoseconds on a clock that never goes back and that all processes of one boot share, to
-// within a microsecond.
+// within a microsecond, also those in different time namespaces.
 func Monotonic() uint64 { return monotonicBase + uint64(time.Since(clockStart)) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,9 @@ func fileSystem(fd int) (name string, local, known bool, err error) {
 	local = st.Flags&unix.MNT_LOCAL != 0
 	return name, local, !local || name == "apfs" || name == "hfs", nil
 }
+
+// There are no time namespaces.
+func timeNamespaceOffset() time.Duration { return 0 }
 
 // There is no file system in memory that every Mac has.
 func memoryFS(string) bool { return false }

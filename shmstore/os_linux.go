@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +56,24 @@ func fileSystem(fd int) (name string, local, known bool, err error) {
 func memoryFS(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
+}
+
+// timeNamespaceOffset returns what the time namespace of this process adds to CLOCK_MONOTONIC. A process stays in the
+// namespace that it has been started in.
+func timeNamespaceOffset() time.Duration {
+	// Each line is a clock, seconds and nanoseconds. Kernels without time namespaces have no such file.
+	text, err := os.ReadFile("/proc/self/timens_offsets")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		var clock string
+		var seconds, nanoseconds int64
+		if n, _ := fmt.Sscan(line, &clock, &seconds, &nanoseconds); n == 3 && clock == "monotonic" {
+			return time.Duration(seconds)*time.Second + time.Duration(nanoseconds)
+		}
+	}
+	return 0
 }
 
 // bootID tells one boot of the kernel from another.
