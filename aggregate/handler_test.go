@@ -71,7 +71,7 @@ func TestHandlerNegotiates(t *testing.T) {
 		types[mf.GetName()] = mf.GetType()
 	}
 	assert.Equal(t, dto.MetricType_HISTOGRAM, types["h"])
-	assert.Len(t, types, 3+6)
+	assert.Len(t, types, 3+7)
 
 	for encoding, open := range map[string]func(io.Reader) (io.Reader, error){
 		"gzip": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
