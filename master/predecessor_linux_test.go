@@ -63,7 +63,8 @@ func killedMaster(t *testing.T, o options, env ...string) (*testMaster, Status) 
 		}
 	})
 	m.signal(syscall.SIGKILL)
-	m.finished() // reaped, so that its lock has gone too
+	require.Eventually(t, func() bool { return processStat(m.cmd.Process.Pid) == nil }, patient, time.Millisecond,
+		"reaped, so that its lock has gone too")
 	return m, s
 }
 
