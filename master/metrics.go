@@ -50,6 +50,8 @@ type totals struct {
 	Store    aggregate.Counted        `json:"store"`
 	// LogDropped counts the lines that the log did not take.
 	LogDropped uint64 `json:"log_dropped,omitempty"`
+	// StoreMoved counts how often the store left its path.
+	StoreMoved uint64 `json:"store_moved,omitempty"`
 }
 
 // distribution is a histogram; Counts has one more element than there are bounds.
@@ -117,6 +119,12 @@ func (c *counters) restart(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.total.Restarts[reason]++
+}
+
+func (c *counters) storeMoved() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total.StoreMoved++
 }
 
 func (c *counters) rollout(kind, result string, took time.Duration) {
@@ -237,6 +245,8 @@ var (
 		nil, nil)
 	descLogDropped = prometheus.NewDesc("onescrape_log_lines_dropped_total",
 		"Lines of the master's log that were dropped because nobody read it in time.", nil, nil)
+	descStoreMoved = prometheus.NewDesc("onescrape_store_moved_total",
+		"How often the store was renamed, removed or replaced while the master had it open.", nil, nil)
 	descBuild = prometheus.NewDesc("onescrape_build_info", "The program that is the master.",
 		[]string{"version", "revision", "goversion"}, nil)
 )
@@ -244,7 +254,7 @@ var (
 // Describe is prometheus.Collector's.
 func (c *counters) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descWorkers, descTarget, descLost, descReady, descSteering, descRestarts,
-		descRollouts, descRolling, descScrapes, descLogDropped, descBuild} {
+		descRollouts, descRolling, descScrapes, descLogDropped, descStoreMoved, descBuild} {
 		out <- d
 	}
 }
@@ -279,6 +289,7 @@ func (c *counters) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- c.total.Scrapes.metric(descScrapes, scrapeBounds)
 	value(descLogDropped, prometheus.CounterValue, float64(c.total.LogDropped))
+	value(descStoreMoved, prometheus.CounterValue, float64(c.total.StoreMoved))
 	value(descBuild, prometheus.GaugeValue, 1, version, revision, runtime.Version())
 }
 

@@ -24,7 +24,7 @@ th, td { text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid #
 <h1>onescrape</h1>
 <p>{{if .Ready}}<b class="ready">Ready.</b>{{else}}<b class="failed">Not ready.</b>{{end}}
 Master {{.PID}}, {{.Version}}, up {{since .Now .Started}}. Workers listen on {{range $i, $a := .Addresses}}{{if $i}}, {{end}}{{$a}}{{else}}no address{{end}};
-steering is {{.Steering}}. Store: <code>{{.Store}}</code></p>
+steering is {{.Steering}}. Store: <code>{{.Store}}</code>{{with .StoreTrouble}} <b class="failed">{{.}}</b>{{end}}</p>
 <table>
 <tr><th>slot</th><th>pid</th><th>state</th><th>age</th><th>restarts</th><th>last exit</th><th>says</th></tr>
 {{- range .Slots}}

@@ -29,6 +29,8 @@ type Status struct {
 	Queued  string   `json:"queued,omitempty"`
 	Rollout *Rollout `json:"rollout,omitempty"`
 	Slots   []Slot   `json:"slots"`
+	// StoreTrouble says that Store was renamed, removed or replaced while the master had it open; "" when it is in place.
+	StoreTrouble string `json:"store_trouble,omitempty"`
 	// Strangers are sockets of other processes that listen at the workers' addresses. No connection is steered to them.
 	Strangers []Stranger `json:"strangers,omitempty"`
 }

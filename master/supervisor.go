@@ -32,16 +32,17 @@ type supervisor struct {
 	merged    *aggregate.Store
 	folding   func() (over <-chan struct{}) // ends the folding of the store; nil when there is none
 
-	groups    []*group
-	slots     []*slot
-	processes map[int]*process // by pid, until they are gone
-	remnants  map[int]*remnant // by the pid of the group's leader
-	target    int              // how many slots there are to be
-	leaving   []*group         // addresses that the configuration no longer has
-	epoch     int              // counts upgrades in place
-	parked    []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
-	unparking bool             // who holds the sockets of parked slots is being looked up
-	strangers strangers
+	groups     []*group
+	slots      []*slot
+	processes  map[int]*process // by pid, until they are gone
+	remnants   map[int]*remnant // by the pid of the group's leader
+	target     int              // how many slots there are to be
+	leaving    []*group         // addresses that the configuration no longer has
+	epoch      int              // counts upgrades in place
+	parked     []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
+	unparking  bool             // who holds the sockets of parked slots is being looked up
+	strangers  strangers
+	storeWatch storeWatch
 
 	predecessor *possessions // of the last master on this store; nil: unknown
 	started     time.Time
@@ -216,6 +217,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 		s.wake(now.Add(orphanAge / 2))
 	}
 	s.lookForStrangers(now)
+	s.watchStore(now)
 	s.steer()
 	s.publish(now)
 	return false, nil
@@ -357,7 +359,7 @@ func (s *supervisor) publish(now time.Time) {
 	for _, sl := range s.slots {
 		st.Slots = append(st.Slots, sl.status())
 	}
-	st.Strangers = s.strangers.list()
+	st.Strangers, st.StoreTrouble = s.strangers.list(), s.storeWatch.trouble
 	s.counters.observe(s, st)
 	if !reflect.DeepEqual(st, s.said) {
 		s.said = st

@@ -177,6 +177,22 @@ func serviceIn(path string) string {
 // Path returns the directory's absolute path.
 func (d *Dir) Path() string { return d.path }
 
+// Stands returns an error when Path no longer names this directory: somebody has renamed, removed or replaced it. Who has
+// it open goes on with it; who opens it by its path gets another one.
+func (d *Dir) Stands() error {
+	var open, named unix.Stat_t
+	if err := unix.Fstat(d.fd(), &open); err != nil {
+		return fmt.Errorf("shmstore: stat %s: %w", d.path, err)
+	}
+	if err := unix.Lstat(d.path, &named); err != nil {
+		return fmt.Errorf("shmstore: the store was renamed or removed: %w", &fs.PathError{Op: "stat", Path: d.path, Err: err})
+	}
+	if open.Dev != named.Dev || open.Ino != named.Ino {
+		return fmt.Errorf("shmstore: the store was replaced: %s is another directory than the one that is open", d.path)
+	}
+	return nil
+}
+
 // Warnings returns what is not as it should be about the directory but no reason to refuse it.
 func (d *Dir) Warnings() []string { return d.warnings }
 

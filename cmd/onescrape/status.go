@@ -48,6 +48,9 @@ func writeStatus(out io.Writer, s master.Status) error {
 	fmt.Fprintf(w, "service\t%s\n", serviceOf(s.Store, s.PID))
 	fmt.Fprintf(w, "master\t%d, %s, up %v, version %s\n", s.PID, ready, age(s.Started), s.Version)
 	fmt.Fprintf(w, "store\t%s\n", s.Store)
+	if s.StoreTrouble != "" {
+		fmt.Fprintf(w, "\t%s\n", s.StoreTrouble)
+	}
 	fmt.Fprintf(w, "steering\t%s\n", s.Steering)
 	for _, st := range s.Strangers {
 		fmt.Fprintf(w, "stranger\t%s, %s\n", st.Address, holderText(st.Holders))
