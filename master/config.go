@@ -70,6 +70,9 @@ type Config struct {
 	// Command makes the workers processes of this command, which is looked up as exec.LookPath does; Run's function must
 	// be nil then. Empty: the workers are this program.
 	Command []string
+	// Chdir is the directory in which workers start, and a relative path of Command is looked for. Where it is a link, or has
+	// links in it, they are resolved once a rollout. "": the master's own directory.
+	Chdir string
 	// Handler wraps the endpoint, for authentication for instance. nil: nothing.
 	Handler func(http.Handler) http.Handler
 	// Serve serves the endpoint on its listener until that is closed, then returns; the server's handler and hooks are
@@ -121,6 +124,15 @@ func (c Config) complete(function bool) (Config, error) {
 	c.MetricsListen = cmp.Or(c.MetricsListen, defaultMetrics)
 	c.TelemetryPath = cmp.Or(c.TelemetryPath, "/metrics")
 	c.Store = cmp.Or(c.Store, os.Getenv("ONESCRAPE_DIR"))
+	for _, path := range []*string{&c.Store, &c.Chdir} {
+		if *path != "" {
+			abs, err := filepath.Abs(*path)
+			if err != nil {
+				return c, fmt.Errorf("master: %s: %w", *path, err)
+			}
+			*path = abs
+		}
+	}
 	settle := defaultSettle
 	if function {
 		settle = 0

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,6 +36,7 @@ func foreignEnv(environ []string) []string {
 // workerEnv is what one worker must be told.
 type workerEnv struct {
 	exec, store, notify string
+	dir                 string // "": the master's own
 	slot, lifeline      int
 	names               []string // of the sockets
 	maxRequests         int64
@@ -43,6 +45,10 @@ type workerEnv struct {
 // environ returns the environment of a worker.
 func (c Config) environ(base []string, w workerEnv, limits []string) []string {
 	env := foreignEnv(base)
+	if w.dir != "" {
+		// As a shell does after cd.
+		env = append(slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, "PWD=") }), "PWD="+w.dir)
+	}
 	set := func(key, value string) { env = append(env, key+"="+value) }
 	set(early.ExecEnv, w.exec)
 	set("ONESCRAPE_DIR", w.store)

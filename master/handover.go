@@ -47,7 +47,12 @@ type handover struct {
 	Began      time.Time      `json:"began"`
 	Upgrade    bool           `json:"upgrade"`  // a USR2 came meanwhile
 	Executed   time.Time      `json:"executed"` // when the old program ended
-	LogLost    int            `json:"log_lost"` // log lines that the exec loses because nobody reads them
+
+	Checked     fileIdentity `json:"checked"` // the program that was checked and executed
+	Dir         string       `json:"dir,omitempty"`
+	Releases    []*release   `json:"releases,omitempty"`
+	LastRelease int          `json:"last_release,omitempty"`
+	LogLost     int          `json:"log_lost"` // log lines that the exec loses because nobody reads them
 }
 
 // durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
@@ -103,6 +108,7 @@ type processState struct {
 	Storeless bool      `json:"storeless"`
 	Text      string    `json:"text"`
 	Remaining durations `json:"remaining,omitempty"`
+	Release   int       `json:"release,omitempty"`
 }
 
 // handedOver is set of descriptors that are to stay open over an exec.
@@ -151,6 +157,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers,
 		Started: s.started, Speaks: s.speaks, Ever: s.ever, Epoch: s.epoch, Rollout: s.rollout, Began: wall(u.began, now),
 		Upgrade: s.upgrade, LogLost: u.halted.unwritten(), Executed: now}
+	out.Dir, out.Releases, out.LastRelease = s.dir, s.releases, s.lastRelease
 	if s.endpoint != nil {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
 	}
@@ -175,6 +182,9 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 			ReadyAt: wall(p.readyAt, now), StopAt: wall(p.stopAt, now), Beat: wall(p.beat, now), RenewAt: wall(p.renewAt, now),
 			Remaining: remaining(p, now), Name: p.notify.name, Stops: p.stops, Cause: p.cause,
 			Killed: p.killed, Storeless: p.storeless, Text: p.text, Notify: -1}
+		if p.release != nil {
+			ps.Release = p.release.Number
+		}
 		h.err = errors.Join(h.err, p.notify.control(func(fd int) error {
 			ps.Notify = h.copy(fd)
 			return nil
@@ -254,6 +264,7 @@ func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*pr
 		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
 	p.leads, p.start = leadsGroup(p.pid), processStart(p.pid)
 	restore(p, ps.Remaining, executed, now)
+	p.release = s.releaseNumber(ps.Release)
 	s.follow(p)
 	return p, nil
 }

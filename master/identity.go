@@ -2,7 +2,6 @@ package master
 
 import (
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,10 +9,10 @@ import (
 // fileIdentity says which file a path led to, and in which state. It changes when the file is replaced and when it is
 // overwritten in place.
 type fileIdentity struct {
-	Device  uint64    `json:"device"`
-	Inode   uint64    `json:"inode"`
-	Size    int64     `json:"size"`
-	Changed time.Time `json:"changed"` // the change time (ctime), which cannot be set back
+	Device  uint64 `json:"device"`
+	Inode   uint64 `json:"inode"`
+	Size    int64  `json:"size"`
+	Changed int64  `json:"changed"` // the change time (ctime) in nanoseconds, which cannot be set back
 }
 
 // identify follows links, as an exec does.
@@ -29,8 +28,7 @@ func identify(path string) (fileIdentity, error) {
 		}
 		break
 	}
-	sec, nsec := st.Ctim.Unix()
-	return fileIdentity{Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Changed: time.Unix(sec, nsec).UTC()}, nil
+	return fileIdentity{Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Changed: st.Ctim.Nano()}, nil
 }
 
 // stands is an error when path does not lead to that file in that state any more.

@@ -76,7 +76,7 @@ func testProgram() int {
 	var c struct {
 		Workers, MaxRequests                                                                int
 		Listen, Command                                                                     []string
-		MetricsListen, Store, TelemetryPath                                                 string
+		MetricsListen, Store, TelemetryPath, Chdir                                          string
 		GracefulTimeout, Linger, ReadyTimeout, ReadySettle, ShutdownDelay, Watchdog, MaxAge time.Duration
 		SocketNonblocking                                                                   bool
 	}
@@ -101,7 +101,7 @@ func testProgram() int {
 	}
 	cfg := Config{Workers: c.Workers, SocketNonblocking: c.SocketNonblocking, MaxRequests: int64(c.MaxRequests), Listen: c.Listen, Command: c.Command,
 		MetricsListen: c.MetricsListen, TelemetryPath: c.TelemetryPath, Store: c.Store,
-		GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
+		Chdir: c.Chdir, GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
 		ReadyTimeout: c.ReadyTimeout, ReadySettle: c.ReadySettle, ShutdownDelay: c.ShutdownDelay, Watchdog: c.Watchdog,
 		MaxAge: c.MaxAge, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	function := testWorker

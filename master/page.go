@@ -26,11 +26,14 @@ th, td { text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid #
 Master {{.PID}}, {{.Version}}, up {{since .Now .Started}}. Workers listen on {{range $i, $a := .Addresses}}{{if $i}}, {{end}}{{$a}}{{else}}no address{{end}};
 steering is {{.Steering}}. Store: <code>{{.Store}}</code>{{with .StoreTrouble}} <b class="failed">{{.}}</b>{{end}}</p>
 <table>
-<tr><th>slot</th><th>pid</th><th>state</th><th>age</th><th>restarts</th><th>last exit</th><th>says</th></tr>
+<tr><th>slot</th><th>pid</th><th>state</th><th>age</th><th>release</th><th>restarts</th><th>last exit</th><th>says</th></tr>
 {{- range .Slots}}
-<tr><td>{{.Slot}}</td><td>{{if .PID}}{{.PID}}{{end}}</td><td class="{{if .CrashLoop}}failed{{else}}{{.State}}{{end}}">{{.State}}{{if .CrashLoop}}, crash loop{{end}}</td><td>{{if .PID}}{{since $.Now .Started}}{{end}}</td><td>{{.Restarts}}</td><td>{{.LastExit}}</td><td>{{.Text}}</td></tr>
+<tr><td>{{.Slot}}</td><td>{{if .PID}}{{.PID}}{{end}}</td><td class="{{if .CrashLoop}}failed{{else}}{{.State}}{{end}}">{{.State}}{{if .CrashLoop}}, crash loop{{end}}</td><td>{{if .PID}}{{since $.Now .Started}}{{end}}</td><td>{{if .Release}}{{.Release}}{{end}}</td><td>{{.Restarts}}</td><td>{{.LastExit}}</td><td>{{.Text}}</td></tr>
 {{- end}}
 </table>
+{{- range .Releases}}
+<p>Release {{.Release}}: <code>{{.Program}}</code>, changed {{.Changed.UTC.Format "2006-01-02 15:04:05"}} UTC{{with .Dir}}, in <code>{{.}}</code>{{end}}</p>
+{{- end}}
 {{- with .Rollout}}
 <p>Rollout {{.ID}} ({{.Kind}}): <span class="{{.State}}">{{.State}}</span>, {{.Done}} of {{.Total}} workers{{with .Error}}: {{.}}{{end}}</p>
 {{- end}}

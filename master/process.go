@@ -44,7 +44,8 @@ type process struct {
 	gone   bool      // reaped, and everything it said was heard
 	ended  time.Time // when it was reaped
 
-	rollout int // the rollout that started it as a worker of its release; 0: none
+	release *release // nil: unknown
+	rollout int      // the rollout that started it as a worker of its release; 0: none
 }
 
 // reason is what its exit counts as among the restarts.
@@ -127,9 +128,9 @@ func (p *process) takeEnd() bool {
 // restartReasons are the values of the label reason.
 var restartReasons = []string{"exit", "error", "signal", "watchdog", "not_ready", "recycle", "reload", "upgrade"}
 
-// launch starts a process for a slot.
-func (s *supervisor) launch(slot int) (*process, error) {
-	cmd, err := s.cfg.command()
+// launch starts a process for a slot, in a directory; "" is the master's own.
+func (s *supervisor) launch(slot int, dir string) (*process, error) {
+	cmd, err := s.cfg.command(dir)
 	if err != nil {
 		return nil, unexecutable{err}
 	}
@@ -156,10 +157,11 @@ func (s *supervisor) launch(slot int) (*process, error) {
 	}
 	files = append(files, uintptr(s.lifeline.read))
 	env := s.cfg.environ(s.environ, workerEnv{
-		exec: cmd.path, store: s.storePath, notify: notify.name, slot: slot, lifeline: len(files) - 1, names: names,
+		exec: cmd.path, dir: dir, store: s.storePath, notify: notify.name, slot: slot, lifeline: len(files) - 1, names: names,
 		maxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter),
 	}, s.limits())
-	attr := &syscall.ProcAttr{Env: env, Files: files}
+	attr := &syscall.ProcAttr{Env: env, Files: files, Dir: dir}
+	rel := s.releaseOf(cmd.path, dir)
 	if len(s.cfg.Command) > 0 {
 		attr.Sys = ownGroup()
 	}
@@ -169,8 +171,8 @@ func (s *supervisor) launch(slot int) (*process, error) {
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
-	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutInProgress(), state: starting, started: now,
-		readyFrom: now, beat: now, notify: notify}
+	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutOf(dir), release: rel, state: starting,
+		started: now, readyFrom: now, beat: now, notify: notify}
 	p.leads, p.start = attr.Sys != nil, processStart(pid)
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.renewAt = now.Add(age)

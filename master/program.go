@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // program is how this program was called, read before it can change its directory: the name as it was typed, made
@@ -37,15 +38,20 @@ func absolute(name string) (string, error) {
 	return filepath.Abs(found)
 }
 
-// command returns what a worker is: the configured command or this program. The error says what to do.
-func (c Config) command() (call, error) {
+// command returns what a worker is: the configured command or this program. A command with a relative path is looked for in
+// dir, if that is not "". The error says what to do.
+func (c Config) command(dir string) (call, error) {
 	if len(c.Command) == 0 {
 		if _, err := exec.LookPath(program.path); err != nil {
 			return call{}, fmt.Errorf("master: this program is no longer at %s: %w: put it there again", program.path, err)
 		}
 		return program, nil
 	}
-	path, err := absolute(c.Command[0])
+	name := c.Command[0]
+	if dir != "" && strings.Contains(name, "/") && !filepath.IsAbs(name) {
+		name = filepath.Join(dir, name)
+	}
+	path, err := absolute(name)
 	if err != nil {
 		return call{}, fmt.Errorf("master: cannot run %q: %w: check the command's name, its path and whether it is "+
 			"executable", c.Command[0], err)

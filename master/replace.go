@@ -7,7 +7,8 @@ import "time"
 // slot has no process the successor is its process.
 type replacement struct {
 	slot   *slot
-	reason string // what the old one's end counts as
+	reason string   // what the old one's end counts as
+	roll   *rolling // the rollout that it is a part of; nil: none
 
 	fresh   *process
 	old     *process
@@ -34,13 +35,22 @@ func (r *replacement) advance(s *supervisor, now time.Time) (over bool, err erro
 		case r.fresh.state != ready || r.fresh.reaped || !s.due(r.fresh.readyAt.Add(s.cfg.ReadySettle), now):
 			return false, nil
 		}
+		if r.roll != nil {
+			if err := r.roll.stands(); err != nil {
+				return true, err
+			}
+		}
 		r.swap(s)
 	}
 	return r.old == nil || r.old.gone, nil
 }
 
 func (r *replacement) begin(s *supervisor) error {
-	p, err := s.launch(r.slot.number)
+	dir, err := r.dir(s)
+	if err != nil {
+		return err
+	}
+	p, err := s.launch(r.slot.number, dir)
 	if err != nil {
 		return err
 	}
@@ -52,6 +62,17 @@ func (r *replacement) begin(s *supervisor) error {
 	}
 	r.old, r.slot.next = r.slot.cur, p
 	return nil
+}
+
+// dir returns the directory of the successor: the rollout's, or that of the slot's other workers.
+func (r *replacement) dir(s *supervisor) (string, error) {
+	if r.roll == nil {
+		return s.dirOf(r.slot)
+	}
+	if err := r.roll.prepare(s); err != nil {
+		return "", err
+	}
+	return r.roll.dir, nil
 }
 
 // trouble returns what is wrong with the successor. One that ends well after READY=1 is none: it may be of a kind that

@@ -14,6 +14,11 @@ type rolling struct {
 	now    *replacement
 	last   *process // the worker that was installed last
 	broken error    // how a new worker that was installed ended
+
+	// What it installs, noted when its first successor starts.
+	program string // the path; "": not noted yet
+	file    fileIdentity
+	dir     string
 }
 
 func (s *supervisor) newRollout(kind string) *rolling {
@@ -27,15 +32,6 @@ func (s *supervisor) rolloutID() int {
 		return 0
 	}
 	return s.rollout.ID
-}
-
-// rolloutInProgress returns the number of the rollout that goes on, whose release every worker gets that starts meanwhile;
-// 0 when there is none.
-func (s *supervisor) rolloutInProgress() int {
-	if r, ok := s.op.(*rolling); ok {
-		return r.record.ID
-	}
-	return 0
 }
 
 func (s *supervisor) roll(record *Rollout, began time.Time) *rolling {
@@ -56,7 +52,7 @@ func (r *rolling) step(s *supervisor, now time.Time) bool {
 				r.end(s, nil)
 				return true
 			}
-			r.now = &replacement{slot: r.queue[0], reason: r.record.Kind}
+			r.now = &replacement{slot: r.queue[0], reason: r.record.Kind, roll: r}
 			r.queue = r.queue[1:]
 		}
 		over, err := r.now.advance(s, now)
@@ -97,6 +93,9 @@ func (r *rolling) end(s *supervisor, err error) {
 		return
 	}
 	r.record.State = done
+	if err == nil && r.program != "" {
+		s.dir = r.dir
+	}
 	if err != nil {
 		r.record.State, r.record.Error = abandoned, err.Error()
 		if r.now != nil {

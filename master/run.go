@@ -109,9 +109,13 @@ var errStopped = errors.New("master: stopped")
 
 // begin opens what a master needs: the store and its lock, the addresses, the endpoint.
 func (s *supervisor) begin() (err error) {
-	if _, err := s.cfg.command(); err != nil {
+	if s.dir, err = s.cfg.resolveDir(); err != nil {
 		return err
 	}
+	if _, err := s.cfg.command(s.dir); err != nil {
+		return err
+	}
+	s.warnOfLinkedDir()
 	// Before this process opens a socket of its own, which a number that is too large could take for one of systemd's.
 	inherited, err := systemdSockets()
 	if err != nil {

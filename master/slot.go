@@ -59,13 +59,20 @@ func (sl *slot) status() Slot {
 	}
 	if p != nil {
 		out.PID, out.Started, out.Text = p.pid, p.started, p.text
+		if p.release != nil {
+			out.Release = p.release.Number
+		}
 	}
 	return out
 }
 
 // start gives the slot a process.
 func (s *supervisor) start(sl *slot) {
-	p, err := s.launch(sl.number)
+	dir, err := s.dirOf(sl)
+	var p *process
+	if err == nil {
+		p, err = s.launch(sl.number, dir)
+	}
 	if err != nil {
 		sl.lastExit, sl.suspect, sl.short = err.Error(), true, temporary(err)
 		wait := s.failed(sl)

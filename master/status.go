@@ -28,7 +28,9 @@ type Status struct {
 	// Queued is what was asked for and waits until what is being done is over: "reload", "upgrade" or "".
 	Queued  string   `json:"queued,omitempty"`
 	Rollout *Rollout `json:"rollout,omitempty"`
-	Slots   []Slot   `json:"slots"`
+	// Releases are what the processes were started from.
+	Releases []Release `json:"releases,omitempty"`
+	Slots    []Slot    `json:"slots"`
 	// StoreTrouble says that Store was renamed, removed or replaced while the master had it open; "" when it is in place.
 	StoreTrouble string `json:"store_trouble,omitempty"`
 	// Strangers are sockets of other processes that listen at the workers' addresses. No connection is steered to them.
@@ -51,14 +53,23 @@ type Holder struct {
 // Slot is one worker's place.
 type Slot struct {
 	Slot     int       `json:"slot"`
-	PID      int       `json:"pid"`     // 0: none at the moment
-	State    string    `json:"state"`   // starting ready draining backoff failed
-	Started  time.Time `json:"started"` // of the process; of the last one when there is none
+	PID      int       `json:"pid"`               // 0: none at the moment
+	State    string    `json:"state"`             // starting ready draining backoff failed
+	Started  time.Time `json:"started"`           // of the process; of the last one when there is none
+	Release  int       `json:"release,omitempty"` // of Status.Releases; 0: unknown
 	Restarts int       `json:"restarts"`
 	// CrashLoop says that three workers of the slot in a row ended with an error, each less than a minute after READY=1.
 	CrashLoop bool   `json:"crash_loop,omitempty"`
 	LastExit  string `json:"last_exit,omitempty"` // how the last process of the slot ended
 	Text      string `json:"text,omitempty"`      // what the worker said by STATUS=
+}
+
+// Release is a state of the workers' program, and where they were started.
+type Release struct {
+	Release int       `json:"release"` // counts up
+	Program string    `json:"program"` // its path without links
+	Changed time.Time `json:"changed"` // the file's change time
+	Dir     string    `json:"dir,omitempty"`
 }
 
 // Rollout is the last rolling restart, running or over.

@@ -57,6 +57,10 @@ type supervisor struct {
 	checked chan struct{} // has room for one: the check of an upgrade is over
 	rollout *Rollout
 
+	dir         string     // where workers start; "": where the master is
+	releases    []*release // in the order of their numbers
+	lastRelease int
+
 	speaks    bool      // a worker of this command has said READY=1
 	ever      bool      // all slots have been ready once
 	served    bool      // some worker has been ready once
@@ -355,6 +359,7 @@ func (s *supervisor) publish(now time.Time) {
 		r := *s.rollout
 		st.Rollout = &r
 	}
+	st.Releases = s.releasesInUse()
 	st.Slots = make([]Slot, 0, len(s.slots))
 	for _, sl := range s.slots {
 		st.Slots = append(st.Slots, sl.status())

@@ -11,7 +11,11 @@ import (
 // trial builds what Run would build from a complete configuration and what can fail by it, without opening a socket or a
 // store: what fails after an upgrade's exec ends the service.
 func (c Config) trial() error {
-	if _, err := c.command(); err != nil {
+	dir, err := c.resolveDir()
+	if err != nil {
+		return err
+	}
+	if _, err := c.command(dir); err != nil {
 		return err
 	}
 	if err := c.resolveAll(); err != nil {

@@ -272,6 +272,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 	syscall.ForkLock.Lock()
 	kept := &handedOver{}
 	state := s.describe(kept, u)
+	state.Checked = u.file
 	fd, err := stateFile(marshal(state))
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
@@ -349,6 +350,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		s.park(n)
 	}
 	s.adoptRemnants(h.Remnants)
+	s.dir, s.releases, s.lastRelease = s.adoptedDir(h), h.Releases, h.LastRelease
 	s.epoch, s.rollout, s.upgrade = h.Epoch+1, h.Rollout, h.Upgrade
 	// A number that was changed by TTIN and TTOU stays, unless the configuration says another than before.
 	if s.cfg.Workers == h.Configured {
@@ -370,6 +372,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		s.rollout = h.Rollout
 	}
 	roll := s.roll(s.rollout, began)
+	roll.file = h.Checked // of this program; prepare notes a command itself
 	s.op = roll
 	if err := s.adoptAddresses(h); err != nil {
 		roll.end(s, err)
@@ -382,6 +385,21 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		"metrics", s.endpoint.address(), "took", time.Since(began).Round(time.Millisecond),
 		"deaf", early.Since.Sub(h.Executed))
 	return nil
+}
+
+// adoptedDir returns where workers start that are not of this rollout: where those of the last one did.
+func (s *supervisor) adoptedDir(h *handover) string {
+	switch {
+	case s.cfg.Chdir == "":
+		return ""
+	case h.Dir != "":
+		return h.Dir
+	}
+	dir, err := s.cfg.resolveDir()
+	if err != nil {
+		s.log.Error("the workers start where the master is", "err", err)
+	}
+	return dir
 }
 
 // adoptEndpoint goes on with the metrics port, or with another one if the configuration names one that can be had.

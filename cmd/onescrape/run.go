@@ -17,6 +17,8 @@ func addRun(app *kingpin.Application) (string, command) {
 	others.add(cmd)
 	nonblocking := cmd.Flag("socket-nonblocking", "Hand over non-blocking sockets. By default they are blocking, as systemd's "+
 		"are.").Bool()
+	chdir := cmd.Flag("chdir", "Directory in which workers start, and a relative path of COMMAND is looked for. Links in it are "+
+		"resolved once a rollout, so it can be the link that a deployment switches.").PlaceHolder("DIR").String()
 	argv := cmd.Arg("command", "The worker's command and its arguments, best after a --.").Required().Strings()
 	return cmd.FullCommand(), func() error {
 		name := filepath.Base((*argv)[0])
@@ -31,7 +33,7 @@ func addRun(app *kingpin.Application) (string, command) {
 		if c.Foreign, err = others.open(c.Logger); err != nil {
 			return err
 		}
-		c.Command, c.SocketNonblocking = *argv, *nonblocking
+		c.Command, c.Chdir, c.SocketNonblocking = *argv, *chdir, *nonblocking
 		return master.Run(c, nil)
 	}
 }

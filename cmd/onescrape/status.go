@@ -65,14 +65,25 @@ func writeStatus(out io.Writer, s master.Status) error {
 	if s.Queued != "" {
 		fmt.Fprintf(w, "waiting\t%s\n", s.Queued)
 	}
-	fmt.Fprintf(w, "workers\t%d wanted\n\n", s.Workers)
-	fmt.Fprintln(w, "SLOT\tPID\tSTATE\tUP\tRESTARTS\tLAST EXIT\tSAYS")
+	fmt.Fprintf(w, "workers\t%d wanted\n", s.Workers)
+	for _, r := range s.Releases {
+		fmt.Fprintf(w, "release %d\t%s, changed %s", r.Release, r.Program, r.Changed.UTC().Format(time.RFC3339))
+		if r.Dir != "" {
+			fmt.Fprintf(w, ", in %s", r.Dir)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, "\nSLOT\tPID\tSTATE\tUP\tRELEASE\tRESTARTS\tLAST EXIT\tSAYS")
 	for _, slot := range s.Slots {
 		pid, up := "-", "-"
 		if slot.PID != 0 {
 			pid, up = strconv.Itoa(slot.PID), age(slot.Started).String()
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\n", slot.Slot, pid, stateText(slot), up, slot.Restarts,
+		release := "-"
+		if slot.Release != 0 {
+			release = strconv.Itoa(slot.Release)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", slot.Slot, pid, stateText(slot), up, release, slot.Restarts,
 			cmp.Or(slot.LastExit, "-"), slot.Text)
 	}
 	return w.Flush()
