@@ -34,7 +34,7 @@ type decl struct {
 
 // usable tells whether a definition is one that client libraries let pass: a file may have been made by anything.
 func usable(def *shmstore.Family) bool {
-	return !slices.ContainsFunc(def.Labels, func(l string) bool {
+	return !def.TooLong() && !slices.ContainsFunc(def.Labels, func(l string) bool {
 		return strings.HasPrefix(l, "__") || def.Type == shmstore.HistogramType && l == "le" ||
 			def.Type == shmstore.SummaryType && l == "quantile"
 	})

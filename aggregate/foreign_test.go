@@ -392,3 +392,19 @@ func TestForeignUnlisted(t *testing.T) {
 	d.set(pyKey("d", "d_total"), 1)
 	assert.Equal(t, "c_total 6\nd_total 1\n", text(t, s))
 }
+
+// A file that names many bounds and many label sets asks for their product.
+func TestForeignSmallFileThatExpandsIsLeftOut(t *testing.T) {
+	dir := foreignDir(t)
+	startDict(t, dir, "counter_1.db").set(pyKey("c", "c_total"), 5)
+	h := startDict(t, dir, "histogram_2.db")
+	for i := range 500 {
+		h.set(pyKey("h", "h_bucket", "l", "x", "le", strconv.Itoa(i)), 1)
+	}
+	for i := range 400 {
+		h.set(pyKey("h", "h_sum", "l", strconv.Itoa(i)), 1)
+	}
+	s := openForeign(t, Options{}, pythonDir(t, dir, foreign.Options{}))
+	assert.Equal(t, "c_total 5\n", text(t, s))
+	assert.Equal(t, map[string]int{"corrupt": 1}, errorCounts(t, s))
+}

@@ -160,6 +160,22 @@ const (
 	maxString = 1 << 20
 )
 
+// How many bytes names and help texts have at most, because samples and scrapes repeat them. Files of older programs may
+// have longer ones, see TooLong.
+const (
+	MaxName = 4 << 10 // of a metric or a label; also of a unit
+	MaxHelp = 64 << 10
+)
+
+var errTooLong = fmt.Errorf("a name of a metric or label is longer than %d bytes, or a help text than %d", MaxName, MaxHelp)
+
+// TooLong reports whether a name or the help text of a stored definition is longer than a writer may make it. Readers
+// leave out such a family, and not its file.
+func (f *Family) TooLong() bool {
+	return len(f.Name) > MaxName || len(f.Unit) > MaxName || len(f.Help) > MaxHelp ||
+		slices.ContainsFunc(f.Labels, func(l string) bool { return len(l) > MaxName })
+}
+
 // fits tells whether a file may hold the text. One that is not UTF-8 would spoil the whole exposition.
 func fits(s string) bool { return len(s) <= maxString && utf8.ValidString(s) }
 
@@ -176,6 +192,14 @@ var errFamily = errors.New("definition out of bounds")
 
 // Check tells what is wrong with a definition, whoever made it: nil for one that a file may hold.
 func (f *Family) Check() error {
+	if f.TooLong() {
+		return errTooLong
+	}
+	return f.checkStored()
+}
+
+// checkStored is Check for a definition that a program of any version has written.
+func (f *Family) checkStored() error {
 	if f.Name == "" || f.Type < CounterType || f.Type > UntypedType {
 		return errFamily
 	}

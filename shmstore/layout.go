@@ -217,7 +217,7 @@ func decodeFamily(b []byte) (f Family, known bool, err error) {
 	if d.bad {
 		return Family{}, false, corrupt("a family record ends early")
 	}
-	if err := f.Check(); err != nil {
+	if err := f.checkStored(); err != nil {
 		return Family{}, false, corrupt("family %q: %v", f.Name, err)
 	}
 	return f, known, nil

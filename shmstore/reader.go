@@ -36,6 +36,8 @@ type Reader struct {
 	families []Family
 	series   []SeriesInfo
 	records  []record // of series
+	text     int64    // bytes of the samples of series, see weigh
+	cells    []uint64 // of which words are a series', a bit each
 	broken   error    // what is corrupt stays so
 
 	deletions uint64 // that Refresh has found
@@ -353,6 +355,9 @@ func (r *Reader) refresh() error {
 	}
 	if r.latest != nil {
 		r.latest.reader, r.latest, r.peer, r.spare = r, nil, nil, nil
+	}
+	if err := r.weigh(layout, first); err != nil {
+		return err
 	}
 	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
 	if cap(r.scratch) > mostScratch {

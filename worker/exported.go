@@ -112,7 +112,7 @@ func (e *exporter) newFamily(mf *dto.MetricFamily) *exportedFamily {
 	name := mf.GetName()
 	f := &exportedFamily{e: e, source: mf.GetType(), series: map[string]*exportedSeries{}, ids: map[string]uint32{}}
 	typ, known := sourceTypes[f.source]
-	f.def = shmstore.Family{Name: name, Help: fitting(mf.GetHelp()), Unit: fitting(mf.GetUnit()), Type: typ}
+	f.def = shmstore.Family{Name: name, Help: fitting(mf.GetHelp(), shmstore.MaxHelp), Unit: fitting(mf.GetUnit(), shmstore.MaxName), Type: typ}
 	switch {
 	case e.options.Skip != nil && e.options.Skip(name):
 		f.out = true
@@ -141,10 +141,10 @@ func (e *exporter) newFamily(mf *dto.MetricFamily) *exportedFamily {
 	return f
 }
 
-// fitting returns a text as a file can hold it.
-func fitting(s string) string {
-	const most = 64 << 10
-	return strings.ToValidUTF8(s[:min(len(s), most)], "\ufffd")
+// fitting returns a text as a file can hold it: valid, and of at most so many bytes.
+func fitting(s string, most int) string {
+	s = strings.ToValidUTF8(s[:min(len(s), most)], "\ufffd")
+	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
 // maxExportedBounds is how many buckets an exported histogram keeps.

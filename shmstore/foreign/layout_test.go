@@ -23,7 +23,7 @@ func TestLayoutLimits(t *testing.T) {
 		require.NoError(t, l.add(bucket("", float64(i)), "", 16))
 	}
 	require.NoError(t, l.add(bucket("", math.Inf(1)), "", 16))
-	require.NoError(t, l.shape(l.mentioned))
+	require.NoError(t, l.shape(l.mentioned, 1<<20))
 	require.Len(t, l.words, def.Words()+MaxBounds)
 	require.ErrorIs(t, l.add(bucket("", -1), "", 16), shmstore.ErrCorrupt)
 
@@ -36,7 +36,7 @@ func TestLayoutLimits(t *testing.T) {
 	for i := range maxWords / MaxBounds {
 		require.NoError(t, l.add(bucket(string(rune(0x10000+i)), 1), "", 16))
 	}
-	assert.ErrorIs(t, l.shape(map[string][]float64{"h": wide}), shmstore.ErrCorrupt)
+	assert.ErrorIs(t, l.shape(map[string][]float64{"h": wide}, 1<<30), shmstore.ErrCorrupt)
 	assert.Empty(t, l.words)
 	assert.Nil(t, l.composites[0].places, "nothing was allocated for what is left out")
 }

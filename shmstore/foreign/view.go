@@ -427,7 +427,7 @@ func (v *View) shape(a *shmstore.Archive) {
 		}
 		return false
 	})
-	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool { return v.leftOut(r, r.shape(v.bounds)) })
+	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool { return v.leftOut(r, r.shape(v.bounds, r.used)) })
 }
 
 // leftOut closes a file that is to be left out because of err, unless that is nil.
