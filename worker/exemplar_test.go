@@ -178,7 +178,9 @@ func TestFullStoreDropsExemplarsAndGoesOnCounting(t *testing.T) {
 func TestHandlerShowsExemplars(t *testing.T) {
 	for _, p := range places {
 		r := p.make(t)
-		r.newHistogram(hopts).ObserveWithExemplar(0.5, prometheus.Labels{"trace": "t1"})
+		opts := hopts
+		opts.Name = "h" // OpenMetrics calls the family of m_total m
+		r.newHistogram(opts).ObserveWithExemplar(0.5, prometheus.Labels{"trace": "t1"})
 		r.newCounter(copts).AddWithExemplar(1, prometheus.Labels{"trace": "t2"})
 		h := r.handler(aggregate.HandlerOptions{CreatedLines: true})
 		ask := func(accept string) (http.Header, []byte) {
@@ -187,7 +189,7 @@ func TestHandlerShowsExemplars(t *testing.T) {
 			return w.Header(), w.Body.Bytes()
 		}
 		_, body := ask("application/openmetrics-text;version=1.0.0")
-		assert.Contains(t, string(body), `m_bucket{le="1.0"} 1 # {trace="t1"} 0.5 `, p.name)
+		assert.Contains(t, string(body), `h_bucket{le="1.0"} 1 # {trace="t1"} 0.5 `, p.name)
 		assert.Contains(t, string(body), `m_total 1.0 # {trace="t2"} 1.0 `, p.name)
 		assert.Contains(t, string(body), "\nm_created 1", p.name)
 		header, body := ask(string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
