@@ -17,7 +17,7 @@ import (
 )
 
 // goldenDir holds a store that commit d6a25d7 has folded, and what that commit exposes of it. To make it anew, copy this file
-// into a checkout of that commit and run its test with -make-golden.
+// into a checkout of that commit, with plain and nativeText as they are here, and run its test with -make-golden.
 const goldenDir = "testdata/d6a25d7"
 
 var makeGolden = flag.Bool("make-golden", false, "write testdata anew, in the format of this program")

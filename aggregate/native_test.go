@@ -80,8 +80,14 @@ func nativeText(h *dto.Histogram) string {
 	if h.Schema == nil {
 		return ""
 	}
-	return fmt.Sprint(h.GetSchema(), h.GetZeroThreshold(), h.GetZeroCount(), h.PositiveSpan, h.PositiveDelta, h.NegativeSpan,
-		h.NegativeDelta)
+	spans := func(of []*dto.BucketSpan) (all [][2]int64) {
+		for _, s := range of {
+			all = append(all, [2]int64{int64(s.GetOffset()), int64(s.GetLength())})
+		}
+		return all
+	}
+	return fmt.Sprint(h.GetSchema(), h.GetZeroThreshold(), h.GetZeroCount(), spans(h.PositiveSpan), h.PositiveDelta,
+		spans(h.NegativeSpan), h.NegativeDelta)
 }
 
 // inNative is how many observations the native buckets have.

@@ -384,7 +384,8 @@ func users(t testing.TB, g prometheus.Gatherer) []string {
 	return all
 }
 
-// plain is a family in types that encoding/json takes, NaN and infinities too, in a form that is always the same.
+// plain is a family in types that encoding/json takes, NaN and infinities too, in a form that is always the same. The text of
+// a protobuf message is none: its spaces are others in another build.
 func plain(mf *dto.MetricFamily) any {
 	type metric struct {
 		Labels  [][2]string
@@ -396,17 +397,21 @@ func plain(mf *dto.MetricFamily) any {
 	}
 	metrics := make([]metric, len(mf.Metric))
 	float := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	pairs := func(of []*dto.LabelPair) (all [][2]string) {
+		for _, l := range of {
+			all = append(all, [2]string{l.GetName(), l.GetValue()})
+		}
+		return all
+	}
 	trace := func(le string, e *dto.Exemplar) []string {
 		if e == nil {
 			return nil
 		}
-		return []string{fmt.Sprint(le, e.Label, float(e.GetValue()), e.Timestamp.AsTime())}
+		return []string{fmt.Sprint(le, pairs(e.Label), float(e.GetValue()), e.Timestamp.AsTime())}
 	}
 	for i, m := range mf.Metric {
 		o := &metrics[i]
-		for _, l := range m.Label {
-			o.Labels = append(o.Labels, [2]string{l.GetName(), l.GetValue()})
-		}
+		o.Labels = pairs(m.Label)
 		switch {
 		case m.Counter != nil:
 			o.Value, o.Traces = float(m.Counter.GetValue()), trace("", m.Counter.Exemplar)
