@@ -65,7 +65,9 @@ func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 	embedded = lock
 	err = lock.SetStatus(marshal(Status{PID: os.Getpid(), Version: version, Started: time.Now(), Store: d.Path(),
 		Ready: true, Addresses: []string{}, Slots: []Slot{}, Steering: "off: this master supervises no workers"}))
-	if err != nil {
+	if errors.Is(err, shmstore.ErrFull) {
+		o.Logger.Error("the store does not take the master's status: commands do not see it", "err", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("master: embed: %w", err)
 	}
 	if !o.ReadOnly {

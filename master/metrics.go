@@ -33,7 +33,7 @@ type counters struct {
 	lock     *shmstore.Lock
 	// possessions are those of this master, or of the last one until this one has any.
 	possessions *possessions
-	store       *aggregate.Store // what is scraped; set before the first scrape
+	store       *aggregate.Store // what is scraped; nil when there is no store
 	log         *slog.Logger
 	written     []byte
 	failed      bool
@@ -139,15 +139,37 @@ func (c *counters) rollout(kind, result string, took time.Duration) {
 	d.observe(rollingBounds, took.Seconds())
 }
 
+// scrape names the store that is scraped from now on.
+func (c *counters) scrape(store *aggregate.Store) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.store = store
+}
+
+// storeTotals returns what the store's metrics go on from.
+func (c *counters) storeTotals() aggregate.Counted {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total.Store
+}
+
 // scraped counts a scrape that was answered, and keeps what it may have shown. The nil counters are those of no master.
 func (c *counters) scraped(took time.Duration) {
 	if c == nil {
 		return
 	}
-	counted := c.store.Counted() // waits for a scrape that is under way, and mu must not
+	c.mu.Lock()
+	store := c.store
+	c.mu.Unlock()
+	var counted aggregate.Counted
+	if store != nil {
+		counted = store.Counted() // waits for a scrape that is under way, and mu must not
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.total.Store = counted
+	if store != nil {
+		c.total.Store = counted
+	}
 	c.total.Scrapes.observe(scrapeBounds, took.Seconds())
 	c.total.LogDropped = c.logBefore + logqueue.Dropped()
 	c.save()
@@ -218,7 +240,7 @@ func (c *counters) save() {
 	}
 	if err := c.lock.SetStatus(text); err != nil {
 		if !c.failed {
-			c.log.Error("the store does not take the master's status: the command line will not see it", "err", err)
+			c.log.Error("the store does not take the master's status: commands such as reload do not see it", "err", err)
 		}
 		c.failed = true
 		return

@@ -13,11 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/master/internal/early"
-	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
 	"github.com/onescrape/onescrape/worker/sigpipe"
@@ -125,21 +122,8 @@ func (s *supervisor) begin() (err error) {
 	if warning != "" {
 		s.log.Warn(warning)
 	}
-	if s.store, err = shmstore.OpenDir(path, shmstore.DirOptions{Create: true}); err != nil {
+	if err := s.beginStore(path); err != nil {
 		return err
-	}
-	s.storePath = s.store.Path()
-	for _, w := range s.store.Warnings() {
-		s.log.Warn(w)
-	}
-	// What the last master left must be read before the lock is taken: the lock is the next master's, and so is the text.
-	_, last, _ := s.store.Master()
-	if s.lock, err = s.store.LockMaster(); err != nil {
-		return err
-	}
-	s.counters = newCounters(last, s.log)
-	if s.predecessor = readPossessions(last); s.predecessor != nil {
-		s.counters.hold(s.lock, s.predecessor)
 	}
 	if err := s.stopPredecessors(); err != nil {
 		return err
@@ -148,10 +132,9 @@ func (s *supervisor) begin() (err error) {
 	if s.lifeline, err = newLifeline(); err != nil {
 		return err
 	}
-	if s.merged, err = aggregate.Open(s.storePath, s.aggregateOptions()); err != nil {
+	if err := s.openMerged(); err != nil {
 		return err
 	}
-	s.counters.store = s.merged
 	if s.endpoint, err = newEndpoint(s.cfg, s.handler()); err != nil {
 		return err
 	}
@@ -197,8 +180,12 @@ func (s *supervisor) addressTexts() []string {
 	return out
 }
 
-// startFold has the store folded in the background until stopFold.
-func (s *supervisor) startFold() { s.folding = runFolding(s.merged, s.log) }
+// startFold has the store, if there is one, folded in the background until stopFold.
+func (s *supervisor) startFold() {
+	if s.merged != nil {
+		s.folding = runFolding(s.merged, s.log)
+	}
+}
 
 // runFolding folds a store in the background until the function that it returns is called. That function does not wait:
 // the channel that it returns is closed when the last fold has ended.
@@ -231,15 +218,12 @@ func (s *supervisor) stopFold() (over <-chan struct{}) {
 
 func (s *supervisor) aggregateOptions() aggregate.Options {
 	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention, Foreign: s.cfg.Foreign,
-		Counted: s.counters.total.Store}
+		Counted: s.counters.storeTotals()}
 }
 
 // handler is what the endpoint serves.
 func (s *supervisor) handler() http.Handler {
-	own := prometheus.NewRegistry()
-	own.MustRegister(s.counters)
-	metrics := s.merged.Handler(aggregate.HandlerOptions{Timeout: scrapeTime, Beside: own})
-	return endpointHandler(s.cfg, metrics, s.counters, func() Status {
+	return endpointHandler(s.cfg, http.HandlerFunc(s.serveScrape), s.counters, func() Status {
 		if st := s.published.Load(); st != nil {
 			return *st
 		}
@@ -252,6 +236,9 @@ const documentedSize = 2 << 20
 
 // checkSpace warns when the store's file system has no room for the workers and their successors in a rolling restart.
 func (s *supervisor) checkSpace() {
+	if s.store == nil {
+		return // that was said
+	}
 	free, err := s.store.Free()
 	if want := uint64(s.cfg.Workers) * 2 * documentedSize; err == nil && free < want {
 		s.log.Warn("little space for the store: a worker that finds none keeps its metrics in its own memory, and they die "+

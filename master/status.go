@@ -31,7 +31,8 @@ type Status struct {
 	// Releases are what the processes were started from.
 	Releases []Release `json:"releases,omitempty"`
 	Slots    []Slot    `json:"slots"`
-	// StoreTrouble says that Store was renamed, removed or replaced while the master had it open; "" when it is in place.
+	// StoreTrouble says that Store was renamed, removed or replaced while the master had it open, or that it could not be
+	// made yet; "" when it is in place.
 	StoreTrouble string `json:"store_trouble,omitempty"`
 	// Strangers are sockets of other processes that listen at the workers' addresses. No connection is steered to them.
 	Strangers []Stranger `json:"strangers,omitempty"`

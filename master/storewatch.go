@@ -18,13 +18,22 @@ func (s *supervisor) watchStore(now time.Time) {
 	}
 	s.storeWatch.looking = true
 	s.background(func() func() {
-		err := s.store.Stands()
+		finish := s.lookAtStore()
 		return func() {
 			s.storeWatch.looking = false
 			s.storeWatch.lookAt = time.Now().Add(lookInterval)
-			s.noteStore(err)
+			finish()
 		}
 	})
+}
+
+// lookAtStore looks whether the store is in place, or tries to make the one that there was no space for.
+func (s *supervisor) lookAtStore() (finish func()) {
+	if s.store == nil {
+		return s.retryStore()
+	}
+	err := s.store.Stands()
+	return func() { s.noteStore(err) }
 }
 
 // noteStore logs and counts a store that has just gone, and logs that it is there again.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"reflect"
 	"runtime"
@@ -21,15 +22,16 @@ import (
 type supervisor struct {
 	cfg       Config
 	log       *slog.Logger
-	environ   []string // what the workers inherit
-	store     *shmstore.Dir
+	environ   []string      // what the workers inherit
+	store     *shmstore.Dir // nil while there is no space for it
 	storePath string
-	lock      *shmstore.Lock
+	lock      *shmstore.Lock // nil when store is
 	lifeline  lifeline
 	manager   *manager
 	endpoint  *endpoint
-	counters  *counters // has its own lock
-	merged    *aggregate.Store
+	counters  *counters                     // has its own lock
+	merged    *aggregate.Store              // nil when there is no store
+	scrape    atomic.Pointer[http.Handler]  // answers with merged and the counters
 	folding   func() (over <-chan struct{}) // ends the folding of the store; nil when there is none
 
 	groups     []*group

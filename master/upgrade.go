@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/master/internal/early"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -291,6 +290,9 @@ func (s *supervisor) handOver(u *upgrading) error {
 // storeStands is an error when a master that is executed now could not open the store, or would find another one in its
 // place: somebody has removed it or changed its mode. This one goes on with what it has open.
 func (s *supervisor) storeStands() error {
+	if s.store == nil {
+		return errors.New(s.storeWatch.trouble)
+	}
 	d, err := shmstore.OpenDir(s.storePath, shmstore.DirOptions{})
 	if err != nil {
 		return err
@@ -356,10 +358,9 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	if s.cfg.Workers == h.Configured {
 		s.target = h.Target
 	}
-	if s.merged, err = aggregate.Open(s.storePath, s.aggregateOptions()); err != nil {
+	if err := s.openMerged(); err != nil {
 		return err
 	}
-	s.counters.store = s.merged
 	if err := s.adoptEndpoint(h); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func OpenDir(path string, o DirOptions) (*Dir, error) {
 				return nil, fmt.Errorf("shmstore: make %s: its parent does not exist; make it first: mkdir -p %s", path,
 					filepath.Dir(path))
 			}
-			return nil, fmt.Errorf("shmstore: make a store: %w", err)
+			return nil, fmt.Errorf("shmstore: make a store: %w", errFull(err))
 		}
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -108,6 +108,22 @@ func (d *Dir) writeMaster(text []byte) error {
 	return nil
 }
 
+// writePID makes this process what Master returns, beside the text that is there. The page that has the pid exists already,
+// so that most file systems need no space for it.
+func (d *Dir) writePID() error {
+	f, err := d.openAt(identityName, unix.O_RDWR)
+	if err == nil {
+		defer f.Close()
+		pid := make([]byte, idSelector-idPID)
+		native.PutUint64(pid, uint64(os.Getpid()))
+		_, err = f.WriteAt(pid, idPID)
+	}
+	if err != nil {
+		return fmt.Errorf("shmstore: write the master of %s: %w", d.path, errFull(err))
+	}
+	return nil
+}
+
 // Master returns the pid of the process that holds the master's lock, 0 when nobody does, and the status that it, or the
 // last one that held it, has set.
 func (d *Dir) Master() (pid int, status []byte, err error) {

@@ -33,7 +33,7 @@ func (l *Lock) File() *os.File { return l.file }
 func (l *Lock) Close() error { return l.file.Close() }
 
 // LockMaster takes the lock of the one process that supervises the store's workers. ErrInUse names the process that has
-// it.
+// it. ErrFull: there is no space for its pid. A status for which there is no space yet is no error.
 func (d *Dir) LockMaster() (*Lock, error) {
 	l, err := d.lock(lockMaster)
 	if err != nil {
@@ -44,7 +44,11 @@ func (d *Dir) LockMaster() (*Lock, error) {
 		}
 		return nil, err
 	}
-	if err := d.writeMaster(nil); err != nil {
+	err = d.writeMaster(nil)
+	if errors.Is(err, ErrFull) {
+		err = d.writePID()
+	}
+	if err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -154,7 +158,7 @@ func (d *Dir) holder(n int) int {
 func (d *Dir) lock(n int) (*Lock, error) {
 	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|lockCreate, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, err)
+		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, errFull(err))
 	}
 	f := os.NewFile(uintptr(fd), lockName(n))
 	if err := lockFile(fd, lockOffset(n)); err != nil {

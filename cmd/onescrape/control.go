@@ -101,6 +101,9 @@ func newControl(store *storeFlags, verb string, ask bool) (*control, error) {
 			// Most programs die of a HUP.
 			return true, fmt.Errorf("process %d has the store %s and supervises no workers: it is steered by its own server's "+
 				"means", s.PID, path)
+		case s.Started.IsZero() && time.Since(start) > beginsWithin && full(path):
+			return true, fmt.Errorf("master %d says nothing of itself, because the file system of %s is full: make space, or send "+
+				"the signal to its pid (kill -HUP %[1]d for a reload)", s.PID, path)
 		case s.Started.IsZero() && time.Since(start) > patience:
 			return true, fmt.Errorf("master %d has started and says nothing of itself; its log says why", s.PID)
 		}

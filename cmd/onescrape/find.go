@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -34,6 +35,8 @@ func (f *storeFlags) find(verb string) (path string, named bool, err error) {
 		return mastered[0], false, nil
 	case len(mastered) > 1:
 		stores = mastered
+	case len(stores) == 0 && full(prefix):
+		return "", false, fmt.Errorf("there is no store at %s; %s", pattern, fullHelp)
 	case len(stores) == 0:
 		return "", false, fmt.Errorf("there is no store at %s; give --store.path DIR", pattern)
 	}
@@ -73,6 +76,9 @@ type usageError struct{ error }
 // masterOf returns the pid of the store's master, 0 for none, and the status that it, or else the last one, wrote.
 func masterOf(path string) (int, []byte, error) {
 	dir, err := shmstore.OpenDir(path, shmstore.DirOptions{})
+	if errors.Is(err, fs.ErrNotExist) && full(path) {
+		return 0, nil, fmt.Errorf("%w on %s: %w; %s", errNoMaster, path, err, fullHelp)
+	}
 	if err != nil {
 		return 0, nil, err
 	}
