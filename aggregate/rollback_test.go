@@ -13,11 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/internal/older"
 	"github.com/onescrape/onescrape/shmstore"
 )
-
-// olderCommit is the release before archives had a table of what they have taken.
-const olderCommit = "d6a25d7"
 
 // olderProgram folds a store and then prints it.
 const olderProgram = `package main
@@ -45,30 +43,13 @@ func main() {
 }
 `
 
-// buildOlder builds olderProgram in the tree of olderCommit.
+// buildOlder builds olderProgram in the tree of the release before archives had a table of what they have taken.
 func buildOlder(t *testing.T) string {
-	if testing.Short() {
-		t.Skip("it builds another version of this module")
-	}
-	tree := t.TempDir()
-	var tar bytes.Buffer
-	archive := exec.Command("git", "archive", olderCommit)
-	archive.Dir, archive.Stdout = "..", &tar
-	if err := archive.Run(); err != nil {
-		t.Skipf("this is no clone that has commit %s (%v): the golden archives are tested alone", olderCommit, err)
-	}
-	unpack := exec.Command("tar", "-xf", "-")
-	unpack.Dir, unpack.Stdin = tree, &tar
-	require.NoError(t, unpack.Run())
+	tree := older.Tree(t, "the golden archives are tested alone")
 	dir := filepath.Join(tree, "cmd", "older")
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(olderProgram), 0o644))
-	program := filepath.Join(tree, "older")
-	build := exec.Command("go", "build", "-o", program, "./cmd/older")
-	build.Dir = tree
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return program
+	return older.Build(t, tree, "./cmd/older")
 }
 
 // runOlder returns the samples that the older program exposes, after it has folded if it is to.
@@ -93,7 +74,7 @@ func runOlder(t *testing.T, program, dir string, fold bool) string {
 // A store is folded by this program and by the one before in turn, while a worker of this program makes and deletes series: an
 // upgrade, a rollback and another upgrade.
 func TestOlderProgramReadsAndFoldsTheArchive(t *testing.T) {
-	older := buildOlder(t)
+	program := buildOlder(t)
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	p := startLocal(t, dir, 7)
@@ -126,12 +107,12 @@ func TestOlderProgramReadsAndFoldsTheArchive(t *testing.T) {
 		churn("r" + string(rune('0'+round)))
 		want := text(t, s)
 		if round%2 == 1 {
-			same(want, runOlder(t, older, dir, true), "folded by the older program")
+			same(want, runOlder(t, program, dir, true), "folded by the older program")
 		} else {
 			mustFold(t, s)
 		}
 		same(want, text(t, s), "after a fold")
-		same(want, runOlder(t, older, dir, false), "the older program")
+		same(want, runOlder(t, program, dir, false), "the older program")
 		same(want, text(t, openStore(t, dir, Options{ReadOnly: true})), "read anew")
 	}
 	// What the older program took, the table of the last archive says too.

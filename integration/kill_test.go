@@ -18,7 +18,7 @@ func agree(t *testing.T, s *server, loads ...*load) {
 		answered += l.answered.Load()
 		sent += l.sent.Load()
 	}
-	counted := mustScrape(t, s.metrics).sum("demo_requests_total")
+	counted := mustScrape(t, s.metrics).sum(s.counter)
 	assert.LessOrEqual(t, float64(answered), counted, "requests were answered and not counted")
 	assert.LessOrEqual(t, counted, float64(sent), "requests were counted and never sent")
 	t.Logf("answered %d <= counted %v <= sent %d", answered, counted, sent)

@@ -26,6 +26,7 @@ type server struct {
 	metrics string // URL
 	base    string // of the metrics port
 	store   string
+	counter string // the metric that counts requests
 }
 
 // given are the addresses that tests have got, each once: who got one may not listen on it yet.
@@ -71,7 +72,7 @@ func startServer(t *testing.T, env []string, verb string, workers int, flags []s
 // newServer chooses the addresses and the store of a server that start will start.
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{app: freeAddress(t), store: filepath.Join(t.TempDir(), "store")}
+	s := &server{app: freeAddress(t), store: filepath.Join(t.TempDir(), "store"), counter: "demo_requests_total"}
 	s.setMetrics(freeAddress(t))
 	return s
 }
@@ -130,6 +131,14 @@ func (s *server) workers() []int {
 		if slot.State == "ready" {
 			pids = append(pids, slot.PID)
 		}
+	}
+	return pids
+}
+
+// pids are those of the slots' processes.
+func pids(slots []master.Slot) (pids []int) {
+	for _, slot := range slots {
+		pids = append(pids, slot.PID)
 	}
 	return pids
 }
