@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -148,4 +149,89 @@ func TestUpgradeFromAndToTheReleaseBefore(t *testing.T) {
 			d.ended(t, before)
 		})
 	}
+}
+
+// The commands of either release steer the master of the other.
+func TestCommandsOfTheOtherRelease(t *testing.T) {
+	before, now := bothReleases(t)
+	for _, c := range []struct{ master, command release }{{before, now}, {now, before}} {
+		t.Run(c.master.name+", steered from "+c.command.name, func(t *testing.T) {
+			s := newServer(t)
+			s.startBinary(t, c.master.path, nil, "demo", 2, quick)
+			s.waitReady()
+			do := func(args ...string) string {
+				t.Helper()
+				p := launch(t, exec.Command(c.command.path, append([]string{args[0], "--store.path", s.store}, args[1:]...)...))
+				require.Equal(t, 0, p.wait(), "%v: %s%s", args, p.stdout.String(), p.stderr.String())
+				return p.stdout.String()
+			}
+			assert.Contains(t, do("reload"), "reload done: 2 workers replaced")
+			assert.Contains(t, do("scale", "4"), "scaled from 2 to 4 workers")
+			assert.Len(t, s.workers(), 4)
+			assert.Contains(t, do("scale", "1"), "scaled from 4 to 1 workers")
+			assert.Contains(t, do("upgrade"), "upgrade done: 1 workers replaced")
+			status := do("status")
+			for _, word := range []string{fmt.Sprint(s.pid()), fmt.Sprint(s.workers()[0]), s.store, "upgrade", "done", "1 wanted"} {
+				assert.Contains(t, status, word)
+			}
+			inspected := do("inspect")
+			assert.Contains(t, inspected, fmt.Sprint(s.workers()[0]))
+			assert.Contains(t, do("stop"), "stopped master "+fmt.Sprint(s.pid()))
+			assert.Equal(t, 0, s.wait())
+			assert.NotContains(t, s.stderr.String(), "level=ERROR")
+		})
+	}
+}
+
+// A master of either release that is killed is succeeded by one of the other, which goes on with its counters.
+func TestMasterOfTheOtherReleaseAfterSIGKILL(t *testing.T) {
+	before, now := bothReleases(t)
+	s := newServer(t)
+	for n, r := range []release{before, now, before, now} {
+		s.startBinary(t, r.path, nil, "demo", 2, quick)
+		s.waitReady()
+		for range 10 {
+			code, _, err := get("http://" + s.app + "/")
+			require.NoError(t, err)
+			require.Equal(t, 200, code)
+		}
+		f := mustScrape(t, s.metrics)
+		assert.Equal(t, float64(10*(n+1)), f.sum(s.counter), "after a start of %s", r.name)
+		s.control(t, "reload")
+		assert.Equal(t, float64(n+1), mustScrape(t, s.metrics).sum("onescrape_rollouts_total", "kind", "reload", "result", "done"))
+		workers := s.workers()
+		s.signal(os.Kill)
+		s.wait()
+		eventually(t, "the workers' end", func() bool {
+			return !slices.ContainsFunc(workers, func(pid int) bool { _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); return err == nil })
+		})
+	}
+}
+
+// A rollback while the master stops what a command has left behind leaves no zombie: the earlier release knows no such groups.
+func TestRollbackWhileAGroupIsStopped(t *testing.T) {
+	before, now := bothReleases(t)
+	argv, env := asRole("web")
+	s := newServer(t)
+	d := &deployment{watched: &watched{server: s}, link: filepath.Join(t.TempDir(), "onescrape")}
+	d.install(t, now)
+	// The child has the sockets and ignores TERM.
+	d.startBinary(t, d.link, env, "run", 1, []string{"--ready-settle", "0s", "--linger", "100ms", "--graceful-timeout", "1m"}, "--", "sh",
+		"-c", `(trap "" TERM; exec sleep 300) & exec "$0"`, argv[0])
+	d.waitReady()
+	t.Cleanup(func() { // they lead groups of their own
+		for _, kid := range children(t, d.pid()) {
+			syscall.Kill(-kid, syscall.SIGKILL)
+		}
+	})
+	leader := pids(s.status().Slots)[0]
+	t.Cleanup(func() { syscall.Kill(-leader, syscall.SIGKILL) })
+	s.control(t, "reload")
+	s.says("hold its sockets: they are told to stop")
+	require.True(t, zombies(t, s.pid()), "the leader waits for its group")
+	d.install(t, before)
+	s.control(t, "upgrade")
+	eventually(t, "the leader to be reaped", func() bool { return !slices.Contains(children(t, s.pid()), leader) })
+	s.control(t, "status")
+	assert.NotContains(t, s.stderr.String(), "level=ERROR")
 }

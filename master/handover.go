@@ -109,6 +109,8 @@ type processState struct {
 	Text      string    `json:"text"`
 	Remaining durations `json:"remaining,omitempty"`
 	Release   int       `json:"release,omitempty"`
+	// Remnant says that it is the leader of one of the remnants, for masters that know none.
+	Remnant bool `json:"remnant,omitempty"`
 }
 
 // handedOver is set of descriptors that are to stay open over an exec.
@@ -208,6 +210,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 			out.Gone = append(out.Gone, state(p))
 		}
 	}
+	out.Gone = append(out.Gone, s.goneRemnants(h, now)...)
 	return out
 }
 

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"errors"
 	"log/slog"
 	"syscall"
 	"time"
@@ -126,6 +127,27 @@ func (s *supervisor) describeRemnants() (out []remnantState) {
 			rs.Stopping = max(1, time.Since(r.stopAt))
 		}
 		out = append(out, rs)
+	}
+	return out
+}
+
+// goneRemnants describes the leaders of the groups as processes of slots that are no more. That is what a master knows that looks
+// after no groups, so that it reaps them; another one passes them over.
+func (s *supervisor) goneRemnants(h *handedOver, now time.Time) (out []processState) {
+	for _, r := range s.remnants {
+		n, err := newNotifySocket()
+		if err != nil {
+			h.err = errors.Join(h.err, err)
+			continue
+		}
+		ps := processState{Slot: r.slot, PID: r.pgid, State: draining, Started: now, ReadyAt: now, StopAt: now, Beat: now,
+			Name: n.name, Cause: "stop", Notify: -1, Remnant: true}
+		h.err = errors.Join(h.err, n.control(func(fd int) error {
+			ps.Notify = h.copy(fd)
+			return nil
+		}))
+		n.close()
+		out = append(out, ps)
 	}
 	return out
 }

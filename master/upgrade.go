@@ -452,6 +452,10 @@ func (s *supervisor) adoptWorkers(h *handover, now time.Time) error {
 		s.slots = append(s.slots, sl)
 	}
 	for _, ps := range h.Gone {
+		if ps.Remnant {
+			unix.Close(ps.Notify)
+			continue
+		}
 		if _, err := s.adoptProcess(ps, h.Executed, now); err != nil {
 			return err
 		}
