@@ -2,8 +2,10 @@ package aggregate
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -128,4 +130,40 @@ func TestSeriesThatStartsAnewHasANewCreatedTimeWhoeverLooked(t *testing.T) {
 	second := created(gatherAll(t, s))["c_total"]
 	assert.Greater(t, second, first)
 	assert.Equal(t, created(gatherAll(t, openStore(t, dir, Options{})))["c_total"], second)
+}
+
+// Whether the dead show a series is decided over all of them, however many there are.
+func TestFoldOfACrowdOfTheDeadForgetsNothingThatOneOfThemShows(t *testing.T) {
+	dir := newDir(t)
+	s := openStore(t, dir, Options{})
+	family := counterFamily("c_total", "l")
+	with := func(do string, n int) action {
+		return action{Do: do, Family: family, Values: []string{fmt.Sprintf("%03d", n)}, V: 1}
+	}
+	// Each has deleted what the next one shows, so that no two halves of them may be folded one after the other.
+	const files = 300
+	p := startChild(t, dir, 0)
+	var want strings.Builder
+	for n := range files {
+		if n > 0 {
+			p.do(action{Do: "another"})
+		}
+		p.do(with("add", n), with("add", (n+1)%files), with("delete", n), action{Do: "release"})
+		fmt.Fprintf(&want, "c_total{l=\"%03d\"} 2\n", n)
+	}
+	p.killSeen(dir)
+	require.Equal(t, want.String(), text(t, s))
+	for _, most := range []int{files, 0} {
+		folded, err := s.Fold(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, most, folded)
+		assert.Equal(t, want.String(), text(t, s))
+	}
+	last := startLocal(t, dir, 1)
+	for n := range files {
+		last.do(with("add", n), with("delete", n))
+	}
+	last.do(action{Do: "release"})
+	mustFold(t, s)
+	assert.Empty(t, text(t, s))
 }

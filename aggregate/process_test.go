@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 
 // action is one thing that a process does with its file.
 type action struct {
-	Do     string // add, set, observe, exemplar, make, fill, delete, release, word, ready, spin
+	Do     string // add, set, observe, exemplar, make, fill, delete, release, word, ready, spin, another
 	Family shmstore.Family
 	Values []string
 	V      float64
@@ -185,7 +185,12 @@ func serveChild(dir string) error {
 		if err := in.Decode(&s); err != nil {
 			return nil
 		}
-		if s.Do == "spin" {
+		if s.Do == "another" {
+			// File of one that dies with this process; the next actions are of that.
+			if p, err = newProcess(dir, slot); err != nil {
+				return err
+			}
+		} else if s.Do == "spin" {
 			// Until it is killed; nobody waits for it.
 			go func() {
 				for {

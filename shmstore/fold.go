@@ -34,11 +34,13 @@ type FoldOptions struct {
 	Look func(name string)
 }
 
-// foldAtOnce is how many files one fold takes. Each is open meanwhile, and more may have been left than a process can open.
-const foldAtOnce = 256
+// foldAtOnce is how many files one fold takes. Each is mapped meanwhile, and a process can map some 65,000 files. It is far
+// more than there are: what the dead show and what they have deleted is decided over all of them, so a series of which the
+// dead show some and have deleted some may vanish when one fold takes only a part of them.
+var foldAtOnce = 1 << 14
 
-// Fold takes the files of processes that have died into the archive and removes them, up to 256 at once; folded is how many.
-// It works on the view, which is afterwards as after Update, but for dead files beyond those 256. Several processes may fold
+// Fold takes the files of processes that have died into the archive and removes them, up to 16,384 at once; folded is how many.
+// It works on the view, which is afterwards as after Update, but for dead files beyond those. Several processes may fold
 // one store: one waits for the other.
 //
 // A process may be killed at any step. What has happened by then is either all that went before the rename, which nobody
@@ -97,7 +99,11 @@ func (f *folder) fold() (int, error) {
 	if errors.Is(err, ErrFull) && len(dead) > 1 {
 		// One small file may still find its place, and what it frees makes place for the next. The others stay, and what they
 		// have is not to be forgotten before they are folded: they are as good as living.
+		// Nothing of them is taken.
 		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.used - b.used) })
+		for _, r := range dead[1:] {
+			r.releases = 0
+		}
 		n, err = f.write(last, dead[:1], slices.Concat(live, dead[1:]))
 	}
 	// Before the view opens what is left.

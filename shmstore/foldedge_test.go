@@ -57,6 +57,10 @@ func TestFoldThatHasNoSpaceForAllSeesTheRestAsLiving(t *testing.T) {
 		_, err := large.AddFamily(Family{Name: fmt.Sprint("f", i), Type: CounterType})
 		require.NoError(t, err)
 	}
+	released, err := large.AddSeries(0, nil)
+	require.NoError(t, err)
+	large.Delete(released)
+	large.Released(released)
 	die(t, small)
 	die(t, large)
 	living := count(t, d, 4)
@@ -73,6 +77,7 @@ func TestFoldThatHasNoSpaceForAllSeesTheRestAsLiving(t *testing.T) {
 		}
 		assert.Equal(t, []string{small.Name()}, names(dead))
 		assert.Equal(t, []string{living.Name(), large.Name()}, names(live))
+		assert.Zero(t, live[1].Releases(), "nothing of it is taken, or forgotten elsewhere because of it")
 		return foldCounters(last, dead, nil)
 	}})
 	require.NoError(t, err)
@@ -166,7 +171,7 @@ func TestFoldLeavesAnArchiveThatItDoesNotKnowWhole(t *testing.T) {
 // More files than a process can open are folded nevertheless, and a view that cannot open all leaves room for that.
 func TestFoldOfMoreFilesThanCanBeOpened(t *testing.T) {
 	d := storeDir(t)
-	const files = foldAtOnce + 100
+	const files, descriptors = 356, 60
 	want := uint64(0)
 	for i := range uint64(files) {
 		die(t, count(t, d, i))
@@ -177,14 +182,14 @@ func TestFoldOfMoreFilesThanCanBeOpened(t *testing.T) {
 	low = limit
 	open, err := os.ReadDir("/dev/fd")
 	require.NoError(t, err)
-	low.Cur = uint64(len(open)) + foldAtOnce + 30
+	low.Cur = uint64(len(open)) + descriptors
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	v, folder := d.View(), d.View()
 	defer v.Close()
 	defer folder.Close()
 	require.ErrorIs(t, v.Update(), unix.EMFILE)
-	for _, most := range []int{foldAtOnce, files - foldAtOnce, 0} {
+	for _, most := range []int{files, 0} {
 		n, err := folder.Fold(FoldOptions{Merge: foldCounters})
 		require.NoError(t, err)
 		assert.Equal(t, most, n)
@@ -193,4 +198,78 @@ func TestFoldOfMoreFilesThanCanBeOpened(t *testing.T) {
 	names, err := d.Names()
 	require.NoError(t, err)
 	assert.Empty(t, names, "all are folded")
+}
+
+// There is an end to what one fold takes: the next one takes the rest.
+func TestFoldOfMoreFilesThanOneFoldTakes(t *testing.T) {
+	before := foldAtOnce
+	defer func() { foldAtOnce = before }()
+	foldAtOnce = 10
+	d := storeDir(t)
+	living := count(t, d, 1000)
+	for range 25 {
+		die(t, count(t, d, 1))
+	}
+	v, folder := d.View(), d.View()
+	defer v.Close()
+	defer folder.Close()
+	for _, most := range []int{10, 10, 5, 0} {
+		n, err := folder.Fold(FoldOptions{Merge: foldCounters})
+		require.NoError(t, err)
+		assert.Equal(t, most, n)
+		assert.Equal(t, uint64(1025), total(t, v))
+	}
+	names, err := d.Names()
+	require.NoError(t, err)
+	assert.Equal(t, []string{living.Name()}, names)
+}
+
+// The file of a dead process has no descriptor in a view that folds. It is read as before, whatever becomes of it.
+func TestReaderWhoseFileIsClosed(t *testing.T) {
+	read := func(r *Reader) (sum uint64, err error) {
+		err = r.ReadStable(func(_ int, cells []uint64) { sum += cells[CounterInteger] })
+		return sum, err
+	}
+	for _, c := range []struct {
+		name   string
+		change func(path string) error
+		fails  bool
+	}{
+		{"stays", func(string) error { return nil }, false},
+		{"is removed", os.Remove, false},
+		{"is replaced", func(path string) error {
+			if err := os.WriteFile(path+"x", nil, 0o600); err != nil {
+				return err
+			}
+			return os.Rename(path+"x", path)
+		}, false},
+		{"is truncated", func(path string) error {
+			if err := os.Chmod(path, 0o600); err != nil {
+				return err
+			}
+			return os.Truncate(path, 100)
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := storeDir(t)
+			w := count(t, d, 7)
+			die(t, w)
+			r, err := d.Open(w.Name())
+			require.NoError(t, err)
+			r.closeFile()
+			require.NoError(t, r.Refresh())
+			alive, err := r.Alive()
+			require.NoError(t, err)
+			assert.False(t, alive)
+			require.NoError(t, c.change(filepath.Join(d.path, w.Name())))
+			sum, err := read(r)
+			if c.fails {
+				assert.ErrorIs(t, err, ErrCorrupt)
+			} else {
+				require.NoError(t, err)
+				assert.Equal(t, uint64(7), sum)
+			}
+			assert.NoError(t, r.Close())
+		})
+	}
 }

@@ -16,7 +16,9 @@ import (
 // file: what does not fit is an error, and a file that shrinks while it is read is one too.
 type Reader struct {
 	info   Info
-	file   *os.File
+	dir    *Dir
+	file   *os.File // nil: closed, see closeFile
+	inode  uint64
 	memory mapping
 
 	used     int64  // records before it are parsed
@@ -127,7 +129,7 @@ func (d *Dir) open(name string) (*Reader, error) {
 		}
 		return nil, err
 	}
-	r := &Reader{file: file, info: Info{Name: name}}
+	r := &Reader{dir: d, file: file, info: Info{Name: name}}
 	if err = r.remap(true); err == nil {
 		err = r.guard(func() error { return r.readHeader(d.id, pid, nonce) })
 	}
@@ -141,6 +143,9 @@ func (d *Dir) open(name string) (*Reader, error) {
 // remap maps the whole file as it is now, after it has made sure that it is this user's own. It may have more links than
 // one: a backup makes them. Of two names in the store only one is that of the header.
 func (r *Reader) remap(opening bool) error {
+	if r.file == nil {
+		return corrupt("it grew after its process had ended")
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(r.fd(), &st); err != nil {
 		return err
@@ -168,7 +173,7 @@ func (r *Reader) remap(opening bool) error {
 		return fmt.Errorf("map %d bytes: %w", st.Size, err)
 	}
 	r.memory.unmap()
-	r.memory = memory
+	r.memory, r.inode = memory, uint64(st.Ino)
 	return nil
 }
 
@@ -176,14 +181,43 @@ func (r *Reader) remap(opening bool) error {
 // to notice: what a page has left behind the end of a file reads as zeros.
 func (r *Reader) guard(fn func() error) error {
 	err := r.memory.guard(fn)
-	var st unix.Stat_t
-	if e := unix.Fstat(r.fd(), &st); e != nil {
+	if e := r.measure(); e != nil {
 		return e
 	}
-	if r.size = st.Size; r.size < int64(len(r.memory.bytes)) {
+	if r.size < int64(len(r.memory.bytes)) {
 		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), r.size)
 	}
 	return err
+}
+
+// measure brings size to the present. A closed file has the size that it has in the directory. When it has gone from there,
+// nobody can change it any more.
+func (r *Reader) measure() error {
+	var st unix.Stat_t
+	if r.file != nil {
+		if err := unix.Fstat(r.fd(), &st); err != nil {
+			return err
+		}
+		r.size = st.Size
+		return nil
+	}
+	err := unix.Fstatat(r.dir.fd(), r.info.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) || err == nil && uint64(st.Ino) != r.inode {
+		return nil
+	}
+	if err == nil {
+		r.size = st.Size
+	}
+	return err
+}
+
+// closeFile closes the file, whose process has ended, and keeps it mapped: a process can map more files than it can have
+// open.
+func (r *Reader) closeFile() {
+	if r.file != nil {
+		r.file.Close()
+		r.file = nil
+	}
 }
 
 func (r *Reader) readHeader(store [16]byte, pid int, nonce uint64) error {
@@ -246,6 +280,9 @@ func (r *Reader) State() (s State, err error) {
 // Alive tells whether the process that wrote the file still has it open. Right after a process was reaped the answer may
 // still be true for some milliseconds.
 func (r *Reader) Alive() (bool, error) {
+	if r.file == nil {
+		return false, nil
+	}
 	alive, err := isLocked(r.fd(), 0)
 	return alive, r.wrap(err)
 }
@@ -647,7 +684,11 @@ func (r *Reader) Known() bool { return !r.unknown }
 
 // Close closes and unmaps the file.
 func (r *Reader) Close() error {
-	return errors.Join(r.memory.unmap(), r.file.Close())
+	err := r.memory.unmap()
+	if r.file != nil {
+		err = errors.Join(err, r.file.Close())
+	}
+	return err
 }
 
 func (r *Reader) wrap(err error) error {

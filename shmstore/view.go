@@ -32,8 +32,8 @@ type View struct {
 	junk    junk.Memory
 	latest  latest
 	spare   *spare         // nil before the first ReadNew: who does not call it has no use for any
-	most    int            // dead files that are opened at most; 0: all
-	kept    []*Reader      // files, sorted by name, that stay open whatever most says
+	most    int            // dead files that are in the view at most, without a descriptor; 0: all, with one
+	kept    []*Reader      // files, sorted by name, that stay whatever most says
 	dead    int            // of kept, how many are dead
 	keeps   bool           // KeepDeleted
 	closing sync.WaitGroup // of files that have left the view
@@ -179,13 +179,14 @@ func (v *View) look() (ok bool, err error) {
 		if v.most > 0 && !among(v.kept, r) {
 			if alive, err := r.Alive(); err == nil && !alive {
 				if dead++; dead > v.most {
-					// It must not be open together with all the others. What is shown stays open until the look is over.
+					// It must not be mapped together with all the others. What is shown stays until the look is over.
 					if !slices.Contains(v.shown, r) {
 						r.Close()
 						delete(v.readers, name)
 					}
 					continue
 				}
+				r.closeFile()
 			}
 		}
 		shown = append(shown, r)
@@ -379,7 +380,8 @@ func (v *View) Forget(r *Reader) {
 	}
 }
 
-// reopen reads a file of the view afresh: the Reader that it returns takes the place of r, which is closed.
+// reopen reads the file of a dead process afresh: the Reader that it returns takes the place of r in the view, and r is
+// closed. It has no descriptor.
 func (v *View) reopen(r *Reader) (*Reader, error) {
 	at := slices.Index(v.shown, r)
 	v.Forget(r)
@@ -387,6 +389,8 @@ func (v *View) reopen(r *Reader) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	fresh.closeFile()
+	fresh.latest = &v.latest // dead processes are many, and have much the same label values
 	v.readers[r.info.Name] = fresh
 	v.shown = slices.Insert(v.shown, at, fresh)
 	return fresh, nil
