@@ -169,6 +169,7 @@ func TestEveryTimeIsAMoment(t *testing.T) {
 		"Slot.Started": "shown", "process.ended": "compared with what was before it only", "rolling.began": "measured",
 		"upgrading.began": "measured", "orphans.seen": "has shift",
 		"strangers.lookAt": "of a look", "parkedSlot.lookAt": "of a look", "remnant.lookAt": "of a look", "group.probeAt": "of a look",
+		"storeWatch.lookAt": "of a look", "leftover.stopAt": "of a start, where nothing is supervised yet", "Release.Changed": "shown",
 		"prober.until": "bounds one call", "fileIdentity.Changed": "of a file",
 	}
 	moment := make(map[string]bool)
