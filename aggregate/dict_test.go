@@ -25,7 +25,7 @@ type dict struct {
 	at      map[string]int
 }
 
-const dictSize = 1 << 16
+const dictSize = 1 << 20
 
 func openDict(dir, name string, doubles int) (*dict, error) {
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)

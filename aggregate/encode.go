@@ -23,6 +23,7 @@ type exposition struct {
 // appendAll appends the families of these names, or all, and those of others, which are sorted. The caller holds the lock.
 func (x exposition) appendAll(b []byte, p *plan, wanted func(name string) bool, others []*dto.MetricFamily) ([]byte, error) {
 	var err error
+	b = slices.Grow(b, x.size(p, wanted))
 	for _, f := range p.exposed {
 		for len(others) > 0 && others[0].GetName() < f.name && err == nil {
 			b, err = x.appendOther(b, others[0], wanted)
@@ -50,6 +51,39 @@ func (x exposition) appendAll(b []byte, p *plan, wanted func(name string) bool, 
 		b = append(b, "# EOF\n"...)
 	}
 	return b, nil
+}
+
+// size returns how long the plan's families will be, about and rather too much: a buffer that has to grow is there twice.
+func (x exposition) size(p *plan, wanted func(name string) bool) (n int) {
+	const number = 24 // a value and the end of its line
+	for _, f := range p.exposed {
+		fr := f.frames[x.syntax]
+		if fr == nil || !wanted(f.name) {
+			continue
+		}
+		n += len(fr.head)
+		rows := len(f.order)
+		add := func(l *line) { n += f.text + rows*(len(l.open)+number) }
+		for _, end := range fr.ends {
+			n += rows * len(end)
+			if f.rule.Type == shmstore.HistogramType {
+				add(&fr.bucket)
+			} else {
+				add(&fr.sample)
+			}
+		}
+		switch f.rule.Type {
+		case shmstore.HistogramType, shmstore.SummaryType:
+			add(&fr.sum)
+			add(&fr.count)
+		default:
+			add(&fr.sample)
+		}
+		if x.created && x.syntax == openMetrics {
+			add(&fr.created)
+		}
+	}
+	return n
 }
 
 // appendOther has expfmt append a family.

@@ -33,6 +33,7 @@ type family struct {
 	gone  []int32  // without entries since the last pass; free when this one ends, unless they have some again
 	order []int32  // rows as they are exposed
 	texts []string // theirs, in that order
+	text  int      // bytes of texts
 	fresh []int32  // rows that order lacks
 
 	unsorted bool // labels of rows in order changed
@@ -355,6 +356,7 @@ func (f *family) layOut() {
 	for _, row := range f.order {
 		n += len(f.rows[row].text)
 	}
+	f.text = n
 	var all strings.Builder
 	all.Grow(n)
 	f.texts = slices.Grow(f.texts[:0], len(f.order))

@@ -398,10 +398,10 @@ func TestForeignSmallFileThatExpandsIsLeftOut(t *testing.T) {
 	dir := foreignDir(t)
 	startDict(t, dir, "counter_1.db").set(pyKey("c", "c_total"), 5)
 	h := startDict(t, dir, "histogram_2.db")
-	for i := range 500 {
+	for i := range 1000 {
 		h.set(pyKey("h", "h_bucket", "l", "x", "le", strconv.Itoa(i)), 1)
 	}
-	for i := range 400 {
+	for i := range 1000 {
 		h.set(pyKey("h", "h_sum", "l", strconv.Itoa(i)), 1)
 	}
 	s := openForeign(t, Options{}, pythonDir(t, dir, foreign.Options{}))

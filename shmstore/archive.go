@@ -182,6 +182,7 @@ func decodeParts(b []byte) (*Archive, error) {
 	a := &Archive{Taken: map[uint64]uint64{}}
 	img := &image{}
 	var family archivedPart
+	var weights []int64
 	begun := false // a part that is not a family's has come
 	whole := true  // the image is to be what would be written again
 	for !d.bad {
@@ -195,6 +196,9 @@ func decodeParts(b []byte) (*Archive, error) {
 		case arcTagEnd:
 			if d.bad || len(d.b) > 0 {
 				return nil, corrupt("it does not end where it should")
+			}
+			if !a.lighten(weights, archiveBudget(int64(len(b)))) {
+				whole = false
 			}
 			if img.families = a.Families; whole {
 				a.image = img
@@ -214,6 +218,7 @@ func decodeParts(b []byte) (*Archive, error) {
 			whole = whole && !begun && family.usable && family.leftOut == 0
 			if family.usable {
 				a.Families = append(a.Families, family.ArchivedFamily)
+				weights = append(weights, family.weight)
 				a.unknown = a.unknown || !family.known
 			}
 		case arcTagExemplar:
@@ -236,6 +241,7 @@ type archivedPart struct {
 	known   bool
 	usable  bool    // the definition may be exposed
 	leftOut int     // series
+	weight  int64   // see Budget
 	places  []int32 // where each series is in Packed, -1 for one that is left out; nil: as in the file
 }
 
@@ -269,12 +275,15 @@ func decodeArchivedFamily(d *decoder) (p archivedPart, err error) {
 	p.Ready = d.uint8() != 0
 	p.ReadyAt = d.uint64()
 	n := d.uint32()
-	p.Packed, p.places = takePacked(d, labels, n)
+	text := int64(0)
+	p.Packed, p.places, text = takePacked(d, labels, n)
 	if d.bad {
 		return p, corrupt("family %s ends early", p.Name)
 	}
 	if p.leftOut = int(n) - p.Packed.n; !p.usable {
 		p.leftOut = int(n)
+	} else if w := p.textWeight(); !p.TooLong() {
+		p.weight = w.copies * (w.names*int64(n) + text)
 	}
 	return p, nil
 }

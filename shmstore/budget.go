@@ -1,46 +1,92 @@
 package shmstore
 
-// What a reader makes of a file is bounded by the bytes of the file: the text of its samples, of which each repeats the
-// names of the family, and its cells, which no two series share.
+import "errors"
 
-// Budget is how many bytes of text the samples of a file may have: a multiple of its length, and BudgetFloor for one that
-// is short. Honest files are far below it.
-func Budget(length int64) int64 { return max(64*length, BudgetFloor) }
+// What a reader makes of a file is bounded by the bytes of the file: its cells, which no two series share, and the text of
+// its series, of which each sample repeats the names. A writer keeps within the same budget, so no file of a writer is left
+// out for it.
 
-// BudgetFloor is the least budget.
-const BudgetFloor = 4 << 20
+// Budget is the greatest weight that the series of a file may have together: a multiple of its length, and more for one that
+// is short. FORMAT.md has the reasons.
+func Budget(length int64) int64 { return max(80*length, 16<<20) }
 
-// Lines returns how many samples a series of the family has.
-func (f *Family) Lines() int64 {
-	switch f.Type {
-	case HistogramType:
-		return int64(len(f.Bounds)) + 3
-	case SummaryType:
-		n := int64(2)
-		if f.Window != nil {
-			n += int64(len(f.Window.Objectives))
-		}
-		return n
-	default:
-		return 1
+var errBudget = errors.New("the samples of this process repeat long labels too often for what its file holds; make them shorter")
+
+// Weight returns about how many bytes of text a series makes in a process that reads the file.
+func (f *Family) Weight(values []string) int64 {
+	n := 0
+	for _, v := range values {
+		n += len(v)
 	}
+	return f.textWeight().of(n)
 }
 
-// TextSize returns how many bytes the samples of a series have, about.
-func (f *Family) TextSize(values []string) int64 {
+// textWeight is what Weight needs to know of a family.
+type textWeight struct{ names, copies int64 }
+
+// of returns the weight of a series whose label values have n bytes together.
+func (w textWeight) of(n int) int64 { return (w.names + int64(n)) * w.copies }
+
+func (f *Family) textWeight() textWeight {
 	const number = 32 // a value and the label of a bucket
-	n := int64(len(f.Name) + number)
-	for i, l := range f.Labels {
-		n += int64(len(l) + len(values[i]) + 4)
+	names := len(f.Name) + number
+	for _, l := range f.Labels {
+		names += len(l) + len(`="",`)
 	}
-	return n * f.Lines()
+	// A reader keeps the labels once as they are written and once to find the series.
+	copies := 2 + 1
+	switch f.Type {
+	case HistogramType:
+		copies = 2 + len(f.Bounds) + 3 // one up to +Inf, the sum and the count
+	case SummaryType:
+		copies = 2 + 2
+		if f.Window != nil {
+			copies += len(f.Window.Objectives)
+		}
+	}
+	return textWeight{int64(names), int64(copies)}
+}
+
+// archiveBudget is Budget for an archive. It holds the series of many files, each of which may have been a short one.
+func archiveBudget(length int64) int64 { return max(Budget(length), 64<<20) }
+
+// lighten leaves out the heaviest families of an archive that exceeds the budget, as few as will do. weights are those of the
+// families. It reports whether all could stay.
+func (a *Archive) lighten(weights []int64, budget int64) bool {
+	total := int64(0)
+	for _, n := range weights {
+		total += n
+	}
+	if total <= budget {
+		return true
+	}
+	out := make([]bool, len(weights))
+	for total > budget {
+		heaviest := 0
+		for i, n := range weights {
+			if n > weights[heaviest] {
+				heaviest = i
+			}
+		}
+		total -= weights[heaviest]
+		weights[heaviest], out[heaviest] = 0, true
+		a.LeftOut += a.Families[heaviest].Len()
+	}
+	kept := a.Families[:0]
+	for i := range a.Families {
+		if !out[i] {
+			kept = append(kept, a.Families[i])
+		}
+	}
+	a.Families = kept
+	return false
 }
 
 // weigh makes sure that the series are within the file's budget, and that no two of them share cells. It says nothing
 // while the writer changes its layout, because cells may be seen on their way from one series to the next.
 func (r *Reader) weigh(layout uint64, first int) error {
 	if first == 0 {
-		r.text, r.cells = 0, nil
+		r.weight, r.cells = 0, nil
 	}
 	if n := (len(r.memory.words) + 63) / 64; n > len(r.cells) {
 		r.cells = append(r.cells, make([]uint64, n-len(r.cells))...)
@@ -51,7 +97,9 @@ func (r *Reader) weigh(layout uint64, first int) error {
 		if s.Free {
 			continue
 		}
-		r.text += r.families[s.Family].TextSize(s.Values)
+		if f := &r.families[s.Family]; !f.TooLong() { // which nobody exposes
+			r.weight += f.Weight(s.Values)
+		}
 		if !r.claim(s.Cell, s.Words) && shared < 0 {
 			shared = i
 		}
@@ -62,8 +110,8 @@ func (r *Reader) weigh(layout uint64, first int) error {
 	if shared >= 0 {
 		return corrupt("at %d: a series with cells of another one", r.records[shared].offset())
 	}
-	if r.text > Budget(r.size) {
-		return corrupt("its samples have %d bytes of text, the file has %d", r.text, r.size)
+	if r.weight > Budget(r.size) {
+		return corrupt("its samples have some %d bytes of text, the file has %d", r.weight, r.size)
 	}
 	return nil
 }

@@ -24,24 +24,65 @@ func TestWriterRefusesLongNames(t *testing.T) {
 	}
 }
 
-// A small file may not become gigabytes of text.
-func TestSmallFileThatExpandsIsCorrupt(t *testing.T) {
+// A small file may not become gigabytes of text: a writer stops before that, and a reader does not believe another.
+func TestSmallFileThatExpands(t *testing.T) {
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{})
 	labels := make([]string, 100)
 	for i := range labels {
 		labels[i] = strings.Repeat("l", MaxName-3) + fmt.Sprintf("%03d", i)
 	}
-	f := addFamily(t, w, Family{Name: "x", Type: CounterType, Labels: labels})
+	f := addFamily(t, w, Family{Name: "x", Type: GaugeType, Mode: Sum, Labels: labels})
 	values := make([]string, len(labels))
-	r := openReader(t, d, w.Name())
-	for i := range 1000 {
-		values[0] = fmt.Sprint(i)
-		addSeries(t, w, f, values...)
+	var series []*Series
+	for {
+		values[0] = fmt.Sprint(len(series))
+		s, err := w.AddSeries(f, values)
+		if err != nil {
+			require.ErrorIs(t, err, errBudget)
+			break
+		}
+		series = append(series, s)
+		require.Less(t, len(series), 1000)
 	}
-	err := r.Refresh()
+	require.NoError(t, openReader(t, d, w.Name()).Refresh(), "a writer keeps within what readers take")
+
+	w.rest = 0
+	w.Delete(series[0])
+	w.Released(series[0])
+	addSeries(t, w, f, values...)
+	require.NoError(t, openReader(t, d, w.Name()).Refresh())
+
+	w.weight = 0
+	values[0] = "one too many"
+	addSeries(t, w, f, values...)
+	r, err := d.Open(w.Name())
+	require.NoError(t, err)
+	defer r.Close()
+	err = r.Refresh()
 	require.ErrorIs(t, err, ErrCorrupt)
 	assert.ErrorContains(t, err, "bytes of text")
+}
+
+// A histogram of many buckets repeats its labels often, which is no reason to leave a file out or a series away.
+func TestManyBucketsAndLongLabels(t *testing.T) {
+	d := newStore(t)
+	bounds := make([]float64, 1024)
+	for i := range bounds {
+		bounds[i] = float64(i)
+	}
+	long := strings.Repeat("x", MaxName)
+	for _, c := range []struct {
+		name, value string
+		series      int
+	}{{long, long, 1}, {"y", long[:500], 1000}} {
+		w := newWriter(t, d, WriterOptions{})
+		f := addFamily(t, w, Family{Name: "h", Type: HistogramType, Labels: []string{c.name, "z"}, Bounds: bounds})
+		for i := range c.series {
+			addSeries(t, w, f, c.value, fmt.Sprint(i))
+		}
+		require.NoError(t, openReader(t, d, w.Name()).Refresh())
+	}
 }
 
 // Two series that share cells make of few bytes many, and of one value two.
@@ -76,4 +117,36 @@ func TestSeriesThatShareCellsAreCorrupt(t *testing.T) {
 	err = again.Refresh()
 	require.ErrorIs(t, err, ErrCorrupt)
 	assert.ErrorContains(t, err, "cells of another one")
+}
+
+// Of an archive that would become too large the heaviest family is left out, and nothing else: no other counter falls.
+func TestArchiveThatExpands(t *testing.T) {
+	labels, values := make([]string, 32), make([]string, 32)
+	for i := range labels {
+		labels[i] = strings.Repeat("l", MaxName-3) + fmt.Sprintf("%03d", i)
+	}
+	tooLong := strings.Repeat("l", 1<<20)
+	a := &Archive{Families: []ArchivedFamily{
+		{Family: Family{Name: "before", Type: CounterType, Labels: []string{"l"}}},
+		{Family: Family{Name: "heavy", Type: CounterType, Labels: labels}},
+		{Family: Family{Name: "long", Type: CounterType, Labels: []string{tooLong}}},
+		{Family: Family{Name: "behind", Type: CounterType, Labels: []string{"l"}}},
+	}}
+	for i := range 1000 {
+		for j := range a.Families {
+			own := append([]string(nil), values[:len(a.Families[j].Labels)]...)
+			own[0] = fmt.Sprint(i)
+			a.Families[j].Series = append(a.Families[j].Series, ArchivedSeries{Values: own, Words: []uint64{1, 0}})
+		}
+	}
+	again, err := decodeArchive(appendRest(appendFamilies(nil, 0, a.Families), a))
+	require.NoError(t, err)
+	var names []string
+	for i := range again.Families {
+		names = append(names, again.Families[i].Name)
+		assert.Equal(t, 1000, again.Families[i].Len())
+	}
+	assert.Equal(t, []string{"before", "long", "behind"}, names, "what has too long names is kept for programs that expose it")
+	assert.Equal(t, 1000, again.LeftOut)
+	assert.Nil(t, again.image, "the next fold writes it without the family")
 }

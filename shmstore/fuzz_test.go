@@ -2,10 +2,12 @@ package shmstore
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -31,6 +33,9 @@ func FuzzReader(f *testing.F) {
 		f.Add(append([]byte{mode}, seedRecords(quantileLines)...))
 		f.Add(append([]byte{mode}, append(seedRecords(nativeTypes), make([]byte, 8*nativeTypes[0].Words())...)...))
 		f.Add(append([]byte{mode}, seedWindow()...))
+		f.Add(append([]byte{mode}, sharedCells()...))
+		f.Add(append([]byte{mode}, seedRecords([]Family{longNames(1, 1<<16)})...))
+		f.Add(append([]byte{mode}, seedRecords([]Family{longNames(maxLabels/8, MaxName)})...))
 	}
 	for mode := range byte(4) {
 		f.Add(append([]byte{mode<<1 | fuzzHeader}, exemplarRecords(f)...))
@@ -216,6 +221,7 @@ func exemplarRecords(t testing.TB) []byte {
 
 // seedRecords returns the records of families and of a series of each, whose cells are anywhere.
 func seedRecords(families []Family) (b []byte) {
+	cells := uint64(headerSize)
 	for i, f := range families {
 		b = append(b, aRecord(kindFamily, appendFamily(nil, &f))...)
 		body := make([]byte, seriesValues-recHead)
@@ -225,7 +231,8 @@ func seedRecords(families []Family) (b []byte) {
 		s := aRecord(kindSeries, body)
 		native.PutUint32(s[recFamily:], uint32(i))
 		native.PutUint64(s[seriesState:], seriesShown)
-		native.PutUint64(s[seriesCells:], headerSize)
+		native.PutUint64(s[seriesCells:], cells)
+		cells += uint64(align(int64(wordSize*f.Words()), lineSize))
 		native.PutUint32(s[seriesWords:], uint32(f.Words()))
 		end := recHead + len(body)
 		native.PutUint32(s[seriesBody:], uint32(end-seriesValues))
@@ -233,6 +240,22 @@ func seedRecords(families []Family) (b []byte) {
 		b = append(b, s...)
 	}
 	return b
+}
+
+// sharedCells returns the records of two series with the same cells.
+func sharedCells() []byte {
+	b := seedRecords(everyType[:1])
+	series := b[native.Uint32(b):] // behind the family
+	return append(b, series...)
+}
+
+// longNames returns a counter with n labels whose names have so many bytes.
+func longNames(n, length int) Family {
+	f := Family{Name: "c", Type: CounterType}
+	for i := range n {
+		f.Labels = append(f.Labels, fmt.Sprintf("%03d", i)+strings.Repeat("l", length-3))
+	}
+	return f
 }
 
 // seedWindow returns the records of a summary whose window, and an octave of it, are in a record of no known kind.

@@ -74,15 +74,17 @@ func packedSize(b []byte, labels int) (values, all int, fits bool) {
 
 // takePacked takes n series off d. Those whose label values fail CheckValue are left out; places then says where each of the
 // n is among the rest, -1 for one that is left out.
-func takePacked(d *decoder, labels int, n uint32) (p PackedSeries, places []int32) {
+// text is how many bytes their label values have.
+func takePacked(d *decoder, labels int, n uint32) (p PackedSeries, places []int32, text int64) {
 	p.labels = labels
 	b, at := d.b, 0
 	for i := range n {
-		_, size, fits := packedSize(b[at:], labels)
+		values, size, fits := packedSize(b[at:], labels)
 		if size == 0 {
 			d.bad = true
-			return p, nil
+			return p, nil, 0
 		}
+		text += int64(values)
 		switch {
 		case !fits && places == nil:
 			places = make([]int32, i, i+1)
@@ -106,7 +108,7 @@ func takePacked(d *decoder, labels int, n uint32) (p PackedSeries, places []int3
 		p.series = b[:at:at]
 	}
 	d.b = b[at:]
-	return p, places
+	return p, places, text
 }
 
 // decodePacked decodes the first series of b, whose size is known to be right.

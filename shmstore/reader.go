@@ -38,7 +38,7 @@ type Reader struct {
 	families []Family
 	series   []SeriesInfo
 	records  []record // of series
-	text     int64    // bytes of the samples of series, see weigh
+	weight   int64    // of series, see weigh
 	cells    []uint64 // of which words are a series', a bit each
 	broken   error    // what is corrupt stays so
 

@@ -32,11 +32,13 @@ type Writer struct {
 	taken    takenCache
 	resting  []*Series     // gauges that were released, waiting for gaugeRest to pass; in the order of their release
 	rest     time.Duration // gaugeRest, but in tests
+	weight   int64         // of all series, see Budget
 }
 
 // familyKind is what the writer remembers of a family.
 type familyKind struct {
 	words, labels  int
+	text           textWeight
 	gauge          bool
 	exemplars      int
 	window, octave int // words of their blocks; 0: it has no window
@@ -75,6 +77,7 @@ type Series struct {
 	gauge  bool
 	state  uint64 // seriesShown, seriesHidden, seriesReleased or seriesFree
 	number uint64 // of its release
+	weight int64  // see Budget
 
 	deleted uint64 // when, on Monotonic's clock
 	resting bool   // it waits for gaugeRest to pass
@@ -207,7 +210,7 @@ func (w *Writer) AddFamily(f Family) (uint32, error) {
 	w.publish()
 	id := uint32(len(w.kinds))
 	w.families[key] = id
-	kind := familyKind{words: f.Words(), labels: len(f.Labels), gauge: f.Mode != 0, exemplars: f.ExemplarSlots()}
+	kind := familyKind{words: f.Words(), labels: len(f.Labels), text: f.textWeight(), gauge: f.Mode != 0, exemplars: f.ExemplarSlots()}
 	if f.Window != nil {
 		kind.window, kind.octave = f.Window.Words(), f.Window.OctaveWords()
 	}
@@ -241,8 +244,9 @@ func (w *Writer) AddSeriesWith(
 	if len(values) != kind.labels {
 		return nil, fmt.Errorf("shmstore: add a series: %d label values for %d labels", len(values), kind.labels)
 	}
-	body := make([]byte, 0, 128)
+	body, length := make([]byte, 0, 128), 0
 	for _, v := range values {
+		length += len(v)
 		if !fits(v) {
 			return nil, fmt.Errorf("shmstore: add a series: a label value of %d bytes is too long or not UTF-8", len(v))
 		}
@@ -250,6 +254,10 @@ func (w *Writer) AddSeriesWith(
 	}
 	w.reuseTaken()
 	w.reuseRested(maxResting)
+	weight := kind.text.of(length)
+	if w.weight+weight > Budget(w.space.reserved) {
+		return nil, fmt.Errorf("shmstore: add a series: %w", errBudget)
+	}
 	s, err := w.place(family, body, created, begin)
 	if errors.Is(err, ErrFull) && len(w.resting) > 0 {
 		w.reuseRested(0)
@@ -258,6 +266,8 @@ func (w *Writer) AddSeriesWith(
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: add a series: %w", err)
 	}
+	s.weight = weight
+	w.weight += weight
 	return s, nil
 }
 
@@ -453,6 +463,7 @@ func (w *Writer) reuseRested(most int) {
 // reuse puts the cells and the record of a series that is over back into the free space.
 func (w *Writer) reuse(s *Series) {
 	w.setState(s, seriesFree)
+	w.weight -= s.weight
 	w.giveBeside(s)
 	w.space.giveCells(s.cells, len(s.Cells))
 	w.giveWindow(s)

@@ -171,7 +171,7 @@ func tooManyBounds(family string) error {
 // shape gives all series their families and cells, histograms with the bounds that the whole directory has. After
 // an error the file is to be left out. used is how many bytes of the file are: what is made of it is bounded by them.
 func (l *layout) shape(bounds map[string][]float64, used int64) error {
-	words, text, budget := 0, int64(0), shmstore.Budget(used)
+	words, weight, budget := 0, int64(0), shmstore.Budget(used)
 	for i := range l.composites {
 		c := &l.composites[i]
 		s := &l.series[c.series]
@@ -189,7 +189,7 @@ func (l *layout) shape(bounds map[string][]float64, used int64) error {
 		if words += int(s.Words); words > maxWords {
 			return corrupt("its histograms have more than %d buckets together", maxWords)
 		}
-		if text += l.families[s.Family].TextSize(s.Values); text > budget {
+		if weight += l.families[s.Family].Weight(s.Values); weight > budget {
 			return corrupt("its samples have more than %d bytes of text, it has %d", budget, used)
 		}
 	}
