@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // notifySocket is where one worker says READY=1 and so on. Each worker has its own. On Linux its abstract name is known to
@@ -199,13 +201,22 @@ func newManager() *manager {
 	return &manager{addr: &net.UnixAddr{Name: name, Net: "unixgram"}}
 }
 
-// tell sends lines as one datagram. A manager that does not listen is no reason to stop.
-func (m *manager) tell(lines ...string) {
+// tell sends lines as one datagram and reports whether that is settled: a manager that does not listen is no reason to stop.
+// It does not wait; where the manager's queue is full it returns false, and the lines are to be sent again later.
+func (m *manager) tell(lines ...string) (settled bool) {
 	if m == nil {
-		return
+		return true
 	}
-	if c, err := net.DialUnix("unixgram", nil, m.addr); err == nil {
-		c.Write([]byte(strings.Join(lines, "\n")))
-		c.Close()
+	c, err := net.DialUnix("unixgram", nil, m.addr)
+	if err != nil {
+		return true
 	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var sent error
+	raw.Control(func(fd uintptr) { sent = unix.Send(int(fd), []byte(strings.Join(lines, "\n")), unix.MSG_DONTWAIT) })
+	return !errors.Is(sent, unix.EAGAIN) && !errors.Is(sent, unix.ENOBUFS)
 }

@@ -375,6 +375,9 @@ func (s *supervisor) publish(now time.Time) {
 	s.tellManager(st, readySlots, now)
 }
 
+// managerRetry is when systemd is told again what its queue had no room for.
+const managerRetry = 100 * time.Millisecond
+
 // tellManager says to systemd what has changed.
 func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
 	if s.manager == nil {
@@ -390,13 +393,18 @@ func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
 		state, lines = "ready", []string{"READY=1"}
 	}
 	text := fmt.Sprintf("STATUS=%s: %d of %d workers ready", state, readySlots, s.target)
+	settled := true
 	switch {
 	case state != s.saidState:
-		s.manager.tell(append(lines, text)...)
+		settled = s.manager.tell(append(lines, text)...)
 	case text != s.saidText:
-		s.manager.tell(text)
+		settled = s.manager.tell(text)
 	}
-	s.saidState, s.saidText = state, text
+	if settled {
+		s.saidState, s.saidText = state, text
+	} else {
+		s.wake(now.Add(managerRetry))
+	}
 	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {
 		if s.due(s.beatAt, now) {
 			s.manager.tell("WATCHDOG=1")

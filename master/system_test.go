@@ -184,3 +184,33 @@ func TestEmbed(t *testing.T) {
 	assert.Contains(t, out, `test_requests_total{path="child"} 3`)
 	assert.NotContains(t, out, `path="master"`, "the master is no writer")
 }
+
+// A systemd that does not read holds up nothing, and is told the last state when it reads again.
+func TestSystemdThatDoesNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	require.NoError(t, err)
+	defer conn.Close()
+	fill, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	require.NoError(t, err)
+	defer fill.Close()
+	for err == nil {
+		require.NoError(t, fill.SetWriteDeadline(time.Now().Add(50*time.Millisecond)))
+		_, err = fill.Write([]byte("X=1"))
+	}
+	m := startMaster(t, nil, "NOTIFY_SOCKET="+path)
+	require.Equal(t, done, m.roll(syscall.SIGHUP).State)
+	said := make(chan string, 1000)
+	go func() {
+		for b := make([]byte, 4096); ; {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			said <- string(b[:n])
+		}
+	}()
+	hear(t, said, "READY=1")
+	m.signal(syscall.SIGTERM)
+	hear(t, said, "STOPPING=1")
+}
