@@ -183,8 +183,8 @@ func (f *rawFile) family(def shmstore.Family) {
 	f.record(2, 0, b, func(r []byte) uint32 { return castagnoli(r[:8], r[12:]) })
 }
 
-// series adds a series of family 0, with cells of its own or those that were made last.
-func (f *rawFile) series(words int, own bool, values ...string) {
+// series adds a series of a family, with cells of its own or those that were made last. It counts 1.
+func (f *rawFile) series(family uint32, words int, own bool, values ...string) {
 	var body []byte
 	for _, v := range values {
 		body = varstring(body, v)
@@ -199,7 +199,7 @@ func (f *rawFile) series(words int, own bool, values ...string) {
 	binary.NativeEndian.PutUint32(r[32:], uint32(words))
 	binary.NativeEndian.PutUint32(r[36:], uint32(len(body)))
 	n := len(body)
-	f.record(4, 0, append(r, body...), func(r []byte) uint32 {
+	f.record(4, family, append(r, body...), func(r []byte) uint32 {
 		return castagnoli(r[:8], r[12:16], r[40:72], make([]byte, 8), r[80:80+n])
 	})
 }
@@ -220,7 +220,7 @@ func withLongName(t *testing.T, dir string) string {
 	f := newRawFile(t, dir, 2<<20)
 	f.family(counterFamily("c_total", strings.Repeat("l", 1<<20)))
 	for i := range 1000 {
-		f.series(2, true, strconv.Itoa(i))
+		f.series(0, 2, true, strconv.Itoa(i))
 	}
 	f.write(t)
 	return ""
@@ -235,7 +235,7 @@ func withManyLongNames(t *testing.T, dir string) string {
 	f.family(counterFamily("c_total", labels...))
 	for i := range 1000 {
 		values[0] = strconv.Itoa(i)
-		f.series(2, true, values...)
+		f.series(0, 2, true, values...)
 	}
 	f.write(t)
 	return ""
@@ -250,7 +250,7 @@ func withSharedCells(t *testing.T, dir string) string {
 	f := newRawFile(t, dir, 1<<20)
 	f.family(def)
 	for i := range 2000 {
-		f.series(def.Words(), false, strconv.Itoa(i))
+		f.series(0, def.Words(), false, strconv.Itoa(i))
 	}
 	f.write(t)
 	return ""
@@ -293,4 +293,24 @@ func withBounds(t *testing.T, dir string) string {
 	long := strings.Repeat("k", shmstore.MaxName)
 	p.do(action{Do: "observe", Family: histogramFamily("long", bounds, long), Values: []string{long}, V: 3})
 	return ""
+}
+
+// Older programs took longer names. Their family is left out, and nothing else of the file.
+func TestStoredLongNameLeavesOutItsFamilyAlone(t *testing.T) {
+	for _, def := range []shmstore.Family{
+		counterFamily("c_total", strings.Repeat("l", shmstore.MaxName+1)),
+		counterFamily(strings.Repeat("c", shmstore.MaxName+1), "l"),
+		{Name: "c_total", Labels: []string{"l"}, Type: shmstore.CounterType, Help: strings.Repeat("h", shmstore.MaxHelp+1)},
+	} {
+		dir := newDir(t)
+		f := newRawFile(t, dir, 1<<20)
+		f.family(def)
+		f.family(counterFamily("other_total", "l"))
+		f.series(0, 2, true, "x")
+		f.series(1, 2, true, "y")
+		f.write(t)
+		s := openStore(t, dir, Options{})
+		assert.Equal(t, "other_total{l=\"y\"} 1\n", text(t, s))
+		assert.Equal(t, map[string]int{"definition": 1}, errorCounts(t, s))
+	}
 }
