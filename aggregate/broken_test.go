@@ -314,7 +314,7 @@ func TestOwnFamilies(t *testing.T) {
 }
 
 // A Store goes on from what another one has counted.
-func TestCountedGoesOn(t *testing.T) {
+func TestTotalsGoOn(t *testing.T) {
 	dir := newDir(t)
 	startLocal(t, dir, 0).do(action{Do: "add", Family: counterFamily("m"), V: 1}, ready)
 	startLocal(t, dir, 1).do(action{Do: "set", Family: gaugeFamily("m", shmstore.Sum), V: 1}, ready)
@@ -326,7 +326,7 @@ func TestCountedGoesOn(t *testing.T) {
 	assert.Contains(t, first, `onescrape_merge_conflicts_total{family="m"} 1`)
 	assert.Contains(t, first, `onescrape_store_errors_total{reason="corrupt"} 1`)
 	require.NoError(t, os.Remove(broken))
-	next := text(t, openStore(t, dir, Options{Counted: s.Counted()}), names...)
+	next := text(t, openStore(t, dir, Options{InitialTotals: s.Totals()}), names...)
 	assert.Contains(t, next, `onescrape_merge_conflicts_total{family="m"} 1`, "it is the same")
 	assert.Contains(t, next, `onescrape_store_errors_total{reason="corrupt"} 1`)
 	assert.Equal(t, first, text(t, s, names...), "the maps are the new one's own")

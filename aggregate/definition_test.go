@@ -146,9 +146,9 @@ func TestConflictIsCountedOnceNotAtEachRestart(t *testing.T) {
 		text(t, s)
 		fold()
 		text(t, s)
-		counted := s.Counted()
+		counted := s.Totals()
 		require.NoError(t, s.Close())
-		s = openStore(t, dir, Options{Logger: log.logger(), Counted: counted})
+		s = openStore(t, dir, Options{Logger: log.logger(), InitialTotals: counted})
 	}
 	total := 0
 	for _, m := range errorLine.FindAllStringSubmatch(strings.ReplaceAll(text(t, s, "onescrape_merge_conflicts_total"), "family=", "reason="), -1) {

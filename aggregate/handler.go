@@ -33,9 +33,9 @@ type HandlerOptions struct {
 	CreatedLines bool
 	// DisableCompression never compresses, even if the scraper would take it.
 	DisableCompression bool
-	// Beside is what is in the answer beside the store's metrics, such as those of the process that answers; nil: nothing.
+	// Additional is what is in the answer beside the store's metrics, such as those of the process that answers; nil: nothing.
 	// It is asked in each scrape, and may be by several at once.
-	Beside prometheus.Gatherer
+	Additional prometheus.Gatherer
 }
 
 const (
@@ -56,8 +56,8 @@ func (s *Store) Handler(o HandlerOptions) http.Handler {
 		h.inFlight = make(chan struct{}, o.MaxRequestsInFlight)
 	}
 	var all prometheus.Gatherer = s
-	if o.Beside != nil {
-		all = prometheus.Gatherers{s, o.Beside}
+	if o.Additional != nil {
+		all = prometheus.Gatherers{s, o.Additional}
 	}
 	options := promhttp.HandlerOpts{
 		EnableOpenMetrics:                   true,
@@ -169,7 +169,7 @@ func (h *handler) answer(r *http.Request) (a *answer) {
 	if r.URL != nil {
 		names = r.URL.Query()["name[]"]
 	}
-	text.bytes, err = h.store.appendText(text.bytes, x, names, h.options.Beside)
+	text.bytes, err = h.store.appendText(text.bytes, x, names, h.options.Additional)
 	if err != nil {
 		if x.syntax == openMetrics {
 			h.openMetrics.ServeHTTP(a, r)

@@ -49,9 +49,9 @@ func TestNamesThatCollideInOpenMetrics(t *testing.T) {
 	beside.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "beside_total"}))
 	handlers := map[string]*httptest.Server{
 		"alone":  httptest.NewServer(s.Handler(HandlerOptions{CreatedLines: true})),
-		"beside": httptest.NewServer(s.Handler(HandlerOptions{Beside: beside})),
+		"beside": httptest.NewServer(s.Handler(HandlerOptions{Additional: beside})),
 		// By way of Gather, because a name is taken in every format.
-		"gathered": httptest.NewServer(s.Handler(HandlerOptions{Beside: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		"gathered": httptest.NewServer(s.Handler(HandlerOptions{Additional: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 			return []*dto.MetricFamily{ownGauge("hh_count", "Help.", 1)}, nil
 		})})),
 	}

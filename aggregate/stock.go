@@ -24,10 +24,10 @@ type stock struct {
 	known            []string       // conflicts that are counted, the oldest first
 }
 
-// Counted is what a Store counts of what it leaves out: the values of onescrape_store_errors_total, by reason, and of
+// Totals are what a Store counts of what it leaves out: the values of onescrape_store_errors_total, by reason, and of
 // onescrape_merge_conflicts_total, by family. It is for Options of the Store that follows, so that they do not fall. A file
 // that still cannot be read then is counted once more; a conflict is not.
-type Counted struct {
+type Totals struct {
 	Errors    map[string]int `json:"errors,omitempty"`
 	Conflicts map[string]int `json:"conflicts,omitempty"`
 	// KnownConflicts says which these were, for a Store only.
@@ -57,15 +57,15 @@ func (st *stock) newConflict(id string) bool {
 	return true
 }
 
-// Counted returns what the Store has counted up to now.
-func (s *Store) Counted() Counted {
+// Totals returns what the Store has counted up to now.
+func (s *Store) Totals() Totals {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return Counted{Errors: maps.Clone(s.stock.errors), Conflicts: maps.Clone(s.stock.conflicts),
+	return Totals{Errors: maps.Clone(s.stock.errors), Conflicts: maps.Clone(s.stock.conflicts),
 		KnownConflicts: slices.Clone(s.stock.known)}
 }
 
-func newStock(before Counted) stock {
+func newStock(before Totals) stock {
 	st := stock{errors: map[string]int{}, conflicts: map[string]int{}}
 	maps.Copy(st.errors, before.Errors)
 	maps.Copy(st.conflicts, before.Conflicts)

@@ -30,8 +30,8 @@ type Options struct {
 	Retention time.Duration
 	// Label is the label of all and liveall gauges that holds the slot; "": "worker".
 	Label string
-	// Counted is what a Store before this one has counted, from which this one goes on.
-	Counted Counted
+	// InitialTotals is what a Store before this one has counted, from which this one goes on.
+	InitialTotals Totals
 	// Foreign are directories of other client libraries' files, see package foreign, that are merged too.
 	Foreign []*foreign.Dir
 }
@@ -105,7 +105,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.plan = plan{
 		files:    map[string]*file{},
 		families: map[string]*family{},
-		stock:    newStock(o.Counted),
+		stock:    newStock(o.InitialTotals),
 		reports:  reports{},
 	}
 	if err := s.openSources(); err != nil {

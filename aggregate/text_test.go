@@ -322,7 +322,7 @@ func TestWriteTextReturnsErrors(t *testing.T) {
 
 // What stands beside the store's metrics is in its place in the answer; where it could be taken for some of the store's,
 // or has none, the answer is as prometheus.Gatherers has it.
-func TestHandlerBeside(t *testing.T) {
+func TestHandlerAdditional(t *testing.T) {
 	dir := newDir(t)
 	p := startLocal(t, dir, 0)
 	p.do(action{Do: "add", Family: counterFamily("b_total"), V: 2},
@@ -337,7 +337,7 @@ func TestHandlerBeside(t *testing.T) {
 	}
 	for _, names := range [][]string{{}, {"a", "c", "z"}, {"a", "b_total"}, {"h_count"}, {"h_bucket"}, {"h_other"}, {nameFolds}} {
 		g := beside(names...)
-		w := get(s.Handler(HandlerOptions{Beside: g}), "")
+		w := get(s.Handler(HandlerOptions{Additional: g}), "")
 		var want strings.Builder
 		families, _ := prometheus.Gatherers{s, g}.Gather()
 		for _, mf := range families {
@@ -348,11 +348,11 @@ func TestHandlerBeside(t *testing.T) {
 		require.Equal(t, want.String(), w.Body.String(), "%v", names)
 	}
 	broken := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("broken") })
-	w := get(s.Handler(HandlerOptions{Beside: broken}), "")
+	w := get(s.Handler(HandlerOptions{Additional: broken}), "")
 	require.Equal(t, 200, w.Code)
 	require.Contains(t, w.Body.String(), "b_total 2\n")
 	panics := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { panic("broken") })
-	h := s.Handler(HandlerOptions{Beside: panics, MaxRequestsInFlight: 1})
+	h := s.Handler(HandlerOptions{Additional: panics, MaxRequestsInFlight: 1})
 	for range 3 {
 		require.PanicsWithValue(t, "broken", func() { get(h, "") }, "the server that has the request recovers, and it is over")
 	}

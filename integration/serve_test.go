@@ -16,8 +16,8 @@ import (
 
 // A store whose workers nobody supervises: serve answers for it, folds the dead, and goes on where the last one stopped.
 func TestServe(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "brief")
-	require.NoError(t, build(program, "github.com/onescrape/onescrape/integration/brief"))
+	program := filepath.Join(t.TempDir(), "shortlived")
+	require.NoError(t, build(program, "github.com/onescrape/onescrape/integration/shortlived"))
 	store := filepath.Join(t.TempDir(), "store")
 	dir, err := shmstore.OpenDir(store, shmstore.DirOptions{Create: true})
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestServe(t *testing.T) {
 		t.Helper()
 		f := mustScrape(t, url)
 		for n := range 3 {
-			require.Equal(t, float64(lives*(n+1)), f.sum("brief_total", "n", fmt.Sprint(n)))
+			require.Equal(t, float64(lives*(n+1)), f.sum("shortlived_total", "n", fmt.Sprint(n)))
 		}
 	}
 	files := func() int {
@@ -74,7 +74,7 @@ func TestServe(t *testing.T) {
 	r := command(t, "inspect", "--store.path", store)
 	assert.Equal(t, 0, r.status, r.stderr)
 	assert.Contains(t, r.stdout, "archive of the dead")
-	assert.Contains(t, r.stdout, "brief_total{n}")
+	assert.Contains(t, r.stdout, "shortlived_total{n}")
 	// A broken archive is a broken file.
 	require.NoError(t, os.Chmod(filepath.Join(store, "archive"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(store, "archive"), []byte("no archive"), 0o600))

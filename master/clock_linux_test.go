@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/master/internal/early"
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 )
 
 func init() { roles["step"] = stepClock }
@@ -22,7 +22,7 @@ func init() { roles["step"] = stepClock }
 // stepClock is a new program in the moment of an upgrade, of which the wall clock has been set since the old one ended: all
 // times of the handover are as much older as ONESCRAPE_TEST_STEP says. Without Remaining it is one of an older master.
 func stepClock() error {
-	fd := number(os.Getenv(early.HandoverEnv))
+	fd := number(os.Getenv(bootstrap.HandoverEnv))
 	f := os.NewFile(uintptr(fd), "handover")
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
@@ -80,7 +80,7 @@ func (m *testMaster) stepAtUpgrade() {
 	require.NoError(m.t, err)
 	script := filepath.Join(m.t.TempDir(), "program")
 	require.NoError(m.t, os.WriteFile(script, []byte(fmt.Sprintf("#!/bin/sh\n[ -z \"$%s\" ] && exec %s\nexec %s role:step %s\n",
-		early.HandoverEnv, self, self, self)), 0o755))
+		bootstrap.HandoverEnv, self, self, self)), 0o755))
 	require.NoError(m.t, os.Remove(m.program))
 	require.NoError(m.t, os.Symlink(script, m.program))
 }

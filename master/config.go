@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/onescrape/onescrape/internal/webpath"
+	"github.com/onescrape/onescrape/master/webpath"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
 )

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/onescrape/onescrape/master/internal/early"
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 )
 
 // ours are the variables that the master sets or that are not for its workers; every other one is passed on.
@@ -19,7 +19,7 @@ var ours = map[string]bool{
 	"WATCHDOG_USEC": true, "WATCHDOG_PID": true, "MAINPID": true,
 	"ONESCRAPE_DIR": true, "ONESCRAPE_SLOT": true, "ONESCRAPE_LIFELINE": true, "ONESCRAPE_GRACEFUL_TIMEOUT": true,
 	"ONESCRAPE_LINGER": true, "ONESCRAPE_MAX_REQUESTS": true, "ONESCRAPE_STOP_SIGNAL": true,
-	early.ExecEnv: true, checkEnv: true, early.HandoverEnv: true, embedEnv: true,
+	bootstrap.ExecEnv: true, checkEnv: true, bootstrap.HandoverEnv: true, embedEnv: true,
 }
 
 // foreignEnv returns the environment without our variables.
@@ -50,7 +50,7 @@ func (c Config) environ(base []string, w workerEnv, limits []string) []string {
 		env = append(slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, "PWD=") }), "PWD="+w.dir)
 	}
 	set := func(key, value string) { env = append(env, key+"="+value) }
-	set(early.ExecEnv, w.exec)
+	set(bootstrap.ExecEnv, w.exec)
 	set("ONESCRAPE_DIR", w.store)
 	set("ONESCRAPE_SLOT", strconv.Itoa(w.slot))
 	set("ONESCRAPE_LIFELINE", strconv.Itoa(w.lifeline))

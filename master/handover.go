@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/master/internal/early"
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 )
 
 // checkEnv names the descriptor on which a program that is only checked says that it would run.
@@ -157,7 +157,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
 		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers,
-		Started: s.started, Speaks: s.speaks, Ever: s.ever, Epoch: s.epoch, Rollout: s.rollout, Began: wall(u.began, now),
+		Started: s.started, Speaks: s.notifies, Ever: s.allReadyOnce, Epoch: s.epoch, Rollout: s.rollout, Began: wall(u.began, now),
 		Upgrade: s.upgrade, LogLost: u.halted.unwritten(), Executed: now}
 	out.Dir, out.Releases, out.LastRelease = s.dir, s.releases, s.lastRelease
 	if s.endpoint != nil {
@@ -181,8 +181,8 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 	state := func(p *process) processState {
 		described[p] = true
 		ps := processState{Slot: p.slot, PID: p.pid, Epoch: p.epoch, State: p.state, Started: p.started,
-			ReadyAt: wall(p.readyAt, now), StopAt: wall(p.stopAt, now), Beat: wall(p.beat, now), RenewAt: wall(p.renewAt, now),
-			Remaining: remaining(p, now), Name: p.notify.name, Stops: p.stops, Cause: p.cause,
+			ReadyAt: wall(p.readyAt, now), StopAt: wall(p.stopAt, now), Beat: wall(p.beat, now), RenewAt: wall(p.recycleAt, now),
+			Remaining: remaining(p, now), Name: p.notify.name, Stops: p.stoppingItself, Cause: p.cause,
 			Killed: p.killed, Storeless: p.storeless, Text: p.text, Notify: -1}
 		if p.release != nil {
 			ps.Release = p.release.Number
@@ -228,11 +228,11 @@ func writeAll(fd int, text []byte) error {
 
 // readHandover reads what the master before this one in the same process left; nil when there was none.
 func readHandover() (*handover, error) {
-	value, ok := os.LookupEnv(early.HandoverEnv)
+	value, ok := os.LookupEnv(bootstrap.HandoverEnv)
 	if !ok {
 		return nil, nil
 	}
-	os.Unsetenv(early.HandoverEnv)
+	os.Unsetenv(bootstrap.HandoverEnv)
 	f := os.NewFile(uintptr(number(value)), "handover")
 	defer f.Close()
 	text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30))
@@ -263,7 +263,7 @@ func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*pr
 		return nil, fmt.Errorf("master: adopt worker %d: its notify socket is none", ps.PID)
 	}
 	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started,
-		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, renewAt: ps.RenewAt, stops: ps.Stops,
+		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, recycleAt: ps.RenewAt, stoppingItself: ps.Stops,
 		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
 	p.leads, p.start = leadsGroup(p.pid), processStart(p.pid)
 	restore(p, ps.Remaining, executed, now)

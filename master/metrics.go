@@ -47,7 +47,7 @@ type totals struct {
 	Rollouts map[string]uint64        `json:"rollouts,omitempty"` // by kind and result
 	Rolling  map[string]*distribution `json:"rolling,omitempty"`  // seconds by kind
 	Scrapes  distribution             `json:"scrapes"`
-	Store    aggregate.Counted        `json:"store"`
+	Store    aggregate.Totals         `json:"store"`
 	// LogDropped counts the lines that the log did not take.
 	LogDropped uint64 `json:"log_dropped,omitempty"`
 	// StoreMoved counts how often the store left its path.
@@ -147,7 +147,7 @@ func (c *counters) scrape(store *aggregate.Store) {
 }
 
 // storeTotals returns what the store's metrics go on from.
-func (c *counters) storeTotals() aggregate.Counted {
+func (c *counters) storeTotals() aggregate.Totals {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.total.Store
@@ -161,9 +161,9 @@ func (c *counters) scraped(took time.Duration) {
 	c.mu.Lock()
 	store := c.store
 	c.mu.Unlock()
-	var counted aggregate.Counted
+	var counted aggregate.Totals
 	if store != nil {
-		counted = store.Counted() // waits for a scrape that is under way, and mu must not
+		counted = store.Totals() // waits for a scrape that is under way, and mu must not
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -25,7 +25,7 @@ func (p *process) moments(f func(name string, t *time.Time)) {
 	f("ready_at", &p.readyAt)
 	f("stop_at", &p.stopAt)
 	f("beat", &p.beat)
-	f("renew_at", &p.renewAt)
+	f("renew_at", &p.recycleAt)
 }
 
 func (sl *slot) moments(f func(name string, t *time.Time)) {

@@ -27,12 +27,12 @@ type notifySocket struct {
 }
 
 // notice is what the reader of a worker's socket passes on: what the worker said, or something about the socket itself.
-type notice struct {
-	from     *process
-	fields   map[string]string // of a datagram of the worker's own process
-	stranger int               // the pid of another process that said READY=1; at most once
-	looked   uint32            // everything that had arrived when this look was asked for came before
-	over     bool              // the reader has ended
+type message struct {
+	from         *process
+	fields       map[string]string // of a datagram of the worker's own process
+	foreignReady int               // the pid of another process that said READY=1; at most once
+	answered     uint32            // everything that had arrived when this look was asked for came before
+	over         bool              // the reader has ended
 }
 
 // datagram is one message and who sent it, as far as the kernel says so.
@@ -84,18 +84,18 @@ func (n *notifySocket) close() {
 
 // listen passes on what the worker says until finish is called; then what has arrived by then, and that it is over. It runs
 // in a goroutine of its own.
-func (n *notifySocket) listen(p *process, out chan<- notice) {
+func (n *notifySocket) listen(p *process, out chan<- message) {
 	var answered uint32
 	for {
 		asked := n.asked.Load()
 		if n.finished.Load() {
 			n.drain(p, out)
-			out <- notice{from: p, over: true}
+			out <- message{from: p, over: true}
 			return
 		}
 		if asked != answered {
 			n.drain(p, out)
-			out <- notice{from: p, looked: asked}
+			out <- message{from: p, answered: asked}
 			answered = asked
 			continue
 		}
@@ -107,7 +107,7 @@ func (n *notifySocket) listen(p *process, out chan<- notice) {
 		if err == nil {
 			n.pass(p, d, out)
 		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
-			out <- notice{from: p, over: true}
+			out <- message{from: p, over: true}
 			return
 		}
 	}
@@ -134,7 +134,7 @@ func (n *notifySocket) interrupt() { n.conn.SetReadDeadline(time.Unix(1, 0)) }
 const queued = 1024
 
 // drain passes on what has arrived, without waiting.
-func (n *notifySocket) drain(p *process, out chan<- notice) {
+func (n *notifySocket) drain(p *process, out chan<- message) {
 	for range queued {
 		var d datagram
 		if err := n.control(func(fd int) (err error) {
@@ -163,17 +163,17 @@ func (n *notifySocket) receive() (d datagram, err error) {
 // pass gets rid of the descriptors that came with a datagram, before anything else is looked at, and passes it on if the
 // worker's own process sent it. A process of the same user that says READY=1 is worth a word: it is most likely the server
 // that a command has started.
-func (n *notifySocket) pass(p *process, d datagram, out chan<- notice) {
+func (n *notifySocket) pass(p *process, d datagram, out chan<- message) {
 	if !n.strays.close(d.fds) {
 		n.control(refuseDescriptors)
 	}
 	if d.pid == p.pid || d.pid == unknownSender {
-		out <- notice{from: p, fields: parseFields(d.text)}
+		out <- message{from: p, fields: parseFields(d.text)}
 		return
 	}
 	if !n.warned && (d.uid == os.Geteuid() || d.uid == 0) && parseFields(d.text)["READY"] == "1" {
 		n.warned = true
-		out <- notice{from: p, stranger: d.pid}
+		out <- message{from: p, foreignReady: d.pid}
 	}
 }
 

@@ -23,7 +23,7 @@ const nobody = 65534
 
 func init() {
 	roles["dropped"] = droppedWorker
-	roles["stranger"] = stranger
+	roles["stranger"] = sendDescriptors
 	roles["lingerer"] = lingerer
 }
 
@@ -67,7 +67,7 @@ func asNobody(t *testing.T, role string, args ...string) {
 }
 
 // stranger sends descriptors to a notify socket.
-func stranger() error {
+func sendDescriptors() error {
 	to := os.Args[2]
 	null, err := os.Open(os.DevNull)
 	if err != nil {

@@ -69,8 +69,8 @@ func (s *supervisor) receive(children <-chan os.Signal, wake <-chan time.Time) (
 		s.signaled(sig)
 	case <-children:
 		s.reap()
-	case n := <-s.notices:
-		s.heard(n)
+	case n := <-s.messages:
+		s.handle(n)
 	case <-s.checked:
 	case finish := <-s.finished:
 		finish()
@@ -90,8 +90,8 @@ func (s *supervisor) receiveMore(children <-chan os.Signal) (happened bool) {
 			s.signaled(sig)
 		case <-children:
 			s.reap()
-		case n := <-s.notices:
-			s.heard(n)
+		case n := <-s.messages:
+			s.handle(n)
 		case <-s.checked:
 		case finish := <-s.finished:
 			finish()

@@ -25,7 +25,7 @@ type processID struct {
 
 func (s *supervisor) possessions() *possessions {
 	out := &possessions{Boot: bootID, Sockets: []uint64{}, Processes: []processID{}}
-	for _, groups := range [...][]*group{s.groups, s.leaving} {
+	for _, groups := range [...][]*group{s.groups, s.removedAddresses} {
 		for _, g := range groups {
 			for _, so := range g.sockets {
 				if so.fd >= 0 && g.network != "inherited" {

@@ -22,27 +22,27 @@ type process struct {
 	readyAt   time.Time
 	stopAt    time.Time // when it was told to stop, or said that it does
 	beat      time.Time // of the watchdog
-	renewAt   time.Time // by MaxAge; zero: never
+	recycleAt time.Time // by MaxAge; zero: never
 
-	lookAsked uint32 // the look at its socket that overdue waits for; 0: none
-	looked    uint32 // the last look that was answered
+	lookAsked    uint32 // the look at its socket that overdue waits for; 0: none
+	lookAnswered uint32 // the last look that was answered
 
-	stops      bool   // it said STOPPING=1 itself
-	renew      bool   // a successor is wanted
-	cause      string // why the master ends it: a reason of restarts; "" when it ends by itself
-	killed     bool   // KILL was sent
-	storeless  bool   // its metrics die with it
-	text       string // STATUS=
-	execErr    error  // the command could not be executed
-	forkLooked bool   // whether it forks before it listens was looked at
+	stoppingItself   bool   // it said STOPPING=1 itself
+	recycleRequested bool   // a successor is wanted
+	cause            string // why the master ends it: a reason of restarts; "" when it ends by itself
+	killed           bool   // KILL was sent
+	storeless        bool   // its metrics die with it
+	text             string // STATUS=
+	execErr          error  // the command could not be executed
+	forkChecked      bool   // whether it forks before it listens was looked at
 
-	start  uint64 // see processID
-	leads  bool   // it leads a process group of its own
-	heard  bool   // nobody reads its notify socket any more
-	reaped bool   // its end was taken; its pid must not be used any more
-	wait   syscall.WaitStatus
-	gone   bool      // reaped, and everything it said was heard
-	ended  time.Time // when it was reaped
+	start       uint64 // see processID
+	leads       bool   // it leads a process group of its own
+	notifyEnded bool   // nobody reads its notify socket any more
+	reaped      bool   // its end was taken; its pid must not be used any more
+	wait        syscall.WaitStatus
+	gone        bool      // reaped, and everything it said was heard
+	ended       time.Time // when it was reaped
 
 	release *release // nil: unknown
 	rollout int      // the rollout that started it as a worker of its release; 0: none
@@ -175,7 +175,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 		started: now, readyFrom: now, beat: now, notify: notify}
 	p.leads, p.start = attr.Sys != nil, processStart(pid)
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
-		p.renewAt = now.Add(age)
+		p.recycleAt = now.Add(age)
 	}
 	s.follow(p)
 	s.log.Debug("worker started", "slot", slot, "pid", pid)
@@ -185,9 +185,9 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 // follow has what the process says heard, and its end noticed.
 func (s *supervisor) follow(p *process) {
 	s.processes[p.pid] = p
-	p.heard = false
+	p.notifyEnded = false
 	p.notify.finished.Store(false)
-	go p.notify.listen(p, s.notices)
+	go p.notify.listen(p, s.messages)
 }
 
 // id returns attributes that name the process.

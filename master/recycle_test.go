@@ -11,7 +11,7 @@ import (
 func TestTheOldestIsRecycledFirst(t *testing.T) {
 	now := time.Now()
 	slotOf := func(n int, age time.Duration, renew bool, state string) *slot {
-		return &slot{number: n, cur: &process{slot: n, readyFrom: now.Add(-age), renew: renew, state: state}}
+		return &slot{number: n, cur: &process{slot: n, readyFrom: now.Add(-age), recycleRequested: renew, state: state}}
 	}
 	for _, tt := range []struct {
 		name  string

@@ -131,7 +131,7 @@ func (r *recycling) step(s *supervisor, now time.Time) bool {
 		r.cancel(s)
 		s.log.Error("worker not replaced: it goes on", "slot", r.slot.number, "reason", r.reason, "err", err)
 		if p := r.old; p != nil && !p.gone {
-			p.renew, p.renewAt = false, now.Add(retryRecycling)
+			p.recycleRequested, p.recycleAt = false, now.Add(retryRecycling)
 		}
 	}
 	return over

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/master/internal/early"
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
 	"github.com/onescrape/onescrape/worker/sigpipe"
@@ -66,11 +66,11 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 		return err
 	}
 	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process), remnants: make(map[int]*remnant),
-		notices: make(chan notice, 64), finished: make(chan func(), 64), signals: early.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
+		messages: make(chan message, 64), finished: make(chan func(), 64), signals: bootstrap.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
 		started: time.Now(), orphans: newOrphans(), manager: newManager()}
 	if s.signals == nil {
-		s.signals = make(chan os.Signal, early.Room)
-		signal.Notify(s.signals, early.Watched...)
+		s.signals = make(chan os.Signal, bootstrap.Room)
+		signal.Notify(s.signals, bootstrap.Watched...)
 	}
 	defer signal.Stop(s.signals)
 	defer s.close()
@@ -218,7 +218,7 @@ func (s *supervisor) stopFold() (over <-chan struct{}) {
 
 func (s *supervisor) aggregateOptions() aggregate.Options {
 	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention, Foreign: s.cfg.Foreign,
-		Counted: s.counters.storeTotals()}
+		InitialTotals: s.counters.storeTotals()}
 }
 
 // handler is what the endpoint serves.
@@ -251,7 +251,7 @@ func (s *supervisor) checkSpace() {
 func (s *supervisor) close() {
 	s.stopFold()
 	s.endpoint.close()
-	for _, g := range append(s.groups, s.leaving...) {
+	for _, g := range append(s.groups, s.removedAddresses...) {
 		g.close()
 	}
 	if s.merged != nil {

@@ -44,7 +44,7 @@ func (sl *slot) state() string {
 
 // accepts tells whether somebody accepts connections on the slot's sockets.
 func (sl *slot) accepts() bool {
-	return sl.cur != nil && sl.cur.state == ready && !sl.cur.stops && !sl.retiring
+	return sl.cur != nil && sl.cur.state == ready && !sl.cur.stoppingItself && !sl.retiring
 }
 
 // empty tells that no process is left.
@@ -79,7 +79,7 @@ func (s *supervisor) start(sl *slot) {
 		if errors.As(err, new(unexecutable)) && !sl.short {
 			s.refused = err
 		}
-		if s.refused == nil || s.served { // else what Run returns says it
+		if s.refused == nil || s.anyReadyOnce { // else what Run returns says it
 			s.log.Log(context.Background(), s.levelOf(err), "worker not started", "slot", sl.number, "err", err, "failures",
 				sl.failures, "next", wait)
 		}
@@ -146,7 +146,7 @@ func (s *supervisor) stop(p *process, reason string) {
 	if p.state != draining {
 		p.state, p.stopAt = draining, time.Now()
 	}
-	if !p.stops { // else it knows, and many programs take a second signal for impatience
+	if !p.stoppingItself { // else it knows, and many programs take a second signal for impatience
 		p.signal(s.cfg.stopSignal())
 	}
 }

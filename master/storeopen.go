@@ -140,7 +140,7 @@ func (s *supervisor) setMerged(merged *aggregate.Store) {
 	own.MustRegister(s.counters)
 	h := promhttp.HandlerFor(own, promhttp.HandlerOpts{Timeout: scrapeTime})
 	if merged != nil {
-		h = merged.Handler(aggregate.HandlerOptions{Timeout: scrapeTime, Beside: own})
+		h = merged.Handler(aggregate.HandlerOptions{Timeout: scrapeTime, Additional: own})
 	}
 	s.merged = merged
 	s.counters.scrape(merged)

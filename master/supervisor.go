@@ -34,22 +34,22 @@ type supervisor struct {
 	scrape    atomic.Pointer[http.Handler]  // answers with merged and the counters
 	folding   func() (over <-chan struct{}) // ends the folding of the store; nil when there is none
 
-	groups     []*group
-	slots      []*slot
-	processes  map[int]*process // by pid, until they are gone
-	remnants   map[int]*remnant // by the pid of the group's leader
-	target     int              // how many slots there are to be
-	leaving    []*group         // addresses that the configuration no longer has
-	epoch      int              // counts upgrades in place
-	parked     []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
-	unparking  bool             // who holds the sockets of parked slots is being looked up
-	strangers  strangers
-	storeWatch storeWatch
+	groups           []*group
+	slots            []*slot
+	processes        map[int]*process // by pid, until they are gone
+	remnants         map[int]*remnant // by the pid of the group's leader
+	target           int              // how many slots there are to be
+	removedAddresses []*group         // addresses that the configuration no longer has
+	epoch            int              // counts upgrades in place
+	closingSockets   []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
+	unparking        bool             // who holds the sockets of parked slots is being looked up
+	strangers        strangers
+	storeWatch       storeWatch
 
 	predecessor *possessions // of the last master on this store; nil: unknown
 	started     time.Time
 
-	notices  chan notice
+	messages chan message
 	signals  chan os.Signal
 	finished chan func() // what work in the background has left to do, see background
 
@@ -63,14 +63,14 @@ type supervisor struct {
 	releases    []*release // in the order of their numbers
 	lastRelease int
 
-	speaks    bool      // a worker of this command has said READY=1
-	ever      bool      // all slots have been ready once
-	served    bool      // some worker has been ready once
-	complaint string    // how workers ended before they were ready, when that was logged last
-	refused   error     // why the command cannot be executed
-	growAt    time.Time // of the next slot, where one could not be opened
-	growTries int       // how often it could not, in a row
-	shortage  string    // why
+	notifies     bool      // a worker of this command has said READY=1
+	allReadyOnce bool      // all slots have been ready once
+	anyReadyOnce bool      // some worker has been ready once
+	complaint    string    // how workers ended before they were ready, when that was logged last
+	refused      error     // why the command cannot be executed
+	growAt       time.Time // of the next slot, where one could not be opened
+	growTries    int       // how often it could not, in a row
+	shortage     string    // why
 
 	phase   phase
 	termAt  time.Time // of the TERM that began the stop
@@ -78,15 +78,15 @@ type supervisor struct {
 	quickAt time.Time // when what was told to stop at once is killed
 	ending  *halting  // of a stop, when no worker is left
 
-	wakeAt    time.Time // of the next step
-	steered   []bool    // by slot, what the attached programs are for; nil: unknown
-	steering  string
-	said      Status                 // what was published last
-	published atomic.Pointer[Status] // read by the endpoint
-	saidState string                 // to the manager
-	saidText  string
-	beatAt    time.Time // of the next WATCHDOG=1 to the manager
-	orphans   *orphans
+	wakeAt     time.Time // of the next step
+	steered    []bool    // by slot, what the attached programs are for; nil: unknown
+	steering   string
+	lastStatus Status                 // what was published last
+	published  atomic.Pointer[Status] // read by the endpoint
+	lastState  string                 // to the manager
+	lastText   string
+	beatAt     time.Time // of the next WATCHDOG=1 to the manager
+	orphans    *orphans
 }
 
 // phase is how far a stop has come.
@@ -271,7 +271,7 @@ func (s *supervisor) nextOperation(now time.Time) operation {
 // that every slot has its turn where workers ask sooner than they can be replaced.
 func (s *supervisor) oldestToRenew() (oldest *slot) {
 	for _, sl := range s.slots {
-		if p := sl.cur; p != nil && p.renew && p.state == ready && (oldest == nil || p.readyFrom.Before(oldest.cur.readyFrom)) {
+		if p := sl.cur; p != nil && p.recycleRequested && p.state == ready && (oldest == nil || p.readyFrom.Before(oldest.cur.readyFrom)) {
 			oldest = sl
 		}
 	}
@@ -281,7 +281,7 @@ func (s *supervisor) oldestToRenew() (oldest *slot) {
 // hopeless returns an error when no worker has ever been ready and there is no hope that one will be: the command
 // cannot be executed, or every slot has failed several times in a row.
 func (s *supervisor) hopeless() error {
-	if s.served || s.ever {
+	if s.anyReadyOnce || s.allReadyOnce {
 		return nil
 	}
 	if s.refused != nil {
@@ -338,13 +338,13 @@ func (s *supervisor) publish(now time.Time) {
 			readySlots++
 		}
 	}
-	s.served = s.served || readySlots > 0
-	if !s.ever && len(s.slots) > 0 && readySlots == len(s.slots) {
-		s.ever = true
+	s.anyReadyOnce = s.anyReadyOnce || readySlots > 0
+	if !s.allReadyOnce && len(s.slots) > 0 && readySlots == len(s.slots) {
+		s.allReadyOnce = true
 		s.log.Info("all workers are ready", "workers", readySlots)
 	}
 	st := Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Metrics: s.endpoint.address(),
-		Ready: s.ever && readySlots > 0 && s.phase == serving && !s.allCrashing(), Steering: s.steering, Workers: s.target, Addresses: []string{}}
+		Ready: s.allReadyOnce && readySlots > 0 && s.phase == serving && !s.allCrashing(), Steering: s.steering, Workers: s.target, Addresses: []string{}}
 	for _, g := range s.groups {
 		st.Addresses = append(st.Addresses, g.text)
 	}
@@ -368,8 +368,8 @@ func (s *supervisor) publish(now time.Time) {
 	}
 	st.Strangers, st.StoreTrouble = s.strangers.list(), s.storeWatch.trouble
 	s.counters.observe(s, st)
-	if !reflect.DeepEqual(st, s.said) {
-		s.said = st
+	if !reflect.DeepEqual(st, s.lastStatus) {
+		s.lastStatus = st
 		s.published.Store(&st)
 	}
 	s.tellManager(st, readySlots, now)
@@ -389,19 +389,19 @@ func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
 		state, lines = "stopping", []string{"STOPPING=1"}
 	case st.Rollout != nil && st.Rollout.State == running:
 		state, lines = "reloading", []string{"RELOADING=1", "MONOTONIC_USEC=" + monotonicUsec()}
-	case s.ever:
+	case s.allReadyOnce:
 		state, lines = "ready", []string{"READY=1"}
 	}
 	text := fmt.Sprintf("STATUS=%s: %d of %d workers ready", state, readySlots, s.target)
 	settled := true
 	switch {
-	case state != s.saidState:
+	case state != s.lastState:
 		settled = s.manager.tell(append(lines, text)...)
-	case text != s.saidText:
+	case text != s.lastText:
 		settled = s.manager.tell(text)
 	}
 	if settled {
-		s.saidState, s.saidText = state, text
+		s.lastState, s.lastText = state, text
 	} else {
 		s.wake(now.Add(managerRetry))
 	}

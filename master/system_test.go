@@ -39,7 +39,7 @@ func systemd(t *testing.T) (env string, said <-chan string) {
 }
 
 // hear waits for a datagram with that line and returns it.
-func hear(t *testing.T, said <-chan string, line string) string {
+func receive(t *testing.T, said <-chan string, line string) string {
 	t.Helper()
 	deadline := time.After(patient)
 	for {
@@ -59,19 +59,19 @@ func hear(t *testing.T, said <-chan string, line string) string {
 func TestSystemdIsTold(t *testing.T) {
 	env, said := systemd(t)
 	m := startMaster(t, nil, env, "WATCHDOG_USEC=200000")
-	hear(t, said, "READY=1")
-	hear(t, said, "WATCHDOG=1")
+	receive(t, said, "READY=1")
+	receive(t, said, "WATCHDOG=1")
 	m.signal(syscall.SIGHUP)
-	reloading := hear(t, said, "RELOADING=1")
+	reloading := receive(t, said, "RELOADING=1")
 	assert.Regexp(t, `(?m)^MONOTONIC_USEC=\d+$`, reloading, "in the same datagram, as Type=notify-reload wants it")
 	assert.Contains(t, reloading, "STATUS=reloading: 2 of 2 workers ready")
-	assert.Contains(t, hear(t, said, "READY=1"), "STATUS=ready: 2 of 2 workers ready")
+	assert.Contains(t, receive(t, said, "READY=1"), "STATUS=ready: 2 of 2 workers ready")
 	m.signal(syscall.SIGUSR2)
-	hear(t, said, "RELOADING=1")
-	hear(t, said, "READY=1")
-	hear(t, said, "WATCHDOG=1")
+	receive(t, said, "RELOADING=1")
+	receive(t, said, "READY=1")
+	receive(t, said, "WATCHDOG=1")
 	m.signal(syscall.SIGTERM)
-	hear(t, said, "STOPPING=1")
+	receive(t, said, "STOPPING=1")
 	assert.Zero(t, m.finished())
 }
 

@@ -100,7 +100,7 @@ func (s *supervisor) killRest() {
 // ownInodes returns the inodes of all sockets that workers have or had.
 func (s *supervisor) ownInodes() map[uint64]bool {
 	inodes := make(map[uint64]bool)
-	for _, groups := range [...][]*group{s.groups, s.leaving} {
+	for _, groups := range [...][]*group{s.groups, s.removedAddresses} {
 		for _, g := range groups {
 			for _, so := range g.sockets {
 				if so.fd >= 0 {

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/master/internal/early"
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -235,7 +235,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 	}
 	s.pauseListening()
 	resume := func() {
-		signal.Notify(s.signals, early.Watched...)
+		signal.Notify(s.signals, bootstrap.Watched...)
 		for _, p := range s.processes {
 			if !p.gone {
 				p.notify.conn.SetReadDeadline(time.Time{})
@@ -279,7 +279,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 		err = u.file.stands(path)
 	}
 	if err == nil {
-		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", early.HandoverEnv, fd)))
+		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", bootstrap.HandoverEnv, fd)))
 	}
 	kept.undo()
 	syscall.ForkLock.Unlock()
@@ -307,18 +307,18 @@ func (s *supervisor) storeStands() error {
 func (s *supervisor) pauseListening() {
 	n := 0
 	for _, p := range s.processes {
-		if p.heard {
+		if p.notifyEnded {
 			continue
 		}
 		n++
 		p.notify.finish()
 	}
 	for n > 0 {
-		notice := <-s.notices
+		notice := <-s.messages
 		if notice.over {
 			n--
 		}
-		s.heard(notice)
+		s.handle(notice)
 	}
 }
 
@@ -347,7 +347,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	unix.CloseOnExec(h.Lifeline[0])
 	unix.CloseOnExec(h.Lifeline[1])
 	s.lifeline = lifeline{read: h.Lifeline[0], write: h.Lifeline[1]}
-	s.started, s.speaks, s.ever, s.served = h.Started, h.Speaks, h.Ever, h.Ever
+	s.started, s.notifies, s.allReadyOnce, s.anyReadyOnce = h.Started, h.Speaks, h.Ever, h.Ever
 	for _, n := range h.Parked {
 		s.park(n)
 	}
@@ -384,7 +384,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
 		"metrics", s.endpoint.address(), "took", time.Since(began).Round(time.Millisecond),
-		"deaf", early.Since.Sub(h.Executed))
+		"deaf", bootstrap.Since.Sub(h.Executed))
 	return nil
 }
 
@@ -518,7 +518,7 @@ next:
 	s.groups, s.steered = groups, nil
 	for _, g := range had {
 		if !taken[g] {
-			s.leaving = append(s.leaving, g)
+			s.removedAddresses = append(s.removedAddresses, g)
 		}
 	}
 	return nil
@@ -526,7 +526,7 @@ next:
 
 // leave closes the addresses that the configuration no longer has, when nobody is left who was started with them.
 func (s *supervisor) leave() {
-	if len(s.leaving) == 0 {
+	if len(s.removedAddresses) == 0 {
 		return
 	}
 	for _, p := range s.processes {
@@ -534,9 +534,9 @@ func (s *supervisor) leave() {
 			return
 		}
 	}
-	for _, g := range s.leaving {
+	for _, g := range s.removedAddresses {
 		s.log.Info("address closed", "address", g.text)
 		g.close()
 	}
-	s.leaving = nil
+	s.removedAddresses = nil
 }

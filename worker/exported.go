@@ -35,8 +35,8 @@ type exportedSeries struct {
 	values []string
 	round  uint64 // in which it was last gathered
 
-	value  riseValue   // of a counter; of a histogram or summary its sum
-	counts []riseCount // of a histogram each bucket, not cumulative; of a summary the count
+	value  resetAdjusted        // of a counter; of a histogram or summary its sum
+	counts []resetAdjustedCount // of a histogram each bucket, not cumulative; of a summary the count
 	gauge  float64
 	set    bool // gauge was set
 	lines  []*exportedSeries
@@ -233,12 +233,12 @@ func (f *exportedFamily) get(names, values []string) *exportedSeries {
 		s = &exportedSeries{key: key, names: names, values: values}
 		switch f.def.Type {
 		case shmstore.HistogramType:
-			s.counts = make([]riseCount, len(f.def.Bounds)+1)
+			s.counts = make([]resetAdjustedCount, len(f.def.Bounds)+1)
 			if f.def.Native != nil {
 				s.native = newExportedNative(f)
 			}
 		case shmstore.SummaryType:
-			s.counts = make([]riseCount, 1)
+			s.counts = make([]resetAdjustedCount, 1)
 		}
 		f.series[key] = s
 	}

@@ -15,7 +15,7 @@ type exportedNative struct {
 	table *Histogram // not registered; its classic cells are written by the exporter
 	old   map[nativehist.Code]uint64
 	at    int // the schema of old
-	nans  riseCount
+	nans  resetAdjustedCount
 }
 
 // nativeOf returns the native buckets that a family's histograms have when it is first gathered: the finest of their

@@ -222,9 +222,9 @@ type counterFunc struct {
 	Counter
 	call func() float64
 
-	reading sync.Mutex // one call at a time; protects rise
-	rise    riseValue
-	known   atomic.Bool // the function has returned what a counter can be
+	reading  sync.Mutex // one call at a time; protects rise
+	adjusted resetAdjusted
+	known    atomic.Bool // the function has returned what a counter can be
 }
 
 func (c *counterFunc) hasValue() bool { return c.known.Load() }
@@ -241,7 +241,7 @@ func (c *counterFunc) read() {
 	case !countable(v):
 		c.def.registry.refuse(c.def, v)
 	default:
-		c.rise.follow(v)
+		c.adjusted.follow(v)
 		c.store()
 		c.known.Store(true)
 	}
@@ -252,7 +252,7 @@ func (c *counterFunc) read() {
 func (c *counterFunc) store() {
 	c.def.registry.mu.RLock()
 	defer c.def.registry.mu.RUnlock()
-	storeCounter(words(c.cells.Load(), shmstore.CounterWords), c.rise.total)
+	storeCounter(words(c.cells.Load(), shmstore.CounterWords), c.adjusted.total)
 }
 
 // Write calls the function and writes the counter. It implements prometheus.Metric.

@@ -242,17 +242,17 @@ func TestStoreCounterRisesToReaders(t *testing.T) {
 }
 
 func TestRise(t *testing.T) {
-	var v riseValue
+	var v resetAdjusted
 	for _, c := range [][2]float64{{.1, .1}, {.3, .3}, {.3, .3}, {5, 5}, {4.9, 5}, {5.9, 6}, {0, 6}, {7, 13}} {
 		v.follow(c[0])
 		require.Equal(t, c[1], v.total)
 	}
-	var n riseCount
+	var n resetAdjustedCount
 	for _, c := range [][2]uint64{{3, 3}, {3, 3}, {10, 10}, {2, 10}, {3, 11}, {0, 11}, {20, 31}} {
 		require.Equal(t, n.old > c[0], n.follow(c[0]))
 		require.Equal(t, c[1], n.total)
 	}
-	var sum riseValue
+	var sum resetAdjusted
 	for _, c := range []struct {
 		v     float64
 		began bool

@@ -57,8 +57,8 @@ func (r *registry) handler(o aggregate.HandlerOptions) http.Handler {
 		timeout = 10 * time.Second
 	}
 	var local prometheus.Gatherer = prometheus.GathererFunc(r.gatherLocal)
-	if o.Beside != nil {
-		local = prometheus.Gatherers{local, o.Beside}
+	if o.Additional != nil {
+		local = prometheus.Gatherers{local, o.Additional}
 	}
 	return &handler{registry: r, options: o, local: promhttp.HandlerFor(local, promhttp.HandlerOpts{
 		MaxRequestsInFlight:                 limit,

@@ -29,9 +29,9 @@ var errBucketLabel = fmt.Errorf("%q is not allowed as label name in histograms",
 // safe for concurrent use. The zero value is not usable, NewHistogram and HistogramVec make one.
 type Histogram struct {
 	series
-	bounds  []float64                   // of the definition
-	binades binades                     // of the bounds
-	table   atomic.Pointer[nativeTable] // nil: no native buckets
+	bounds []float64                   // of the definition
+	index  boundIndex                  // of the bounds
+	table  atomic.Pointer[nativeTable] // nil: no native buckets
 }
 
 // NewHistogram returns the histogram that opts describe: with classic buckets where opts.Buckets has some, which may be no
@@ -55,7 +55,7 @@ func (r *registry) defineHistogram(opts prometheus.HistogramOpts, labelNames []s
 		panic(errBucketLabel)
 	}
 	bounds := bucketBounds(opts)
-	binades := newBinades(bounds)
+	binades := newBoundIndex(bounds)
 	return r.define(shmstore.Family{
 		Name:   prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name),
 		Help:   opts.Help,
@@ -64,7 +64,7 @@ func (r *registry) defineHistogram(opts prometheus.HistogramOpts, labelNames []s
 		Bounds: bounds,
 		Native: nativeOptions(opts),
 	}, labelNames, opts.ConstLabels, func(d *definition) *series {
-		h := &Histogram{bounds: d.family.Bounds, binades: binades}
+		h := &Histogram{bounds: d.family.Bounds, index: binades}
 		h.metric = h
 		return &h.series
 	})
@@ -102,7 +102,7 @@ func (h *Histogram) Observe(v float64) {
 	old := atomic.LoadUint64(sum)
 	var i int
 	if len(h.bounds) <= manyBounds {
-		i = shmstore.HistogramBuckets + bucket(h.bounds, h.binades.begin(v), v)
+		i = shmstore.HistogramBuckets + bucket(h.bounds, h.index.begin(v), v)
 	} else {
 		i = shmstore.HistogramBuckets + sort.SearchFloat64s(h.bounds, v)
 	}
@@ -118,7 +118,7 @@ func (h *Histogram) Observe(v float64) {
 // bucket returns the index of v's classic bucket.
 func (h *Histogram) bucket(v float64) int {
 	if len(h.bounds) <= manyBounds {
-		return bucket(h.bounds, h.binades.begin(v), v)
+		return bucket(h.bounds, h.index.begin(v), v)
 	}
 	return sort.SearchFloat64s(h.bounds, v)
 }

@@ -332,9 +332,9 @@ func TestRest(t *testing.T) {
 		"idle after the drain began": {open: []connection{conn(http.StateIdle, linger)}, now: linger, left: linger,
 			known: true},
 		"active": {open: []connection{conn(http.StateActive, 0)}, now: time.Hour},
-		"new": {open: []connection{conn(http.StateNew, 0)}, now: linger, left: silent - linger,
+		"new": {open: []connection{conn(http.StateNew, 0)}, now: linger, left: silentAfter - linger,
 			known: true},
-		"silent": {open: []connection{conn(http.StateNew, 0)}, now: silent, known: true},
+		"silent": {open: []connection{conn(http.StateNew, 0)}, now: silentAfter, known: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newConnections()

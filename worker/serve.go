@@ -129,7 +129,7 @@ func (w *Worker) finish(srv *http.Server, conns *connections) error {
 }
 
 // silent is after how long a connection that has sent nothing counts as idle, as http.Server.Shutdown has it.
-const silent = 5 * time.Second
+const silentAfter = 5 * time.Second
 
 // connections knows what the open connections of a server do.
 type connections struct {
@@ -192,7 +192,7 @@ func (c *connections) rest(began, now time.Time, linger time.Duration) (time.Dur
 		case http.StateIdle:
 			left = max(left, linger-now.Sub(since))
 		case http.StateNew:
-			left = max(left, silent-now.Sub(o.since), linger-now.Sub(since))
+			left = max(left, silentAfter-now.Sub(o.since), linger-now.Sub(since))
 		default:
 			known = false
 		}

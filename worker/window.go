@@ -62,10 +62,10 @@ type window struct {
 	block   atomic.Pointer[uint64]                   // the window's
 	octaves [shmstore.Octaves]atomic.Pointer[uint64] // their blocks; nil: there is none yet
 
-	mu     sync.Mutex // protects what follows, and is held to change what is above. Taken after the registry's
-	writer *shmstore.Writer
-	stored *shmstore.Series // nil: in process memory
-	waste  []uint64         // stands for octaves that found no space
+	mu       sync.Mutex // protects what follows, and is held to change what is above. Taken after the registry's
+	writer   *shmstore.Writer
+	stored   *shmstore.Series // nil: in process memory
+	overflow []uint64         // stands for octaves that found no space
 }
 
 func newWindow(d *definition) *window {
@@ -80,7 +80,7 @@ func newWindow(d *definition) *window {
 // observe counts v in the slice of now.
 func (w *window) observe(v float64) {
 	if w.clock.epoch.Load() != w.epoch.Load() {
-		w.turn()
+		w.rotate()
 	}
 	slice := int(w.slice.Load())
 	bits := math.Float64bits(v)
@@ -91,11 +91,11 @@ func (w *window) observe(v float64) {
 	}
 	p := w.octaves[octave].Load()
 	if p == nil {
-		p = w.grow(octave)
+		p = w.missingOctave(octave)
 	}
 	i := shmstore.OctaveCounts + slice*w.resolution.Buckets() + w.resolution.Bucket(bits)
 	if atomic.AddUint64(word(p, i), 1) >= integerMark {
-		w.carry(&w.octaves[octave], i)
+		w.reapply(&w.octaves[octave], i)
 	}
 }
 
@@ -113,12 +113,12 @@ func (w *window) observeOutside(slice int, v float64) {
 		return
 	}
 	if atomic.AddUint64(word(w.block.Load(), i), 1) >= integerMark {
-		w.carry(&w.block, i)
+		w.reapply(&w.block, i)
 	}
 }
 
-// carry is for a writer that just added 1 to a word that bears a mark: the window has moved, see move.go.
-func (w *window) carry(block *atomic.Pointer[uint64], i int) {
+// reapply is for a writer that just added 1 to a word that bears a mark: the window has moved, see move.go.
+func (w *window) reapply(block *atomic.Pointer[uint64], i int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := block.Load(); p != nil {
@@ -126,8 +126,8 @@ func (w *window) carry(block *atomic.Pointer[uint64], i int) {
 	}
 }
 
-// turn makes the slice of now the one that is written to, empty if it held another one.
-func (w *window) turn() {
+// rotate makes the slice of now the one that is written to, empty if it held another one.
+func (w *window) rotate() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	epoch := w.clock.epoch.Load()
@@ -141,7 +141,7 @@ func (w *window) turn() {
 		atomic.StoreUint64(&slice[shmstore.SliceEpoch], 0)
 		zero(slice[shmstore.SliceZero:])
 		for i := range w.octaves {
-			if p := w.octaves[i].Load(); p != nil && !w.wasted(p) {
+			if p := w.octaves[i].Load(); p != nil && !w.overflowed(p) {
 				zero(w.counts(p, place))
 			} else if p != nil {
 				w.octaves[i].Store(nil) // there may be space by now
@@ -165,11 +165,11 @@ func (w *window) counts(block *uint64, place int) []uint64 {
 }
 
 // wasted tells whether a block stands for an octave that found no space.
-func (w *window) wasted(block *uint64) bool { return w.waste != nil && block == &w.waste[0] }
+func (w *window) overflowed(block *uint64) bool { return w.overflow != nil && block == &w.overflow[0] }
 
-// grow returns the block of an octave that had none when the caller looked. Where the file has no space for it, what is
+// missingOctave returns the block of an octave that had none when the caller looked. Where the file has no space for it, what is
 // observed in the octave is missing in the quantiles until the next slice begins, when it is tried again.
-func (w *window) grow(octave uint64) *uint64 {
+func (w *window) missingOctave(octave uint64) *uint64 {
 	w.mu.Lock()
 	p := w.octaves[octave].Load()
 	err := error(nil)
@@ -196,10 +196,10 @@ func (w *window) addOctave(octave uint64) (*uint64, error) {
 	}
 	block, err := w.writer.AddOctave(w.stored, octave)
 	if err != nil {
-		if w.waste == nil {
-			w.waste = memoryCells(w.shape.OctaveWords())
+		if w.overflow == nil {
+			w.overflow = memoryCells(w.shape.OctaveWords())
 		}
-		return &w.waste[0], err
+		return &w.overflow[0], err
 	}
 	return &block[0], nil
 }
@@ -238,7 +238,7 @@ func (w *window) moveOctave(i int) {
 	if from == nil {
 		return
 	}
-	if w.wasted(from) {
+	if w.overflowed(from) {
 		w.octaves[i].Store(nil)
 		return
 	}
@@ -280,7 +280,7 @@ func (w *window) sketch(to *shmstore.Sketch) {
 		to.Add(w.resolution, shmstore.AboveBucket, atomic.LoadUint64(&slice[shmstore.SliceAbove]))
 		for octave := range w.octaves {
 			p := w.octaves[octave].Load()
-			if p == nil || w.wasted(p) {
+			if p == nil || w.overflowed(p) {
 				continue
 			}
 			counts := w.counts(p, place)

@@ -57,7 +57,7 @@ func observed(s *Summary) (n uint64) {
 			n += *word(s.window.block.Load(), at+i)
 		}
 		for i := range s.window.octaves {
-			if p := s.window.octaves[i].Load(); p != nil && !s.window.wasted(p) {
+			if p := s.window.octaves[i].Load(); p != nil && !s.window.overflowed(p) {
 				for _, c := range s.window.counts(p, place) {
 					n += c
 				}

@@ -14,8 +14,8 @@ import (
 
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/aggregate/scrapetimeout"
-	"github.com/onescrape/onescrape/internal/webpath"
 	"github.com/onescrape/onescrape/master/connlimit"
+	"github.com/onescrape/onescrape/master/webpath"
 	"github.com/onescrape/onescrape/worker/readonly"
 	"github.com/onescrape/onescrape/worker/sigpipe"
 )

@@ -60,7 +60,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	c := &conn{Conn: nc, listener: l, since: time.Now()}
 	for !l.admit(c) {
-		if victim := l.silent(time.Now()); victim != nil {
+		if victim := l.longestSilent(time.Now()); victim != nil {
 			victim.Close()
 			continue
 		}
@@ -93,7 +93,7 @@ func (l *Listener) admit(c *conn) bool {
 }
 
 // silent returns the connection that has been silent for longest; nil when there is none.
-func (l *Listener) silent(now time.Time) (victim *conn) {
+func (l *Listener) longestSilent(now time.Time) (victim *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var oldest time.Time

@@ -22,11 +22,11 @@ const (
 )
 
 func (s *supervisor) park(slot int) {
-	s.parked = append(s.parked, &parkedSlot{slot: slot, wait: unparkPoll})
+	s.closingSockets = append(s.closingSockets, &parkedSlot{slot: slot, wait: unparkPoll})
 }
 
 func (s *supervisor) parkedSlots() (out []int) {
-	for _, p := range s.parked {
+	for _, p := range s.closingSockets {
 		out = append(out, p.slot)
 	}
 	return out
@@ -34,7 +34,7 @@ func (s *supervisor) parkedSlots() (out []int) {
 
 // unparked takes a slot's sockets back into service.
 func (s *supervisor) unparked(n int) {
-	s.parked = slices.DeleteFunc(s.parked, func(p *parkedSlot) bool { return p.slot == n })
+	s.closingSockets = slices.DeleteFunc(s.closingSockets, func(p *parkedSlot) bool { return p.slot == n })
 }
 
 // unpark closes the sockets of slots that are no more, where nothing waits in them and nobody else holds them. Who does
@@ -45,7 +45,7 @@ func (s *supervisor) unpark(now time.Time) {
 	}
 	inodes := make(map[uint64]bool)
 	var looked []*parkedSlot
-	for _, p := range s.parked {
+	for _, p := range s.closingSockets {
 		if s.queued(p.slot) {
 			s.wake(now.Add(unparkPoll))
 			continue
@@ -82,7 +82,7 @@ func (s *supervisor) queued(slot int) bool {
 
 // closeParked closes the sockets of a parked slot that nobody else was seen to hold.
 func (s *supervisor) closeParked(p *parkedSlot, held map[uint64][]holder) {
-	if !slices.Contains(s.parked, p) || s.queued(p.slot) {
+	if !slices.Contains(s.closingSockets, p) || s.queued(p.slot) {
 		return // it is in service again, or somebody waits
 	}
 	open := false

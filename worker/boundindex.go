@@ -6,14 +6,14 @@ import "math"
 // from one power of two to the next. Bounds are mostly as far apart as that or further, so that the search is over at
 // once; one from the first bound on ends at a place that the processor cannot foresee, which costs more than all else in
 // Observe.
-type binades struct {
+type boundIndex struct {
 	low   uint64   // the sign and the exponent, as a float64 has them, of the first
 	first []uint16 // by binade: how many bounds are below it
 }
 
 // newBinades returns where to begin among bounds, which are sorted. It knows the binades from the first positive bound's to
 // the last one's, but not that of zero and the numbers next to it.
-func newBinades(bounds []float64) (b binades) {
+func newBoundIndex(bounds []float64) (b boundIndex) {
 	n := 0
 	for n < len(bounds) && bounds[n] < minNormal {
 		n++
@@ -38,7 +38,7 @@ const minNormal = 0x1p-1022
 const exponentShift = 52
 
 // begin returns how many bounds are certainly below v; 0 for a value that is negative, NaN, or in no binade with bounds.
-func (b *binades) begin(v float64) int {
+func (b *boundIndex) begin(v float64) int {
 	if e := math.Float64bits(v)>>exponentShift - b.low; e < uint64(len(b.first)) {
 		return int(b.first[e])
 	}

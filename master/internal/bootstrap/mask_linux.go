@@ -1,4 +1,4 @@
-package early
+package bootstrap
 
 import (
 	"runtime"

@@ -11,10 +11,10 @@ import (
 // and one that slips back a little, as some that compute their counters do, is not counted twice.
 
 // riseCount is a whole number that follows a source's.
-type riseCount struct{ total, old uint64 }
+type resetAdjustedCount struct{ total, old uint64 }
 
 // follow takes the source's new value and tells whether that has fallen.
-func (c *riseCount) follow(v uint64) (fell bool) {
+func (c *resetAdjustedCount) follow(v uint64) (fell bool) {
 	if fell = v < c.old; !fell {
 		c.total += v - c.old
 	}
@@ -24,10 +24,10 @@ func (c *riseCount) follow(v uint64) (fell bool) {
 
 // riseValue is a number that follows a source's. As long as the source does not fall it is the source's to the bit,
 // because what was lost is kept, and not the differences.
-type riseValue struct{ total, old, lost float64 }
+type resetAdjusted struct{ total, old, lost float64 }
 
 // follow takes the new value of a counter, which is finite.
-func (c *riseValue) follow(v float64) {
+func (c *resetAdjusted) follow(v float64) {
 	if v < c.old {
 		c.lost = c.total - v
 	}
@@ -36,7 +36,7 @@ func (c *riseValue) follow(v float64) {
 }
 
 // followSum takes the new value of a sum of observations, which may fall; began says that it has begun anew.
-func (c *riseValue) followSum(v float64, began bool) {
+func (c *resetAdjusted) followSum(v float64, began bool) {
 	if began {
 		c.lost = c.total - v
 	}

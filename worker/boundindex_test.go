@@ -28,7 +28,7 @@ func TestBucketIsTheFirstThatHoldsTheValue(t *testing.T) {
 		for range 1000 {
 			values = append(values, math.Float64frombits(rand.Uint64()), 5*rand.NormFloat64())
 		}
-		binades := newBinades(bounds)
+		binades := newBoundIndex(bounds)
 		for _, v := range values {
 			want := slices.IndexFunc(bounds, func(b float64) bool { return v <= b })
 			if want < 0 {

@@ -1,4 +1,4 @@
-// Command brief is a worker that lives for a moment: it writes a few values into the store that ONESCRAPE_DIR names and
+// Command shortlived is a worker that lives for a moment: it writes a few values into the store that ONESCRAPE_DIR names and
 // ends. It uses the store alone, because ten thousand of it have to start in a test.
 package main
 
@@ -13,12 +13,12 @@ import (
 
 func main() {
 	if err := write(); err != nil {
-		fmt.Fprintln(os.Stderr, "brief:", err)
+		fmt.Fprintln(os.Stderr, "shortlived:", err)
 		os.Exit(1)
 	}
 }
 
-// write adds n+1 to the counter brief_total{n="n"}, for n from 0 to 2.
+// write adds n+1 to the counter shortlived_total{n="n"}, for n from 0 to 2.
 func write() error {
 	dir, err := shmstore.OpenDir(os.Getenv("ONESCRAPE_DIR"), shmstore.DirOptions{})
 	if err != nil {
@@ -29,7 +29,7 @@ func write() error {
 		return err
 	}
 	id, err := w.AddFamily(shmstore.Family{
-		Name: "brief_total", Help: "Lives.", Type: shmstore.CounterType, Labels: []string{"n"},
+		Name: "shortlived_total", Help: "Lives.", Type: shmstore.CounterType, Labels: []string{"n"},
 	})
 	if err != nil {
 		return err

@@ -1,10 +1,10 @@
-// Package early is what a process of the master must do before anything else. Go initializes packages in the order of
+// Package bootstrap is what a process of the master must do before anything else. Go initializes packages in the order of
 // their import paths as soon as what they import is ready; this one imports next to nothing, so that its turn comes
 // before most of a program has been initialized.
 //
 // It does two things, each asked for by a variable that the master sets: the step between the start of a worker's
 // process and its command, and listening to the signals after an upgrade's exec.
-package early
+package bootstrap
 
 import (
 	"errors"

@@ -9,7 +9,7 @@ import (
 
 // exited acts on a process that has gone, once that is so and everything that it said was heard.
 func (s *supervisor) exited(sl *slot, p *process) {
-	if !p.reaped || !p.heard {
+	if !p.reaped || !p.notifyEnded {
 		return
 	}
 	p.gone = true
@@ -22,7 +22,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	if p.erred() && p.text != "" {
 		attrs = append(attrs, "status", p.text)
 	}
-	stoppedItself := sl != nil && p != sl.cur && p != sl.next && p.stops && p.erred() && !sl.retiring && !s.stopping()
+	stoppedItself := sl != nil && p != sl.cur && p != sl.next && p.stoppingItself && p.erred() && !sl.retiring && !s.stopping()
 	if !stoppedItself && (sl == nil || sl.cur != p || s.stopping()) {
 		s.sayStopped(p, attrs)
 	}
@@ -32,7 +32,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	if p != sl.next && p.cause != "stop" { // else the slot never was its own
 		sl.lastExit = p.exit()
 	}
-	if p == sl.cur || p.stops && p.cause == "" && p != sl.next {
+	if p == sl.cur || p.stoppingItself && p.cause == "" && p != sl.next {
 		s.countEnd(sl, p)
 	}
 	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
@@ -84,7 +84,7 @@ func (s *supervisor) sayLost(sl *slot, p *process, attrs []any) {
 	switch {
 	case !p.readyAt.IsZero():
 		s.log.Warn("worker exited", attrs...)
-	case p.execErr == nil || sl.short || s.served: // else what Run returns says it
+	case p.execErr == nil || sl.short || s.anyReadyOnce: // else what Run returns says it
 		// One line for one trouble: the same end of the next try, or in another slot, is not news.
 		level := slog.LevelError
 		if s.complaint == p.exit() {

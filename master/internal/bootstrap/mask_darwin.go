@@ -1,4 +1,4 @@
-package early
+package bootstrap
 
 // clearSignalMask does nothing: the master blocks no signals here.
 func clearSignalMask() {}

@@ -16,7 +16,7 @@ func (s *supervisor) watch(p *process, now time.Time) {
 		if !s.overdue(p, p.readyFrom.Add(s.cfg.ReadyTimeout), now) {
 			return
 		}
-		if len(s.cfg.Command) > 0 && !s.speaks {
+		if len(s.cfg.Command) > 0 && !s.notifies {
 			s.log.Warn("worker has not said READY=1 but runs: it is taken as ready; a server that speaks sd_notify is better",
 				p.id(), "after", s.cfg.ReadyTimeout)
 			s.markReady(p)
@@ -26,12 +26,12 @@ func (s *supervisor) watch(p *process, now time.Time) {
 			"help", s.readyHelp()+"; if it needs longer, raise the ready timeout")
 		s.kill(p, "not_ready")
 	case ready:
-		if s.cfg.Watchdog > 0 && s.speaks && s.overdue(p, p.beat.Add(s.cfg.Watchdog), now) {
+		if s.cfg.Watchdog > 0 && s.notifies && s.overdue(p, p.beat.Add(s.cfg.Watchdog), now) {
 			s.log.Error("worker gave no sign of life and is killed", p.id(), "since", now.Sub(p.beat).Round(time.Millisecond))
 			s.kill(p, "watchdog")
 		}
-		if !p.renewAt.IsZero() && !p.renew && s.due(p.renewAt, now) {
-			p.renew = true
+		if !p.recycleAt.IsZero() && !p.recycleRequested && s.due(p.recycleAt, now) {
+			p.recycleRequested = true
 		}
 	case draining:
 		if s.overdue(p, p.stopAt.Add(s.cfg.GracefulTimeout), now) {
@@ -55,7 +55,7 @@ func (s *supervisor) overdue(p *process, t, now time.Time) bool {
 	if p.lookAsked == 0 {
 		p.lookAsked = p.notify.look()
 	}
-	return p.heard || p.looked == p.lookAsked
+	return p.notifyEnded || p.lookAnswered == p.lookAsked
 }
 
 // forkLook is when a worker that is not ready is looked at for a fork.
@@ -64,10 +64,10 @@ const forkLook = 2 * time.Second
 // lookAtFork says so when a command has started another process before it was ready: if that is the server, it cannot
 // take its sockets.
 func (s *supervisor) lookAtFork(p *process, now time.Time) {
-	if p.forkLooked || s.speaks || len(s.cfg.Command) == 0 || !s.due(p.readyFrom.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
+	if p.forkChecked || s.notifies || len(s.cfg.Command) == 0 || !s.due(p.readyFrom.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
 		return
 	}
-	p.forkLooked = true
+	p.forkChecked = true
 	if kids := children(p.pid); len(kids) > 0 {
 		s.log.Warn("the command has started other processes and is not ready: if one of them is the server, it cannot take "+
 			"its sockets, which are for the process that was started (LISTEN_PID); in a shell script start the server with exec",

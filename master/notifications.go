@@ -10,22 +10,22 @@ import (
 const maxText = 200
 
 // heard acts on what a worker said.
-func (s *supervisor) heard(n notice) {
+func (s *supervisor) handle(n message) {
 	p := n.from
 	sl := s.slotOf(p)
 	if n.over {
-		p.heard = true
+		p.notifyEnded = true
 		s.exited(sl, p)
 		return
 	}
-	if n.looked != 0 {
-		p.looked = n.looked
+	if n.answered != 0 {
+		p.lookAnswered = n.answered
 		return
 	}
-	if n.stranger != 0 {
+	if n.foreignReady != 0 {
 		s.log.Warn("READY=1 comes from another process than the one that was started, and does not count: a command that "+
 			"forks before it listens cannot take its sockets (LISTEN_PID); in a shell script start the server with exec",
-			p.id(), "sender", n.stranger)
+			p.id(), "sender", n.foreignReady)
 		return
 	}
 	if n.fields["X_ONESCRAPE_EXEC"] != "" {
@@ -41,14 +41,14 @@ func (s *supervisor) heard(n notice) {
 		p.beat = now
 	}
 	if n.fields["X_ONESCRAPE_RECYCLE"] == "1" {
-		p.renew = true
+		p.recycleRequested = true
 	}
 	if series, ok := n.fields["X_ONESCRAPE_STORELESS"]; ok {
 		p.storeless = true
 		s.log.Warn("worker has no space in the store: its metrics die with it", p.id(), "series", series)
 	}
 	if n.fields["READY"] == "1" {
-		s.speaks = true
+		s.notifies = true
 		s.markReady(p)
 	}
 	if n.fields["STOPPING"] == "1" {
@@ -70,7 +70,7 @@ func (s *supervisor) markReady(p *process) {
 // stopsItself is what happens when a worker drains that nobody asked to, by a TERM from outside for instance: its
 // successor starts at once.
 func (s *supervisor) stopsItself(sl *slot, p *process) {
-	p.stops = true
+	p.stoppingItself = true
 	if p.state == draining {
 		return
 	}

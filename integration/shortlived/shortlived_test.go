@@ -26,7 +26,7 @@ func TestTenThousandLives(t *testing.T) {
 	if race {
 		lives = 500 // each of them has one goroutine
 	}
-	program := filepath.Join(t.TempDir(), "brief")
+	program := filepath.Join(t.TempDir(), "shortlived")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
@@ -117,14 +117,14 @@ func folded(t *testing.T, store *aggregate.Store, lives int) {
 	require.Equal(t, map[string]float64{"0": float64(lives), "1": float64(2 * lives), "2": float64(3 * lives)}, sums(t, store))
 }
 
-// sums are the values of brief_total, by its label.
+// sums are the values of shortlived_total, by its label.
 func sums(t *testing.T, store *aggregate.Store) map[string]float64 {
 	t.Helper()
 	families, err := store.Gather()
 	require.NoError(t, err)
 	found := map[string]float64{}
 	for _, f := range families {
-		if f.GetName() == "brief_total" {
+		if f.GetName() == "shortlived_total" {
 			for _, m := range f.GetMetric() {
 				found[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 			}
