@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/internal/older"
+	"github.com/onescrape/onescrape/integration/older"
 )
 
 // newMetrics are the master's own counters that the earlier release does not have: they are absent while it runs.

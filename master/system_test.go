@@ -210,7 +210,7 @@ func TestSystemdThatDoesNotRead(t *testing.T) {
 			said <- string(b[:n])
 		}
 	}()
-	hear(t, said, "READY=1")
+	receive(t, said, "READY=1")
 	m.signal(syscall.SIGTERM)
-	hear(t, said, "STOPPING=1")
+	receive(t, said, "STOPPING=1")
 }
