@@ -489,7 +489,7 @@ func TestWhereConstructionDiffers(t *testing.T) {
 		r.newHistogram(prometheus.HistogramOpts{Name: "m", Buckets: []float64{1, math.NaN()}})
 	}), "must not be NaN")
 	require.ErrorContains(t, panicOf(func() { r.newGauge(gopts, 0) }), "no mode")
-	require.ErrorContains(t, panicOf(func() { r.newGauge(gopts, 200) }), "no mode")
+	require.ErrorContains(t, panicOf(func() { r.newGauge(gopts, 200) }), "has the mode 200")
 	_, err := r.newCounterVec(copts, []string{"a"}).CurryWith(prometheus.Labels{"a": notUTF8})
 	require.ErrorContains(t, err, "not valid UTF-8")
 }

@@ -27,17 +27,18 @@ func TestRemovalKeepsTheFileSmall(t *testing.T) {
 		total = 100_000
 	}
 	for _, test := range []struct {
-		name string
+		name    string
+		resting int // deleted series that keep their place for a second
 		// vec returns what makes a series of a value, and what deletes it.
 		vec func(*registry) (make func(string), remove func(string) bool)
 	}{
-		{"counter with exemplar", func(r *registry) (func(string), func(string) bool) {
+		{"counter with exemplar", 0, func(r *registry) (func(string), func(string) bool) {
 			v := r.newCounterVec(copts, []string{"user"})
 			return func(user string) {
 				v.WithLabelValues(user).AddWithExemplar(1, prometheus.Labels{"trace": user})
 			}, func(user string) bool { return v.DeleteLabelValues(user) }
 		}},
-		{"gauge", func(r *registry) (func(string), func(string) bool) {
+		{"gauge", 1024, func(r *registry) (func(string), func(string) bool) {
 			v := r.newGaugeVec(gopts, []string{"user"}, Sum)
 			return func(user string) { v.WithLabelValues(user).Set(1) },
 				func(user string) bool { return v.DeleteLabelValues(user) }
@@ -81,7 +82,7 @@ func TestRemovalKeepsTheFileSmall(t *testing.T) {
 				if (n+1)%batch != 0 {
 					continue
 				}
-				require.Eventually(t, func() bool { runtime.GC(); return held() == 0 }, longWait, tick)
+				require.Eventually(t, func() bool { runtime.GC(); return held() <= test.resting }, longWait, tick)
 				_, err := store.Fold(context.Background())
 				require.NoError(t, err)
 				if n+1 == 5*batch {
