@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
@@ -213,8 +214,12 @@ func conclude(name string, labels map[string]string) metric {
 
 // parse takes a query string apart as Ruby's CGI.parse does; of a name that comes more than once the first value
 // counts. A value may be whatever bytes a client has sent: what is not UTF-8 in it is replaced, because no exposition may
-// have it.
+// have it. CGI.escape leaves no control character as it is: a key with one is a hole in a sparse file, which takes no space
+// on disk, and would take memory.
 func parse(key string) (map[string]string, bool) {
+	if strings.IndexFunc(key, unicode.IsControl) >= 0 {
+		return nil, false
+	}
 	labels := map[string]string{}
 	for pair := range strings.SplitSeq(key, "&") {
 		if pair == "" {
