@@ -20,10 +20,12 @@ import (
 	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
-// scraperOf is set in a process that scrapes the store there twice and prints its peak memory; foreignOf adds a directory.
+// scraperOf is set in a process that scrapes the store there twice and prints its peak memory; foreignOf adds a directory,
+// of client_python unless libraryOf names another library.
 const (
 	scraperOf = "ONESCRAPE_TEST_SCRAPER_OF"
 	foreignOf = "ONESCRAPE_TEST_FOREIGN_OF"
+	libraryOf = "ONESCRAPE_TEST_LIBRARY_OF"
 )
 
 // TestScraperForMemory is that process.
@@ -35,6 +37,9 @@ func TestScraperForMemory(t *testing.T) {
 	o := Options{}
 	if at := os.Getenv(foreignOf); at != "" {
 		f, err := clientpython.Open(at, foreign.Options{})
+		if l := rubyLibraries[os.Getenv(libraryOf)]; l != nil {
+			f, err = l.open(at)
+		}
 		require.NoError(t, err)
 		o.Foreign = append(o.Foreign, f)
 	}
