@@ -65,12 +65,13 @@ func TestTheOnlyWorkerBreaksAfterItWasReady(t *testing.T) {
 func TestReleaseThatBreaksAtItsSecondStart(t *testing.T) {
 	m := startMaster(t, options{"Workers": 2, "ReadySettle": 3 * time.Second, "Linger": time.Millisecond})
 	before := m.status()
-	m.release("finish 3500ms")
+	m.release("finish 4s")
 	m.signal(syscall.SIGHUP)
 	m.until("the first worker is replaced", func(s Status) bool { return s.Rollout != nil && s.Rollout.Done == 1 })
-	m.release("exit")
+	m.release("exit@0") // the successor in slot 1 may read it too
 	r := m.until("the rollout is over", func(s Status) bool { return s.Rollout.State != running }).Rollout
 	assert.Equal(t, abandoned, r.State)
+	assert.Contains(t, r.Error, "slot 0: ")
 	assert.Contains(t, r.Error, "exit status 3")
 	assert.Equal(t, before.Slots[1].PID, m.status().Slots[1].PID)
 }

@@ -169,6 +169,10 @@ func testWorker(ctx context.Context, w *worker.Worker) error {
 	behavior, _ := os.ReadFile(os.Getenv(behaviorEnv))
 	release := strings.TrimSpace(string(behavior))
 	kind, after, _ := strings.Cut(release, " ")
+	kind, slot, one := strings.Cut(kind, "@")
+	if one && slot != strconv.Itoa(w.Slot()) {
+		kind = "ok"
+	}
 	lives := 500 * time.Millisecond
 	if d, err := time.ParseDuration(after); err == nil {
 		lives = d
