@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -207,6 +208,26 @@ func TestMasterGone(t *testing.T) {
 	}
 	wr.Close()
 	<-w.Draining()
+}
+
+// Without a master a second TERM within a second of the first is the same request; a later one is the end.
+func TestTwoTermsAtOnce(t *testing.T) {
+	w, _ := alone(t, "127.0.0.1:0")
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGTERM)
+	defer signal.Stop(heard)
+	began := time.Now()
+	for w.Context().Err() == nil {
+		require.Less(t, time.Since(began), patient)
+		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
+		<-heard // so that none comes when nobody listens any more
+		select {
+		case <-w.Context().Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	assert.GreaterOrEqual(t, time.Since(began), oneRequest)
+	assert.ErrorIs(t, context.Cause(w.Context()), errQuick)
 }
 
 func TestServeDrainsPolitely(t *testing.T) {
