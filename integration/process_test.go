@@ -74,6 +74,14 @@ func launch(t *testing.T, cmd *exec.Cmd, env ...string) *process {
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
+		if p.alive() {
+			// A master ends its workers, whose process groups are their own.
+			cmd.Process.Signal(syscall.SIGINT)
+			select {
+			case <-p.exited:
+			case <-time.After(10 * time.Second):
+			}
+		}
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-p.exited
 		if t.Failed() {
