@@ -119,13 +119,14 @@ func TestSeriesThatShareCellsAreCorrupt(t *testing.T) {
 	assert.ErrorContains(t, err, "cells of another one")
 }
 
-// Of an archive that would become too large the heaviest family is left out, and nothing else: no other counter falls.
-func TestArchiveThatExpands(t *testing.T) {
+// archiveThatExpands has a family whose series exceed the budget, one of a label name of so many bytes, and two that are as
+// they should be.
+func archiveThatExpands(long int) *Archive {
 	labels, values := make([]string, 32), make([]string, 32)
 	for i := range labels {
 		labels[i] = strings.Repeat("l", MaxName-3) + fmt.Sprintf("%03d", i)
 	}
-	tooLong := strings.Repeat("l", 1<<20)
+	tooLong := strings.Repeat("l", long)
 	a := &Archive{Families: []ArchivedFamily{
 		{Family: Family{Name: "before", Type: CounterType, Labels: []string{"l"}}},
 		{Family: Family{Name: "heavy", Type: CounterType, Labels: labels}},
@@ -139,6 +140,12 @@ func TestArchiveThatExpands(t *testing.T) {
 			a.Families[j].Series = append(a.Families[j].Series, ArchivedSeries{Values: own, Words: []uint64{1, 0}})
 		}
 	}
+	return a
+}
+
+// Of an archive that would become too large the heaviest family is left out, and nothing else: no other counter falls.
+func TestArchiveThatExpands(t *testing.T) {
+	a := archiveThatExpands(1 << 20)
 	again, err := decodeArchive(appendRest(appendFamilies(nil, 0, a.Families), a))
 	require.NoError(t, err)
 	var names []string

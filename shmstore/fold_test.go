@@ -606,6 +606,7 @@ func FuzzArchive(f *testing.F) {
 		// Of the right length, but not UTF-8.
 		f.Add(bytes.Replace(whole, []byte(text), bytes.Repeat([]byte{0xff}, len(text)), 1))
 	}
+	f.Add(payloadOf(archiveThatExpands(1 << 10)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := decodeArchive(b)
 		if err != nil {
