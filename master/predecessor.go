@@ -59,7 +59,7 @@ type leftover struct {
 	worker  bool
 	stopAt  time.Time // when it was told to stop
 	killed  bool
-	foreign bool // another user's, and no worker: it is not to be stopped
+	foreign bool // another user's, and no worker: this master does not stop it
 }
 
 // leftoverPoll is how often it is looked at who still has a socket of the last master.

@@ -230,7 +230,7 @@ func (f *folder) sort() (dead, live []*Reader, err error) {
 		case r.Known():
 			dead = append(dead, r)
 		default:
-			// It stays where it is, and what it shows is not to be forgotten. Nothing of it is taken.
+			// It stays where it is, and the fold takes nothing of it. No series that it shows may be forgotten.
 			r.releases = 0
 			live = append(live, r)
 		}
