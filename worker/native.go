@@ -125,24 +125,31 @@ func (n *nativeTable) tag(code nativehist.Code) uint64 {
 	return (n.halvings<<nativehist.CodeBits | uint64(code)) << 1
 }
 
-// put adds n observations to a table that nobody else writes to.
+// put takes over count observations. Only one goroutine puts, but add may count in the same slots meanwhile: a writer that
+// was stopped in the midst of add wakes two tables later, in the same cells, where its bucket has the same tag when the
+// resolution did not change. So put changes a slot as add does.
 func (n *nativeTable) put(code nativehist.Code, count uint64) {
 	const most = 1<<shmstore.SlotBits - 1
-	for i := n.home(code); count > 0; i++ {
+	for i := n.home(code); count > 0; {
 		slot := &n.slots[i&uint(len(n.slots)-1)]
 		old := atomic.LoadUint64(slot)
+		taken := old
 		switch {
 		case old == n.free:
-			old = n.tag(code) << tagShift
-			if code != nativehist.Zero {
-				n.used.Add(1)
-			}
+			taken = n.tag(code) << tagShift
 		case old>>tagShift != n.tag(code):
+			i++
 			continue
 		}
-		now := min(count, most-old&most)
-		atomic.StoreUint64(slot, old+now)
+		now := min(count, most-taken&most)
+		if !atomic.CompareAndSwapUint64(slot, old, taken+now) {
+			continue // the same slot again
+		}
+		if old == n.free && code != nativehist.Zero {
+			n.used.Add(1)
+		}
 		count -= now
+		i++
 	}
 }
 

@@ -511,3 +511,33 @@ func TestNativeExemplars(t *testing.T) {
 		}
 	}
 }
+
+// A writer that was stopped in the midst of an observation counts in a table that is being filled, two tables later.
+func TestWriterThatWakesTwoTablesLater(t *testing.T) {
+	h := inMemory(t).newHistogram(nativeOpts["native"])
+	stale := h.table.Load()
+	filled := &nativeTable{shift: stale.shift, threshold: stale.threshold, halvings: stale.halvings, free: 2}
+	filled.slots, filled.limit = stale.slots, stale.limit
+	for i := range filled.slots {
+		filled.slots[i] = filled.free
+	}
+	code := stale.code(3)
+	const puts = 200_000
+	filled.put(code, 1)
+	counts := uint64(0)
+	var filling sync.WaitGroup
+	filling.Go(func() {
+		for range puts {
+			filled.put(code, 1)
+		}
+	})
+	for range puts {
+		if stale.add(code) == counted {
+			counts++
+		}
+	}
+	filling.Wait()
+	require.Equal(t, uint64(puts), counts)
+	_, count := shmstore.Slot(filled.slots[filled.home(code)&uint(len(filled.slots)-1)])
+	require.Equal(t, 1+puts+counts, count)
+}
