@@ -51,6 +51,7 @@ func readBytes(t testing.TB) (n uint64) {
 
 // However long an archive claims to be, a scrape takes the memory of what is stored, and a damaged archive is read once.
 func TestLengthThatAnArchiveOnlyClaims(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		name           string
 		length, stored int64

@@ -119,6 +119,7 @@ func TestBrokenFilesAreLeftOut(t *testing.T) {
 
 // Junk is opened once, remembered by name and inode, and said in one line.
 func TestJunkDoesNotCostEveryScrape(t *testing.T) {
+	long(t)
 	const junk = 5_000
 	dir, other := newDir(t), foreignDir(t)
 	good := startLocal(t, dir, 0)

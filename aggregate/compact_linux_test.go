@@ -386,6 +386,7 @@ func TestCompactSparseFile(t *testing.T) {
 
 // Killed at any step, a compactor has lost and doubled nothing.
 func TestCompactKilledAtEveryStep(t *testing.T) {
+	long(t)
 	dir := foreignDir(t)
 	key := pyKey("c", "c_total")
 	reader := openForeign(t, Options{}, pythonDir(t, dir, foreign.Options{}))

@@ -96,6 +96,7 @@ func bytesOf(t *testing.T, dir string) (n int64) {
 
 // Small files do not become large in a scraper, and nothing that is honest is left out for it.
 func TestSmallFilesDoNotExpand(t *testing.T) {
+	long(t)
 	if raceEnabled {
 		t.Skip("the race detector takes memory too")
 	}

@@ -147,6 +147,7 @@ func TestFoldKeepsDefinitionsApart(t *testing.T) {
 }
 
 func TestFloatSumsNeverFallWhileTheyAreFolded(t *testing.T) {
+	long(t)
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	r := rand.New(rand.NewPCG(1, 2))
@@ -188,6 +189,7 @@ func TestFloatSumsNeverFallWhileTheyAreFolded(t *testing.T) {
 
 // Processes die all the time and are folded by two others, one of which is killed again and again at any step.
 func TestScrapesBesideFoldersThatAreKilled(t *testing.T) {
+	long(t)
 	dir := newDir(t)
 	family := histogramFamily("h", []float64{1, 2})
 	leave(t, dir, 0, action{Do: "observe", Family: family, V: 1})

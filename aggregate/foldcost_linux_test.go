@@ -31,6 +31,7 @@ func allocatedObjects() uint64 {
 
 // What a fold, and the scrape after it, costs does not depend on how much is archived that it does not change.
 func TestFoldCostsWhatItChanges(t *testing.T) {
+	long(t)
 	if raceEnabled {
 		t.Skip("the race detector allocates too")
 	}

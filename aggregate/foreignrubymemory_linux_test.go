@@ -11,6 +11,7 @@ import (
 
 // Small files of the libraries for Ruby do not become large in a scraper.
 func TestSmallRubyFilesDoNotExpand(t *testing.T) {
+	long(t)
 	if raceEnabled {
 		t.Skip("the race detector takes memory too")
 	}

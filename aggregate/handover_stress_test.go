@@ -164,6 +164,7 @@ func TestHandoversUnderFoldsAndScrapesLoseNothing(t *testing.T) {
 
 // The same from a process to the next, which starts then, and the one before is killed.
 func TestHandoversToProcessesThatStartLoseNothing(t *testing.T) {
+	long(t)
 	dir := newDir(t)
 	counter := counterFamily("c_total", "l")
 	check := openStore(t, dir, Options{})

@@ -486,3 +486,11 @@ func (l *logLines) about(words string) (lines []string) {
 
 // fileName is a name that a process's file could have.
 func fileName(n int) string { return fmt.Sprintf("%d-%016x.shm", n, n) }
+
+// long skips a test that takes seconds in a short run.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+}

@@ -74,6 +74,7 @@ func requireDead(t *testing.T, r *Reader) {
 }
 
 func TestEveryAnsweredIncrementOutlivesSIGKILL(t *testing.T) {
+	long(t)
 	d := newStore(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	seen := map[string]bool{}

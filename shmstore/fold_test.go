@@ -249,6 +249,7 @@ func (f *failNow) Errorf(format string, args ...any) { f.text = fmt.Sprintf(form
 func (f *failNow) FailNow()                          { panic("failed") }
 
 func TestFoldKilledAtEveryStepLosesAndDoublesNothing(t *testing.T) {
+	long(t)
 	t.Run("with space", func(t *testing.T) {
 		d := storeDir(t)
 		killAtEveryStep(t, d, func() {}, func() {})

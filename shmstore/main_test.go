@@ -139,3 +139,11 @@ func eventually(t testing.TB, condition func() bool, what string) {
 		require.True(t, time.Now().Before(deadline), what)
 	}
 }
+
+// long skips a test that takes seconds in a short run.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+}
