@@ -145,7 +145,8 @@ func TestReadyDuringAPause(t *testing.T) {
 	for i := range 4 {
 		require.NoError(t, os.Remove(permit))
 		m.signal(syscall.SIGHUP)
-		m.logged(fmt.Sprintf(`msg="rolling restart begins" rollout=%d`, i+1))
+		require.Eventually(t, func() bool { return strings.Count(m.log.String(), `msg="worker started"`) == i+2 }, patient,
+			time.Millisecond, "a pause before the successor is started would be one in which nothing happens")
 		m.pause(timeout+500*time.Millisecond, func() {
 			require.NoError(t, os.WriteFile(permit, nil, 0o600))
 			require.Eventually(t, func() bool {
