@@ -38,6 +38,7 @@ func refused(t *testing.T, r result, words ...string) {
 }
 
 func TestBadFlags(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		args  []string
 		words []string
@@ -175,6 +176,7 @@ func mountSmall(t *testing.T, size string) string {
 }
 
 func TestFullFileSystem(t *testing.T) {
+	long(t)
 	t.Run("no space for more series", func(t *testing.T) {
 		store := mountSmall(t, "1m")
 		const series = 20000
@@ -302,6 +304,7 @@ func TestTwoMastersOnOneStore(t *testing.T) {
 
 // An address that somebody else has: the second refuses, or it says what it waits for and starts when that has gone.
 func TestAddressInUse(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		name    string
 		metrics bool

@@ -12,6 +12,7 @@ import (
 // Gunicorn says READY=1 before it has loaded the application. A release whose module breaks later than a worker needs to
 // settle still ends the rollout, and the worker that was not replaced goes on.
 func TestGunicornReleaseThatBreaksAfterReady(t *testing.T) {
+	long(t)
 	if testing.Short() {
 		t.Skip("it takes as long as a slow module takes to load")
 	}

@@ -24,6 +24,7 @@ func (s *server) control(t *testing.T, args ...string) string {
 }
 
 func TestControlReports(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2, quick...)
 	assert.Contains(t, s.control(t, "reload"), "2 workers replaced")
 	assert.Contains(t, s.control(t, "scale", "3"), "from 2 to 3 workers")
@@ -88,6 +89,7 @@ func TestReloadShowsProgressOnATerminal(t *testing.T) {
 
 // Of two scales at once the later one wins, and the earlier one says so.
 func TestTwoScalesAtOnce(t *testing.T) {
+	long(t)
 	s := startDemo(t, 4, "--linger", "200ms", "--graceful-timeout", "10m")
 	hung := s.workers()[3]
 	require.NoError(t, syscall.Kill(hung, syscall.SIGSTOP))

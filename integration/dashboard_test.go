@@ -96,6 +96,7 @@ var flaskExpressions = []string{
 // dashboard: with a text scrape, and with native histograms over protobuf; and to every one of the dashboard that
 // prometheus_flask_exporter has for its own demo.
 func TestDashboard(t *testing.T) {
+	long(t)
 	if race {
 		t.Skip("the programs are other ones, with or without the race detector here")
 	}

@@ -121,6 +121,7 @@ func TestStop(t *testing.T) {
 
 // A stop lets what is being answered be answered.
 func TestStopIsGraceful(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2)
 	type answer struct {
 		code int
@@ -189,6 +190,7 @@ func query(t *testing.T, api, expr string) (float64, bool) {
 }
 
 func TestPrometheusScrapesTheDemo(t *testing.T) {
+	long(t)
 	s := startDemo(t, 4)
 	api := startPrometheus(t, strings.TrimPrefix(s.base, "http://"))
 

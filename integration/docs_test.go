@@ -102,6 +102,7 @@ func testNames(t *testing.T) map[string]bool {
 
 // Every block of every document is run, compiled, parsed, or says why not.
 func TestDocsBlocks(t *testing.T) {
+	long(t)
 	tests := testNames(t)
 	for _, file := range documents(t) {
 		for _, b := range docBlocks(t, file) {

@@ -66,6 +66,7 @@ func queryExemplars(t *testing.T, api, metric string) map[string]float64 {
 }
 
 func TestPrometheusHasTheExemplarsOfAllWorkers(t *testing.T) {
+	long(t)
 	for format, features := range map[string]string{
 		"OpenMetrics": "exemplar-storage",
 		"protobuf":    "exemplar-storage,native-histograms", // with which Prometheus asks for protobuf

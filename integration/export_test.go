@@ -148,6 +148,7 @@ func (s *server) waitCounted(n int64) (f families) {
 }
 
 func TestExportedApplication(t *testing.T) {
+	long(t)
 	started := time.Now()
 	s := startExported(t)
 	m := startMonitor(s.metrics, monitorOptions{})
@@ -259,6 +260,7 @@ func TestExportedApplication(t *testing.T) {
 
 // The program of docs/export.md is built as it is there, and serves; only the ports are others.
 func TestDocsExport(t *testing.T) {
+	long(t)
 	programs := blocks(t, "docs/export.md", "go")
 	require.Len(t, programs, 1)
 	s := newServer(t)

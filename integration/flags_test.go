@@ -13,6 +13,7 @@ import (
 
 // After TERM the service is no longer ready, at once, and still serves for the delay.
 func TestShutdownDelay(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2, append([]string{"--shutdown-delay", "1h"}, quick...)...)
 	s.signal(syscall.SIGTERM)
 	eventually(t, "the end of readiness", func() bool {
@@ -35,6 +36,7 @@ func TestShutdownDelay(t *testing.T) {
 }
 
 func TestStopSignal(t *testing.T) {
+	long(t)
 	s := startRun(t, nil, 1, []string{"--ready-timeout", "1s", "--ready-settle", "0s", "--stop-signal", "quit"},
 		"sh", "-c", `trap 'echo told to quit; exit 0' QUIT; while :; do sleep 0.05; done`)
 	s.signal(syscall.SIGTERM)
@@ -44,6 +46,7 @@ func TestStopSignal(t *testing.T) {
 
 // A worker that hangs is killed and replaced.
 func TestWatchdog(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2, append([]string{"--watchdog", "2s"}, quick...)...)
 	pid := s.workers()[0]
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
@@ -55,6 +58,7 @@ func TestWatchdog(t *testing.T) {
 }
 
 func TestMaxAge(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2, append([]string{"--max-age", "1s"}, quick...)...)
 	load := startLoad(s.app, 2, true)
 	seen := map[int]bool{}

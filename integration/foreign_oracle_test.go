@@ -79,6 +79,7 @@ func TestForeignOracles(t *testing.T) {
 // TestForeignOracleLive follows processes of client_python while they live: one Store, which reads only what is new,
 // against the library, which reads everything, while series are added and workers come and go.
 func TestForeignOracleLive(t *testing.T) {
+	long(t)
 	const steps = 60
 	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "expected.prom")
 	cmd := exec.Command(python(t), filepath.Join("testdata", "peers", "oracle.py"), "live", dir, out)

@@ -21,6 +21,7 @@ import (
 // dozen requests, loaded with wrk, and scrapes it through serve, which compacts: every request is counted, nothing goes
 // back over the workers' recycling, files do not grow in number, and live gauges are those of the living.
 func TestForeignServers(t *testing.T) {
+	long(t)
 	python(t)
 	if exec.Command("/usr/bin/python3", "-c", "import flask").Run() != nil {
 		missing(t, "/usr/bin/python3 has no flask (Debian: apt-get install python3-flask)")
@@ -209,6 +210,7 @@ request_seconds_count 7
 // Gunicorn as a worker of ours, with the metrics of its application in the master's scrape: nothing that was counted is
 // lost over a rolling restart.
 func TestRunGunicornMetrics(t *testing.T) {
+	long(t)
 	python(t)
 	gunicorn := peer(t, "gunicorn", "gunicorn")
 	peers, err := filepath.Abs(filepath.Join("testdata", "peers"))

@@ -17,6 +17,7 @@ import (
 // so that each goes on with the file of one before it, or would, if that is being compacted just then. Two compact, one
 // of which is killed again and again, and a third only reads.
 func TestForeignPidReuse(t *testing.T) {
+	long(t)
 	const hint = "/proc/sys/kernel/ns_last_pid"
 	if _, err := os.Stat(hint); runtime.GOOS != "linux" || os.Geteuid() != 0 || err != nil {
 		t.Skip("only root can choose pids, where there is " + hint)

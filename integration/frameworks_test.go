@@ -31,6 +31,7 @@ func buildModule(t *testing.T, dir, pkg string) string {
 // One line measures a prefork server of each framework, and all of it is in one scrape: below this project's master,
 // and below the frameworks' own.
 func TestFrameworks(t *testing.T) {
+	long(t)
 	if race {
 		t.Skip("the programs are other ones, with or without the race detector here")
 	}

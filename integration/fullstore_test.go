@@ -56,6 +56,7 @@ func startOnFull(t *testing.T, store string) *server {
 
 // A master that starts where there is no space serves, tells why it cannot be found, and takes the store when there is space.
 func TestStartOnAFullFileSystem(t *testing.T) {
+	long(t)
 	fs := mountSmall(t, "2m")
 	ballast := fillUp(t, fs)
 	s := startOnFull(t, filepath.Join(fs, "store"))
@@ -92,6 +93,7 @@ func TestStartOnAFullFileSystem(t *testing.T) {
 
 // Without space for its status alone, the master has the store, and commands find it but not what it does.
 func TestStartWithoutSpaceForTheStatus(t *testing.T) {
+	long(t)
 	fs := mountSmall(t, "2m")
 	store := filepath.Join(fs, "store")
 	d, err := shmstore.OpenDir(store, shmstore.DirOptions{Create: true})

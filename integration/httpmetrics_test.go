@@ -45,6 +45,7 @@ func serveMeasured() error {
 // Every request that was answered is counted, over workers that are killed and a rolling restart under load; and any
 // worker's own endpoint has the same as the master's.
 func TestHTTPMetricsAreExact(t *testing.T) {
+	long(t)
 	argv, env := asRole("measured")
 	s := startRun(t, env, 3, []string{"--linger", "100ms", "--ready-settle", "0s"}, argv...)
 	m := startMonitor(s.metrics, monitorOptions{Ignore: []string{"go_", "process_"}})
@@ -95,6 +96,7 @@ func TestHTTPMetricsAreExact(t *testing.T) {
 
 // The program in the documentation is built as it is there, and serves; only the ports are others.
 func TestDocsHTTPMetrics(t *testing.T) {
+	long(t)
 	text, err := os.ReadFile("../docs/http-metrics.md")
 	require.NoError(t, err)
 	found := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)

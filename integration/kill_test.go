@@ -25,6 +25,7 @@ func agree(t *testing.T, s *server, loads ...*load) {
 }
 
 func TestExactUnderSIGKILL(t *testing.T) {
+	long(t)
 	s := startDemo(t, 4)
 	m := startMonitor(s.metrics, monitorOptions{})
 	closing := startLoad(s.app, 4, false)

@@ -72,3 +72,11 @@ func times(n int) int {
 	}
 	return n
 }
+
+// long skips a test that takes seconds in a short run.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+}

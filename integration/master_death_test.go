@@ -15,6 +15,7 @@ import (
 
 // A master killed with SIGKILL at random moments, and a new one on the same store and port, 20 times.
 func TestMasterKilled(t *testing.T) {
+	long(t)
 	s := newServer(t)
 	start := func() {
 		s.start(t, nil, "demo", 2, quick)
@@ -64,6 +65,7 @@ func TestMasterKilled(t *testing.T) {
 
 // Everything that can be sent, over 100 upgrades.
 func TestSignalStorm(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2, "--linger", "20ms", "--graceful-timeout", "5s")
 	m := startMonitor(s.metrics, monitorOptions{})
 	load := startLoad(s.app, 4, false)
@@ -90,6 +92,7 @@ func TestSignalStorm(t *testing.T) {
 
 // As pid 1 of a container: orphans are reaped, upgrades and the stop work.
 func TestPID1(t *testing.T) {
+	long(t)
 	unshare := peer(t, "unshare", "util-linux")
 	if out, err := exec.Command(unshare, "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
 		t.Skipf("no pid namespace can be made here (%v: %s)", err, out)

@@ -88,6 +88,7 @@ func TestPythonDirectoryForAll(t *testing.T) {
 }
 
 func TestWithoutProc(t *testing.T) {
+	long(t)
 	a := newApart(t)
 	hide := exec.Command("nsenter", "-t", strconv.Itoa(a.pid), "-m", "mount", "-t", "tmpfs", "tmpfs", "/proc")
 	out, err := hide.CombinedOutput()

@@ -52,6 +52,7 @@ func observeNatives(w *worker.Worker) error {
 
 // A real Prometheus, which scrapes protobuf, computes from the native histograms of four workers the quantiles of all values.
 func TestPrometheusScrapesNativeHistograms(t *testing.T) {
+	long(t)
 	peer(t, "prometheus", "prometheus")
 	argv, env := asRole("native")
 	s := startRun(t, env, nativeWorkers, nil, argv...)

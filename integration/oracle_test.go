@@ -221,6 +221,7 @@ func familyText(t *testing.T, mf *dto.MetricFamily) string {
 }
 
 func TestWorkersAreOneRegistry(t *testing.T) {
+	long(t)
 	argv, env := asRole("oracle")
 	s := startRun(t, env, oracleWorkers, []string{"--ready-settle", "0s"}, argv...)
 	eventually(t, "all workers", func() bool { return len(s.workers()) == oracleWorkers })

@@ -126,6 +126,7 @@ func (d *deployment) ended(t *testing.T, by release) {
 
 // From the release before to this one, back, and here again, under load.
 func TestUpgradeFromAndToTheReleaseBefore(t *testing.T) {
+	long(t)
 	before, now := bothReleases(t)
 	argv, env := asRole("web")
 	for _, c := range []struct {
@@ -153,6 +154,7 @@ func TestUpgradeFromAndToTheReleaseBefore(t *testing.T) {
 
 // The commands of either release steer the master of the other.
 func TestCommandsOfTheOtherRelease(t *testing.T) {
+	long(t)
 	before, now := bothReleases(t)
 	for _, c := range []struct{ master, command release }{{before, now}, {now, before}} {
 		t.Run(c.master.name+", steered from "+c.command.name, func(t *testing.T) {
@@ -185,6 +187,7 @@ func TestCommandsOfTheOtherRelease(t *testing.T) {
 
 // A master of either release that is killed is succeeded by one of the other, which goes on with its counters.
 func TestMasterOfTheOtherReleaseAfterSIGKILL(t *testing.T) {
+	long(t)
 	before, now := bothReleases(t)
 	s := newServer(t)
 	for n, r := range []release{before, now, before, now} {
@@ -210,6 +213,7 @@ func TestMasterOfTheOtherReleaseAfterSIGKILL(t *testing.T) {
 
 // A rollback while the master stops what a command has left behind leaves no zombie: the earlier release knows no such groups.
 func TestRollbackWhileAGroupIsStopped(t *testing.T) {
+	long(t)
 	before, now := bothReleases(t)
 	argv, env := asRole("web")
 	s := newServer(t)

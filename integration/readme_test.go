@@ -28,6 +28,7 @@ func blocks(t *testing.T, file, language string) []string {
 
 // The README's program is built as it is there, and serves; only the ports are others.
 func TestReadmeProgram(t *testing.T) {
+	long(t)
 	programs := blocks(t, "README.md", "go")
 	require.NotEmpty(t, programs)
 	program := programs[0]
@@ -55,6 +56,7 @@ func TestReadmeProgram(t *testing.T) {
 
 // The README's commands, as they are typed, with other ports.
 func TestReadmeCommands(t *testing.T) {
+	long(t)
 	const demo, tests = "go run ./cmd/onescrape demo", "go test -timeout 30m ./..."
 	s := newServer(t)
 	ports := strings.NewReplacer("127.0.0.1:8080", s.app, "127.0.0.1:9464", strings.TrimPrefix(s.base, "http://"))
@@ -185,6 +187,7 @@ func TestReadmeScrapeConfig(t *testing.T) {
 }
 
 func TestReadmeGunicorn(t *testing.T) {
+	long(t)
 	peer(t, "gunicorn", "gunicorn")
 	dir := t.TempDir()
 	write(t, dir, "app.py", helloPython)

@@ -115,6 +115,7 @@ func (s *server) assertReloads(want string) {
 }
 
 func TestRecipeClientGolang(t *testing.T) {
+	long(t)
 	s := startRecipe(t, t.TempDir())
 	for range 10 {
 		resp, err := http.Post("http://"+s.app+"/order", "text/plain", nil)
@@ -154,6 +155,7 @@ func serialOf(t *testing.T, addr string) int64 {
 }
 
 func TestRecipeTLS(t *testing.T) {
+	long(t)
 	dir := t.TempDir()
 	certificate(t, dir, 1)
 	s := startRecipe(t, dir)
@@ -167,6 +169,7 @@ func TestRecipeTLS(t *testing.T) {
 }
 
 func TestRecipeConfiguration(t *testing.T) {
+	long(t)
 	dir := t.TempDir()
 	write(t, dir, "config.json", `{"Greeting": "good morning"}`)
 	s := startRecipe(t, dir)
@@ -185,6 +188,7 @@ func TestRecipeConfiguration(t *testing.T) {
 }
 
 func TestRecipeLogs(t *testing.T) {
+	long(t)
 	s := startRecipe(t, t.TempDir())
 	eventually(t, "lines of both workers", func() bool {
 		code, _, err := get("http://" + s.app + "/hello")
@@ -196,6 +200,7 @@ func TestRecipeLogs(t *testing.T) {
 }
 
 func TestRecipeEmbed(t *testing.T) {
+	long(t)
 	s := newServer(t)
 	program := strings.NewReplacer("127.0.0.1:8080", s.app, "127.0.0.1:9464", strings.TrimPrefix(s.base, "http://")).
 		Replace(recipe(t, "go"))
@@ -214,6 +219,7 @@ func TestRecipeEmbed(t *testing.T) {
 }
 
 func TestRecipeNode(t *testing.T) {
+	long(t)
 	peer(t, "node", "nodejs")
 	dir := t.TempDir()
 	write(t, dir, "server.js", recipe(t, "js"))
@@ -228,6 +234,7 @@ application = app
 `
 
 func TestRecipeGunicorn(t *testing.T) {
+	long(t)
 	peer(t, "gunicorn", "gunicorn")
 	dir := t.TempDir()
 	write(t, dir, "app.py", helloPython)
@@ -235,6 +242,7 @@ func TestRecipeGunicorn(t *testing.T) {
 }
 
 func TestRecipeUWSGI(t *testing.T) {
+	long(t)
 	peer(t, "uwsgi", "uwsgi uwsgi-plugin-python3")
 	dir := t.TempDir()
 	write(t, dir, "app.py", helloPython)
@@ -243,6 +251,7 @@ func TestRecipeUWSGI(t *testing.T) {
 }
 
 func TestRecipePuma(t *testing.T) {
+	long(t)
 	peer(t, "puma", "puma")
 	dir := t.TempDir()
 	write(t, dir, "config.ru", `run ->(env) { [200, {"content-type" => "text/plain"}, ["hello from ruby\n"]] }`)

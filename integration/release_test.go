@@ -64,6 +64,7 @@ func (s *server) answers(t *testing.T) map[string]bool {
 
 // A release that is switched to by its link: by a reload, and by an upgrade of the master.
 func TestReleaseIsFollowed(t *testing.T) {
+	long(t)
 	r := newReleases(t)
 	r.addWeb("one")
 	r.addWeb("two")

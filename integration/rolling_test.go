@@ -79,6 +79,7 @@ func (w *watched) noneFailed(t *testing.T) {
 }
 
 func TestZeroFailed(t *testing.T) {
+	long(t)
 	for _, kept := range []bool{false, true} {
 		name := map[bool]string{false: "new connections", true: "kept connections"}[kept]
 		t.Run(name+", 10 reloads", func(t *testing.T) {
@@ -128,6 +129,7 @@ func TestZeroFailed(t *testing.T) {
 
 // Everything at once, in an order that is the same in every run.
 func TestZeroFailedMixed(t *testing.T) {
+	long(t)
 	w := watch(t, 4, []bool{false, true}, "--max-requests", "20000")
 	rng := rand.New(rand.NewPCG(3, 1))
 	signals := []syscall.Signal{syscall.SIGHUP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGUSR1, syscall.SIGUSR2}
@@ -146,6 +148,7 @@ func TestZeroFailedMixed(t *testing.T) {
 // A killed worker costs what it was answering and nothing that waited for it. Workers are killed when they have worked for
 // a while: one that dies again and again is started ever more slowly, and what waits for it waits as long.
 func TestSIGKILLCostsOnlyWhatWasAnswered(t *testing.T) {
+	long(t)
 	const workers = 4
 	kills := times(100)
 	w := watch(t, workers, []bool{false})
@@ -185,6 +188,7 @@ func TestSIGKILLCostsOnlyWhatWasAnswered(t *testing.T) {
 // The metrics port answers every scrape while the master replaces itself, and no other master could take the store
 // meanwhile.
 func TestMetricsPortDuringUpgrades(t *testing.T) {
+	long(t)
 	s := startDemo(t, 2, quick...)
 	m := startMonitor(s.metrics, monitorOptions{})
 	free, stop := make(chan string, 1), make(chan struct{})

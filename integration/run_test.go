@@ -17,6 +17,7 @@ import (
 
 // A server that knows LISTEN_FDS and NOTIFY_SOCKET and nothing of this project.
 func TestRunGunicorn(t *testing.T) {
+	long(t)
 	gunicorn := peer(t, "gunicorn", "gunicorn")
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "hello.py"), []byte(`
@@ -41,6 +42,7 @@ def app(environ, start_response):
 
 // A server in another language that knows LISTEN_FDS only, which is taken as ready when it has lived long enough.
 func TestRunPython(t *testing.T) {
+	long(t)
 	python := peer(t, "python3", "python3")
 	program := filepath.Join(t.TempDir(), "server.py")
 	require.NoError(t, os.WriteFile(program, []byte(`

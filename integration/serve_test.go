@@ -16,6 +16,7 @@ import (
 
 // A store whose workers nobody supervises: serve answers for it, folds the dead, and goes on where the last one stopped.
 func TestServe(t *testing.T) {
+	long(t)
 	program := filepath.Join(t.TempDir(), "shortlived")
 	require.NoError(t, build(program, "github.com/onescrape/onescrape/integration/shortlived"))
 	store := filepath.Join(t.TempDir(), "store")

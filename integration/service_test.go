@@ -85,6 +85,7 @@ func TestCommandsNameTheService(t *testing.T) {
 
 // Without a name stop, upgrade and scale do nothing unless somebody on a terminal says yes.
 func TestCommandsAskWhichService(t *testing.T) {
+	long(t)
 	a := newApart(t)
 	s := a.start("demo", "--service", "shop")
 	pid := s.status().PID

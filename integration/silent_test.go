@@ -10,6 +10,7 @@ import (
 // Connections on which nobody has said a word yet, which the kernel holds back from the workers, outlive whatever is done
 // to them.
 func TestSilentConnectionsAreKept(t *testing.T) {
+	long(t)
 	for _, tt := range []struct {
 		name string
 		then func(*testing.T, *server)

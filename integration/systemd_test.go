@@ -92,6 +92,7 @@ func TestNotify(t *testing.T) {
 
 // Sockets that somebody else opened, as systemd does it.
 func TestSocketActivation(t *testing.T) {
+	long(t)
 	activate := peer(t, "systemd-socket-activate", "systemd")
 	argv, env := asRole("web", "ONESCRAPE_TEST_RELEASE=hello")
 	s := newServer(t)
@@ -157,6 +158,7 @@ func systemdVersion(t *testing.T, analyze string) int {
 
 // The alert rules are good ones, and each of them fires when it should and only then.
 func TestAlertRules(t *testing.T) {
+	long(t)
 	promtool := peer(t, "promtool", "prometheus")
 	dir := t.TempDir()
 	for _, file := range []string{"../docs/alerts.yml", "testdata/alerts_test.yml"} {

@@ -26,6 +26,7 @@ import (
 // TestForeignVectors reads directories that the libraries of other machines have written, each with what the library
 // exposed for it: client_python 0.25 with all ten gauge modes, and client_ruby's DirectFileStore.
 func TestForeignVectors(t *testing.T) {
+	long(t)
 	open := map[string]func(t *testing.T, dir string, expected []byte) *foreign.Dir{
 		"client_python": func(t *testing.T, dir string, _ []byte) *foreign.Dir { return pythonDir(t, dir, foreign.Options{}) },
 		"client_ruby": func(t *testing.T, dir string, expected []byte) *foreign.Dir {

@@ -121,6 +121,7 @@ while True:
 // Commands get blocking sockets. They are made so once, so a Go server that makes them non-blocking for itself drains in
 // time, whether it comes before or after a server that blocks in accept.
 func TestBlockingSockets(t *testing.T) {
+	long(t)
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip(err)

@@ -87,6 +87,7 @@ func (m *testMaster) stepAtUpgrade() {
 
 // A clock that is set does not make workers that an upgrade has adopted look hung.
 func TestClockThatIsSetKillsNobody(t *testing.T) {
+	long(t)
 	for _, older := range []string{"", "1"} {
 		for _, step := range []string{"1h", "-1h"} {
 			t.Run(step+older, func(t *testing.T) {
@@ -105,6 +106,7 @@ func TestClockThatIsSetKillsNobody(t *testing.T) {
 
 // A clock that is set back does not spare a worker that hangs since before the upgrade.
 func TestClockThatIsSetSparesNobody(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2, "Watchdog": 3 * time.Second, "ReadySettle": 10 * patient},
 		"ONESCRAPE_TEST_STEP=-1h", "ONESCRAPE_TEST_OLDER=", "ONESCRAPE_TEST_HANDOVER="+filepath.Join(t.TempDir(), "handover"))
 	m.stepAtUpgrade()
@@ -119,6 +121,7 @@ func TestClockThatIsSetSparesNobody(t *testing.T) {
 
 // What a master hands over has all the fields that the first version knew, so that it can be rolled back to.
 func TestHandoverKeepsItsOldFields(t *testing.T) {
+	long(t)
 	path := filepath.Join(t.TempDir(), "handover")
 	m := startMaster(t, options{"Workers": 1, "Watchdog": patient, "MaxAge": time.Hour, "Linger": 10 * time.Millisecond},
 		"ONESCRAPE_TEST_STEP=0s", "ONESCRAPE_TEST_OLDER=", "ONESCRAPE_TEST_HANDOVER="+path)

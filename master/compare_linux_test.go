@@ -41,6 +41,7 @@ func reaches(t *testing.T, g *group, slot int) {
 // Whatever other processes do between two looks, the table is the kernel's after the next one: they join the group, leave
 // it, and hold sockets that are closed here.
 func TestTableWithStrangers(t *testing.T) {
+	long(t)
 	for name, addr := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0", "dual stack": ":0"} {
 		t.Run(name, func(t *testing.T) {
 			g, err := openGroup(address{network: "tcp", addr: addr})
@@ -153,6 +154,7 @@ func TestMembersFromProc(t *testing.T) {
 
 // A probe finds the order of many sockets in a bounded time.
 func TestProbeOfManySockets(t *testing.T) {
+	long(t)
 	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.close()

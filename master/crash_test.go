@@ -18,6 +18,7 @@ func (m *testMaster) release(behavior string) {
 
 // A release that breaks long after it was ready ends the rollout, however long after, and what was not replaced serves.
 func TestReleaseThatBreaksAfterItWasReady(t *testing.T) {
+	long(t)
 	for release, test := range map[string]struct {
 		options options
 		reason  string
@@ -54,6 +55,7 @@ func TestReleaseThatBreaksAfterItWasReady(t *testing.T) {
 
 // The rollout is not over before the last successor has settled, where READY=1 alone is not trusted.
 func TestTheOnlyWorkerBreaksAfterItWasReady(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1, "ReadySettle": time.Millisecond, "Linger": time.Millisecond})
 	m.release("die 2s")
 	r := m.roll(syscall.SIGHUP)
@@ -63,6 +65,7 @@ func TestTheOnlyWorkerBreaksAfterItWasReady(t *testing.T) {
 
 // A worker that takes the place of a new one is of the same release, and its error counts as much.
 func TestReleaseThatBreaksAtItsSecondStart(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2, "ReadySettle": 3 * time.Second, "Linger": time.Millisecond})
 	before := m.status()
 	m.release("finish 4s")
@@ -78,6 +81,7 @@ func TestReleaseThatBreaksAtItsSecondStart(t *testing.T) {
 
 // Workers that end with 0 are of the kind that lives for a few requests only: they do not end a rollout.
 func TestWorkersThatEndWellDoNotEndARollout(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 3, "ReadySettle": time.Second, "Linger": time.Millisecond})
 	m.release("finish 1500ms")
 	r := m.roll(syscall.SIGHUP)
@@ -88,6 +92,7 @@ func TestWorkersThatEndWellDoNotEndARollout(t *testing.T) {
 // Three errors in a row after READY=1 are a crash loop: starts back off and count as failures, and the service is not
 // ready while every slot is in one.
 func TestCrashLoopAfterReady(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2, "Linger": time.Millisecond})
 	m.release("die 5100ms") // longer than a worker needs to settle
 	for _, sl := range m.status().Slots {

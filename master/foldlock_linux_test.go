@@ -14,6 +14,7 @@ import (
 
 // A process that is stopped in the middle of a fold holds the lock of the fold for as long as it likes.
 func TestMasterEndsWhileAnotherHoldsTheFoldLock(t *testing.T) {
+	long(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			m := startMaster(t, options{"Workers": 1})

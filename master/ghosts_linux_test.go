@@ -64,6 +64,7 @@ func (m *testMaster) workersReady(n int) Status {
 // A process that a worker has left behind holds the socket of a slot that was given up: it keeps its place in the
 // kernel's group, and nothing is steered there after the next scale-up.
 func TestGhostSockets(t *testing.T) {
+	long(t)
 	command, helpers := withHelper(t, "setsid sleep 1000")
 	m := startMaster(t, options{"Workers": 3, "Command": command, "ReadySettle": time.Millisecond})
 	for range 2 {
@@ -89,6 +90,7 @@ func TestGhostSockets(t *testing.T) {
 
 // Another process of this user joins the address before a scale-up: it is named, and gets no connection.
 func TestStrangerInTheGroup(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2})
 	sa, err := resolve(m.status().Addresses[0])
 	require.NoError(t, err)

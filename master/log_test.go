@@ -59,6 +59,7 @@ func TestClosedLogPipe(t *testing.T) {
 
 // The worker says that its master has gone, to nobody, and still answers what it has begun to answer.
 func TestClosedLogPipeOfAWorker(t *testing.T) {
+	long(t)
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
@@ -78,6 +79,7 @@ func TestClosedLogPipeOfAWorker(t *testing.T) {
 }
 
 func TestLogPipeThatNobodyReads(t *testing.T) {
+	long(t)
 	r, w := fullPipe(t)
 	m := startMaster(t, options{"Workers": 1, "stderr": w})
 	before := m.status().Slots[0].PID
@@ -103,6 +105,7 @@ func TestLogPipeThatNobodyReads(t *testing.T) {
 
 // When the log is read again it says what is missing.
 func TestLogPipeIsReadAgain(t *testing.T) {
+	long(t)
 	r, w := fullPipe(t)
 	m := startMaster(t, options{"Workers": 1, "stderr": w})
 	require.NoError(t, w.Close())
@@ -137,6 +140,7 @@ func TestLogPipeIsReadAgain(t *testing.T) {
 
 // A worker whose log nobody reads notices that its master has gone, and ends.
 func TestLogPipeOfAWorkerThatNobodyReads(t *testing.T) {
+	long(t)
 	_, w := fullPipe(t)
 	m := startMaster(t, options{"stderr": w})
 	s := m.status()

@@ -514,3 +514,11 @@ func hex4(port string) string {
 	n, _ := strconv.Atoi(port)
 	return fmt.Sprintf("%04X", n)
 }
+
+// long skips a test that takes seconds in a short run.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+}

@@ -51,6 +51,7 @@ func TestFunctionThatReturnsAnErrorIsLogged(t *testing.T) {
 
 // A Go worker that never calls Ready is told what to call, not the protocol below it.
 func TestGoWorkerThatNeverCallsReady(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1, "ReadyTimeout": time.Second})
 	m.release("silent")
 	require.Equal(t, abandoned, m.roll(syscall.SIGHUP).State)

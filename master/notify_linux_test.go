@@ -156,6 +156,7 @@ func TestDescriptorsFromStrangers(t *testing.T) {
 // A descriptor whose close takes for ever holds nothing up: not what the worker says, and not an upgrade, whose exec would
 // close it.
 func TestDescriptorThatLingers(t *testing.T) {
+	long(t)
 	mustBeRoot(t)
 	m := startMaster(t, options{"Workers": 1})
 	for range 3 {
@@ -208,6 +209,7 @@ func droppedWorker() error {
 
 // A worker that has become another user is heard: the pid that the kernel vouches for decides.
 func TestDroppedPrivileges(t *testing.T) {
+	long(t)
 	mustBeRoot(t)
 	exe, err := os.Executable()
 	require.NoError(t, err)

@@ -47,9 +47,10 @@ func TestCheckThatFloods(t *testing.T) {
 
 // What a release has started in its check does not outlive the check, however that ends.
 func TestCheckLeavesNoProcess(t *testing.T) {
+	long(t)
 	for name, end := range map[string]string{"fails": "exit 1", "hangs": "wait"} {
 		t.Run(name, func(t *testing.T) {
-			m := startMaster(t, nil)
+			m := startMaster(t, options{"ReadyTimeout": 3 * time.Second})
 			file := filepath.Join(t.TempDir(), "pid")
 			m.replaceProgram(fmt.Sprintf("sleep 1000 & echo $! >%s; %s", file, end))
 			assert.Equal(t, abandoned, m.roll(syscall.SIGUSR2).State)

@@ -50,6 +50,7 @@ func (m *testMaster) unharmed(before Status) {
 
 // A master that is stopped for longer than the watchdog allows kills none of its workers for it.
 func TestPausedMasterKillsNobody(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 8, "Watchdog": time.Second, "Linger": 10 * time.Millisecond})
 	before := m.status()
 	for range 2 {
@@ -66,6 +67,7 @@ func TestPausedMasterKillsNobody(t *testing.T) {
 
 // A container that is frozen, workers and all, kills none of them when it goes on.
 func TestFrozenCgroup(t *testing.T) {
+	long(t)
 	mustBeRoot(t)
 	root := t.TempDir()
 	if err := unix.Mount("none", root, "cgroup2", 0, ""); err != nil {
@@ -134,6 +136,7 @@ func lateWorker() error {
 
 // A successor that is ready in time is, also where its READY lies there when the master goes on after its deadline.
 func TestReadyDuringAPause(t *testing.T) {
+	long(t)
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	dir := t.TempDir()

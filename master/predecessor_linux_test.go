@@ -71,6 +71,7 @@ func killedMaster(t *testing.T, o options, env ...string) (*testMaster, Status) 
 // Workers that do not notice that their master was killed are stopped by the next one, and so is whoever else of this
 // user holds the sockets.
 func TestNewMasterAfterSIGKILL(t *testing.T) {
+	long(t)
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	self := []string{exe, "role:plain"}

@@ -13,6 +13,7 @@ import (
 
 // While the workers of a slot crash soon after READY=1, nothing is steered there: the other slots answer.
 func TestRequestsBehindACrashLoop(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 3, "Linger": 50 * time.Millisecond})
 	before := m.status()
 	good := []string{strconv.Itoa(before.Slots[0].PID), strconv.Itoa(before.Slots[1].PID)}
@@ -44,6 +45,7 @@ func TestRequestsBehindACrashLoop(t *testing.T) {
 
 // What waits in the queue of a slot gets a worker soon, however long the slot's backoff has become.
 func TestQueueBehindACrashLoop(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1, "Linger": 50 * time.Millisecond})
 	answers := m.queue(4)
 	m.release("exit")
@@ -81,6 +83,7 @@ func (m *testMaster) queue(n int) <-chan int {
 
 // A slot whose worker hangs is given up: what waits in its queue is answered by another worker.
 func TestScaleDownOfAHungWorker(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2, "GracefulTimeout": 500 * time.Millisecond, "Linger": 50 * time.Millisecond})
 	hung := m.status().Slots[1].PID
 	answers := m.queue(3)

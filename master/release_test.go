@@ -15,6 +15,7 @@ import (
 
 // A deployment during a rollout ends it: the later slots would get what nobody has checked.
 func TestSecondDeploymentDuringARollout(t *testing.T) {
+	long(t)
 	for name, deploy := range map[string]func(m *testMaster){
 		"another file": func(m *testMaster) {
 			m.scripted("second", ":")
@@ -112,6 +113,7 @@ func (m *testMaster) killed(slot int) {
 
 // A deployment by a link reaches all workers of a rollout, and no worker before.
 func TestDeploymentByALink(t *testing.T) {
+	long(t)
 	d := newDeployment(t)
 	d.release("1", "ok")
 	d.deploy("1")

@@ -32,6 +32,7 @@ func underLoad(t *testing.T, o options, f func(m *testMaster)) {
 }
 
 func TestRollingRestartDropsNothing(t *testing.T) {
+	long(t)
 	underLoad(t, options{"Workers": 3}, func(m *testMaster) {
 		before := m.status()
 		for range 3 {
@@ -46,6 +47,7 @@ func TestRollingRestartDropsNothing(t *testing.T) {
 }
 
 func TestScalingDropsNothing(t *testing.T) {
+	long(t)
 	underLoad(t, options{"Workers": 2}, func(m *testMaster) {
 		scale := func(n int, sig syscall.Signal) {
 			m.signal(sig)
@@ -69,6 +71,7 @@ func TestScalingDropsNothing(t *testing.T) {
 }
 
 func TestRecyclingDropsNothing(t *testing.T) {
+	long(t)
 	underLoad(t, options{"Workers": 2, "MaxRequests": 300}, func(m *testMaster) {
 		m.until("workers were recycled", func(s Status) bool {
 			n := 0
@@ -91,6 +94,7 @@ func TestMaxAge(t *testing.T) {
 
 // A worker that is killed takes with it what it was answering and nothing else.
 func TestKilledWorkersDropOnlyWhatTheyAnswered(t *testing.T) {
+	long(t)
 	const clients, kills = 8, 20
 	m := startMaster(t, options{"Workers": 4})
 	stop := m.load(clients, false, "/")
@@ -120,6 +124,7 @@ func TestKilledWorkersDropOnlyWhatTheyAnswered(t *testing.T) {
 }
 
 func TestBrokenReleases(t *testing.T) {
+	long(t)
 	for release, reason := range map[string]string{
 		"exit":   "ended before it was ready: exit status 3",
 		"silent": "not ready in time",
@@ -167,6 +172,7 @@ func TestBrokenReleases(t *testing.T) {
 
 // Without a settling time a worker that dies a moment after it was ready still ends the rollout.
 func TestReleaseThatDiesDuringTheRollout(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1})
 	// The old worker has something to do, so that the rollout is not over when its successor dies.
 	url := m.url("/slow?ms=5000")
@@ -186,6 +192,7 @@ func TestReleaseThatDiesDuringTheRollout(t *testing.T) {
 
 // Slots whose workers crash take the new release at once.
 func TestRolloutMendsACrashLoop(t *testing.T) {
+	long(t)
 	m := startMaster(t, nil)
 	require.NoError(t, os.WriteFile(m.behavior, []byte("exit"), 0o600))
 	require.NoError(t, syscall.Kill(m.status().Slots[1].PID, syscall.SIGKILL))
@@ -199,6 +206,7 @@ func TestRolloutMendsACrashLoop(t *testing.T) {
 
 // What arrives during a rollout: HUPs become one more, TTIN and TTOU apply afterwards.
 func TestSignalsDuringARollout(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2, "ReadySettle": 300 * time.Millisecond})
 	m.signal(syscall.SIGHUP)
 	m.until("it runs", func(s Status) bool { return s.Rollout != nil && s.Rollout.State == running })
@@ -253,6 +261,7 @@ func TestStopSignal(t *testing.T) {
 
 // Connections that wait in the queue of a slot whose worker was killed are answered by the next one.
 func TestQueueOutlivesTheWorker(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1})
 	s := m.status()
 	require.NoError(t, syscall.Kill(s.Slots[0].PID, syscall.SIGSTOP))

@@ -112,6 +112,7 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestAddressInUse(t *testing.T) {
+	long(t)
 	for _, reuse := range []bool{false, true} {
 		sa, err := resolve("127.0.0.1:0")
 		require.NoError(t, err)
@@ -128,6 +129,7 @@ func TestAddressInUse(t *testing.T) {
 }
 
 func TestMetricsAddressInUse(t *testing.T) {
+	long(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -159,6 +161,7 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 }
 
 func TestCommandThatExitsAtOnce(t *testing.T) {
+	long(t)
 	m := launchMaster(t, options{"Command": []string{"false"}})
 	assert.Equal(t, 1, m.finished())
 	assert.Equal(t, 1, strings.Count(m.log.String(), `level=ERROR msg="worker exited before it was ready`), "one line")
@@ -181,6 +184,7 @@ func TestCommandThatForksBeforeItListens(t *testing.T) {
 
 // A server that does not speak sd_notify.
 func TestCommandWithoutNotify(t *testing.T) {
+	long(t)
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("python3 is not installed")
 	}
@@ -201,6 +205,7 @@ while True:
 }
 
 func TestQuickStop(t *testing.T) {
+	long(t)
 	for name, signals := range map[string][]syscall.Signal{"INT": {syscall.SIGINT}, "QUIT": {syscall.SIGQUIT},
 		"TERM twice": {syscall.SIGTERM, syscall.SIGTERM}} {
 		t.Run(name, func(t *testing.T) {
@@ -229,6 +234,7 @@ func TestQuickStop(t *testing.T) {
 }
 
 func TestGracefulStopFinishesRequests(t *testing.T) {
+	long(t)
 	m := startMaster(t, nil)
 	url, metrics := m.url("/slow?ms=1000"), "http://"+m.status().Metrics
 	type answer struct {
@@ -252,6 +258,7 @@ func TestGracefulStopFinishesRequests(t *testing.T) {
 }
 
 func TestShutdownDelay(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"ShutdownDelay": time.Hour})
 	m.signal(syscall.SIGTERM)
 	s := m.until("it is not ready any more", func(s Status) bool { return s.PID != 0 && !s.Ready })
@@ -267,6 +274,7 @@ func TestShutdownDelay(t *testing.T) {
 
 // When the master is killed its workers drain, and the next one waits for the address.
 func TestMasterKilled(t *testing.T) {
+	long(t)
 	m := startMaster(t, nil)
 	s := m.status()
 	url := m.url("/slow?ms=700")
@@ -307,6 +315,7 @@ func TestWorkerThatStopsByItself(t *testing.T) {
 
 // Whoever stops a whole group sends TERM to the workers too; the master's own is then the second.
 func TestTermToTheWholeGroup(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1})
 	s := m.status()
 	url := m.url("/slow?ms=1500")
@@ -327,6 +336,7 @@ func TestTermToTheWholeGroup(t *testing.T) {
 // timeout(1) tells the process to stop and then its group: the second TERM is the same request, and what is being answered
 // is answered.
 func TestTwoTermsAtOnce(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1})
 	url := m.url("/slow?ms=2500")
 	code := make(chan int, 1)

@@ -29,6 +29,7 @@ func deafScraper(t *testing.T, address string) {
 }
 
 func TestScrapersThatDoNotRead(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1})
 	m.release("big")
 	require.Equal(t, done, m.roll(syscall.SIGHUP).State)
@@ -65,6 +66,7 @@ func TestScrapersThatDoNotRead(t *testing.T) {
 
 // A stop waits for scrapes too, and INT cuts that short.
 func TestStopWhileScrapersDoNotRead(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 1})
 	m.release("big")
 	require.Equal(t, done, m.roll(syscall.SIGHUP).State)
@@ -80,6 +82,7 @@ func TestStopWhileScrapersDoNotRead(t *testing.T) {
 }
 
 func TestIdleScrapersUnderFewDescriptors(t *testing.T) {
+	long(t)
 	m := startMaster(t, nil, fewFiles)
 	metrics := m.status().Metrics
 	for range 200 {

@@ -92,6 +92,7 @@ func accept(t *testing.T, fd int) {
 
 // New connections are spread evenly over the slots that accept, and none goes to another.
 func TestSteeringIsEvenAndExact(t *testing.T) {
+	long(t)
 	for name, addr := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0", "dual stack": ":0"} {
 		t.Run(name, func(t *testing.T) {
 			g, err := openGroup(address{network: "tcp", addr: addr})

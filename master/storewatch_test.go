@@ -13,6 +13,7 @@ import (
 )
 
 func TestStoreIsRenamedWhileInUse(t *testing.T) {
+	long(t)
 	m := startMaster(t, nil)
 	base := "http://" + m.status().Metrics
 	has := func(path, text string) {

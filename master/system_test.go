@@ -57,6 +57,7 @@ func receive(t *testing.T, said <-chan string, line string) string {
 }
 
 func TestSystemdIsTold(t *testing.T) {
+	long(t)
 	env, said := systemd(t)
 	m := startMaster(t, nil, env, "WATCHDOG_USEC=200000")
 	receive(t, said, "READY=1")
@@ -86,6 +87,7 @@ func TestSystemdIsNotTheWorkers(t *testing.T) {
 
 // Socket activation: the sockets are systemd's, and stay over a restart and an upgrade.
 func TestSocketActivation(t *testing.T) {
+	long(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -136,6 +138,7 @@ func TestShutDownSocketIsReplaced(t *testing.T) {
 
 // As pid 1 of a container: reaps what others leave, upgrades in place, stops on TERM.
 func TestAsPidOne(t *testing.T) {
+	long(t)
 	out, err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "true").CombinedOutput()
 	if err != nil {
 		t.Skipf("no new pid namespace here: %v %s", err, out)

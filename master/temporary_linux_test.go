@@ -11,6 +11,7 @@ import (
 
 // A master that at its start may not open what it needs for its workers goes on trying, and has them when it may.
 func TestTemporaryErrorAtFirstStart(t *testing.T) {
+	long(t)
 	const workers = 40
 	m := launchMaster(t, options{"Workers": workers, "Command": []string{"sleep", "3600"}, "ReadyTimeout": 100 * time.Millisecond,
 		"GracefulTimeout": time.Second}, "ONESCRAPE_TEST_FILES=40")

@@ -19,6 +19,7 @@ func alive(pid int) bool {
 // When the worker of a command has ended, what it has started and what still holds its sockets is stopped, and killed if
 // need be. The slot's next worker does not wait for that, and helpers that hold no socket are left alone.
 func TestChildrenOfCommands(t *testing.T) {
+	long(t)
 	for name, test := range map[string]struct {
 		helper   string
 		graceful time.Duration
@@ -64,6 +65,7 @@ func TestChildrenOfCommands(t *testing.T) {
 
 // Graceful signals go to the process that was started, and to no other of its group.
 func TestGracefulSignalsGoToTheLeaderOnly(t *testing.T) {
+	long(t)
 	dir := t.TempDir()
 	command, helpers := withHelper(t, "sh -c 'trap \"echo TERM >"+dir+"/signal\" TERM HUP USR1; while :; do sleep 0.05; done' 3<&-")
 	m := startMaster(t, options{"Workers": 1, "Command": command, "ReadySettle": time.Millisecond})
@@ -79,6 +81,7 @@ func TestGracefulSignalsGoToTheLeaderOnly(t *testing.T) {
 
 // A group that is being stopped goes over an upgrade.
 func TestChildrenOfCommandsOverAnUpgrade(t *testing.T) {
+	long(t)
 	command, helpers := withHelper(t, "(trap '' TERM; sleep 1000; sleep 1000)")
 	m := startMaster(t, options{"Workers": 1, "Command": command, "ReadySettle": time.Millisecond,
 		"GracefulTimeout": 5 * time.Second})

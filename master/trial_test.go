@@ -15,6 +15,7 @@ import (
 
 // What a configuration says wrong is an error at the start and in the check, never a panic after the exec.
 func TestTelemetryPathThatCannotBeServed(t *testing.T) {
+	long(t)
 	for _, path := range []string{"/{", "/a b", "/{x}", "/a//b", "/-/ready"} {
 		t.Run(path, func(t *testing.T) {
 			m := startMaster(t, options{"Workers": 1})
@@ -70,6 +71,7 @@ func (m *testMaster) install(name string) {
 
 // A program that is replaced after its check is checked again before it is executed.
 func TestProgramThatIsReplacedAfterItsCheck(t *testing.T) {
+	long(t)
 	t.Run("by a broken one", func(t *testing.T) {
 		m := startMaster(t, options{"Workers": 1})
 		before := m.status()

@@ -98,6 +98,7 @@ func (m *testMaster) locked() (stop func()) {
 }
 
 func TestUpgradeDropsNothing(t *testing.T) {
+	long(t)
 	underLoad(t, options{"Workers": 2}, func(m *testMaster) {
 		before := m.status()
 		scrapes, lock := m.scrapes(), m.locked()
@@ -121,6 +122,7 @@ func TestUpgradeDropsNothing(t *testing.T) {
 }
 
 func TestUpgradeOfCommandWorkers(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Command": []string{"self"}, "ReadySettle": 10 * time.Millisecond})
 	before := m.status()
 	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
@@ -128,6 +130,7 @@ func TestUpgradeOfCommandWorkers(t *testing.T) {
 }
 
 func TestUpgradeAppliesTheNewConfiguration(t *testing.T) {
+	long(t)
 	first, second := freeAddress(t), freeAddress(t)
 	m := startMaster(t, options{"Workers": 2, "Listen": []string{first}})
 	m.configure(options{"Workers": 3, "Listen": []string{"other=" + second, "main=" + first}})
@@ -158,6 +161,7 @@ func TestUpgradeAppliesTheNewConfiguration(t *testing.T) {
 
 // An address that another process holds leaves everything as it is.
 func TestUpgradeToAnAddressInUse(t *testing.T) {
+	long(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -182,6 +186,7 @@ func freeAddress(t *testing.T) string {
 }
 
 func TestUpgradeToABrokenProgram(t *testing.T) {
+	long(t)
 	for name, test := range map[string]struct {
 		breakIt func(m *testMaster)
 		reason  string
@@ -221,6 +226,7 @@ func TestUpgradeToABrokenProgram(t *testing.T) {
 
 // A master whose store cannot be opened any more does not end itself by executing one that would have to open it.
 func TestUpgradeWithoutItsStore(t *testing.T) {
+	long(t)
 	for name, test := range map[string]struct {
 		spoil, mend func(store string) error
 	}{
@@ -269,6 +275,7 @@ func TestUpgradeWithoutItsStore(t *testing.T) {
 
 // A link that was switched to another release is followed.
 func TestUpgradeFollowsALink(t *testing.T) {
+	long(t)
 	m := startMaster(t, nil)
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -295,6 +302,7 @@ func TestUpgradeFollowsALink(t *testing.T) {
 
 // A storm of signals over many upgrades: what can be lost is a signal, never the service.
 func TestSignalStorm(t *testing.T) {
+	long(t)
 	m := startMaster(t, options{"Workers": 2})
 	stop := m.load(2, true, "/")
 	scrapes := m.scrapes()
@@ -332,6 +340,7 @@ func TestSignalStorm(t *testing.T) {
 
 // What a worker starts with after an upgrade: no signal blocked, none ignored.
 func TestSignalsOfWorkersAfterAnUpgrade(t *testing.T) {
+	long(t)
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("this system does not show it")
 	}

@@ -23,7 +23,7 @@ import (
 // the time, and no sum falls.
 func TestTenThousandLives(t *testing.T) {
 	lives := 10000
-	if race {
+	if race || testing.Short() {
 		lives = 500 // each of them has one goroutine
 	}
 	program := filepath.Join(t.TempDir(), "shortlived")
