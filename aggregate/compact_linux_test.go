@@ -424,6 +424,7 @@ func TestCompactKilledAtEveryStep(t *testing.T) {
 // Processes that come and go with a handful of pids, several that compact, some of them killed, and several that
 // scrape: no scrape shows less than was counted before it began, or more than when it ended.
 func TestCompactUnderFire(t *testing.T) {
+	long(t)
 	const writers, pids, enough = 3, 4, 200
 	dir := foreignDir(t)
 	key := pyKey("c", "c_total")

@@ -40,6 +40,7 @@ func ruby(t testing.TB) string {
 // TestForeignOracles writes hundreds of directories with the libraries themselves, random metrics of every type and
 // mode from several processes each, and exposes what the libraries do.
 func TestForeignOracles(t *testing.T) {
+	long(t)
 	tests := map[string]struct {
 		program func(testing.TB) string
 		script  []string

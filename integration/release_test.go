@@ -83,6 +83,7 @@ func TestReleaseIsFollowed(t *testing.T) {
 
 // A release that cannot take over: the service goes on as it was, and everybody is told why.
 func TestBadRelease(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		name  string
 		add   func(r *releases)
@@ -149,6 +150,7 @@ func TestBadRelease(t *testing.T) {
 
 // A new binary of the master itself, which is checked before it takes over.
 func TestBadMaster(t *testing.T) {
+	long(t)
 	for name, make := range map[string]func(t *testing.T, path string){
 		"exits": func(t *testing.T, path string) {
 			require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 7\n"), 0o755))

@@ -82,6 +82,10 @@ func TestCellsAreReused(t *testing.T) {
 // TestOldHandleNeverWritesIntoNewSeries makes and deletes series while goroutines go on writing by handles of deleted
 // ones. A new series starts unset and holds what its maker set.
 func TestOldHandleNeverWritesIntoNewSeries(t *testing.T) {
+	rounds := 200
+	if testing.Short() {
+		rounds = 40
+	}
 	for _, p := range places {
 		t.Run(p.name, func(t *testing.T) {
 			v := p.make(t).newGaugeVec(gopts, []string{"a"}, Sum)
@@ -99,7 +103,7 @@ func TestOldHandleNeverWritesIntoNewSeries(t *testing.T) {
 					}
 				})
 			}
-			for i := range 200 {
+			for i := range rounds {
 				name := strconv.Itoa(i)
 				g := v.WithLabelValues(name)
 				require.Zero(t, g.value(), "series %d of %s", i, p.name)

@@ -102,6 +102,9 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 }
 
 func TestReadersThatDoNotReadMakeRoom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	l, addr := serve(t, 2)
 	for n := 1; n <= 2; n++ {
 		dial(t, addr, "/big")
