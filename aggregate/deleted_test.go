@@ -49,7 +49,7 @@ func TestFoldTakesNoReleaseBeforeAllThatWentBeforeIt(t *testing.T) {
 		defer v.Close()
 		require.NoError(t, v.Update())
 		if v.Archive() != nil {
-			for _, n = range v.Archive().Taken {
+			for _, n = range v.Archive().ArchivedThrough {
 			}
 		}
 		return n

@@ -270,7 +270,7 @@ func (f *fold) lastTaken(r reader) uint64 {
 	if f.last == nil {
 		return 0
 	}
-	return f.last.Taken[r.Info().Nonce]
+	return f.last.ArchivedThrough[r.Info().Nonce]
 }
 
 // speak makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,
@@ -463,7 +463,7 @@ func (f *fold) age(live []reader, retention time.Duration) (agedAt uint64) {
 
 // archive returns what the fold has made: the families in the order of the last archive, then new ones.
 func (f *fold) archive(agedAt uint64) *shmstore.Archive {
-	a := &shmstore.Archive{AgedAt: agedAt, Taken: f.taken}
+	a := &shmstore.Archive{AgedAt: agedAt, ArchivedThrough: f.taken}
 	if f.last != nil && f.last.ThisBoot && !f.rewrites {
 		a.Families = f.last.Families // the same slice, so that it is not encoded again
 		return a

@@ -248,8 +248,8 @@ func (s *Store) takeFiles(src *source) {
 			s.release(f)
 			f.reader, f.member, f.deletions = r, member{info: r.Info()}, 0
 		}
-		if a := src.Archive(); a != nil && a.Taken[f.info.Nonce] != f.taken {
-			f.taken = a.Taken[f.info.Nonce]
+		if a := src.Archive(); a != nil && a.ArchivedThrough[f.info.Nonce] != f.taken {
+			f.taken = a.ArchivedThrough[f.info.Nonce]
 			for _, d := range f.decls {
 				d.stale = true
 			}

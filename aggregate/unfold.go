@@ -19,7 +19,7 @@ func (f *fold) begin() {
 	if f.last == nil {
 		return
 	}
-	maps.Copy(f.taken, f.last.Taken)
+	maps.Copy(f.taken, f.last.ArchivedThrough)
 	for i := range f.last.Families {
 		a := &f.last.Families[i]
 		key := a.Key()

@@ -16,9 +16,9 @@ type Archive struct {
 	AgedAt     uint64 // when ages were last added to, on Monotonic's clock; 0: before this boot, or never
 	// Folded names files whose content the archive holds and which may still be in the directory, where they count no more.
 	Folded []string
-	// Taken says for living files, by nonce, up to which number of release their released series are in the archive.
-	Taken    map[uint64]uint64
-	Families []ArchivedFamily
+	// ArchivedThrough maps the nonce of a living file to the last release that the archive has of it.
+	ArchivedThrough map[uint64]uint64
+	Families        []ArchivedFamily
 	// LeftOut is how many series of the file are not in Families, because no exposition may have them.
 	LeftOut int
 
@@ -79,12 +79,12 @@ func (a *Archive) names() map[string]bool {
 	return set
 }
 
-// Tags of an archive's parts. A folder leaves an archive alone that has one which it does not know.
+// Tags of an archive's parts. A fold does not change an archive that has a part with an unknown tag.
 const (
-	arcTagEnd    = 0
-	arcTagFolded = 1
-	arcTagTaken  = 2
-	arcTagFamily = 3
+	arcTagEnd     = 0
+	arcTagFolded  = 1
+	arcTagThrough = 2
+	arcTagFamily  = 3
 	// arcTagExemplar is an exemplar of a series of the family before it.
 	arcTagExemplar = 4
 )
@@ -120,10 +120,10 @@ func appendRest(b []byte, a *Archive) []byte {
 		b = native.AppendUint16(b, arcTagFolded)
 		b = appendString(b, name)
 	}
-	for _, nonce := range slices.Sorted(maps.Keys(a.Taken)) {
-		b = native.AppendUint16(b, arcTagTaken)
+	for _, nonce := range slices.Sorted(maps.Keys(a.ArchivedThrough)) {
+		b = native.AppendUint16(b, arcTagThrough)
 		b = appendUint64(b, nonce)
-		b = appendUint64(b, a.Taken[nonce])
+		b = appendUint64(b, a.ArchivedThrough[nonce])
 	}
 	return native.AppendUint16(b, arcTagEnd)
 }
@@ -179,7 +179,7 @@ func decodeArchive(b []byte) (*Archive, error) {
 // others or something was left out.
 func decodeParts(b []byte) (*Archive, error) {
 	d := decoder{b: b}
-	a := &Archive{Taken: map[uint64]uint64{}}
+	a := &Archive{ArchivedThrough: map[uint64]uint64{}}
 	img := &image{}
 	var family archivedPart
 	var weights []int64
@@ -206,9 +206,9 @@ func decodeParts(b []byte) (*Archive, error) {
 			return a, nil
 		case arcTagFolded:
 			a.Folded = append(a.Folded, d.string())
-		case arcTagTaken:
+		case arcTagThrough:
 			nonce := d.uint64()
-			a.Taken[nonce] = d.uint64()
+			a.ArchivedThrough[nonce] = d.uint64()
 		case arcTagFamily:
 			var err error
 			if family, err = decodeArchivedFamily(&d); err != nil {

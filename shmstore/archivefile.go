@@ -168,7 +168,7 @@ func (d *Dir) readArchive(name string) (*Archive, archiveHead, error) {
 	settled := before.settled()
 	a, h, err := d.tryArchive(name)
 	if errors.Is(err, ErrCorrupt) {
-		// A folder writes the next generation into the file that was the archive two generations ago.
+		// A fold writes the next generation into the file that was the archive two generations ago.
 		if now, e := d.archiveHead(name); e == nil && now != h {
 			return nil, archiveHead{}, errMoved
 		}

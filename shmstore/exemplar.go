@@ -225,17 +225,17 @@ func mix(sum, word uint64) uint64 {
 // exemplarKey is another number for each series that a file has ever had, but for a chance of 1 in 2^32 or so.
 func exemplarKey(record int64, born uint64) uint64 { return mix(mix(0, uint64(record)), born) }
 
-// What a series has beside its cells begins with a word that says what it is and how much: the kind in the lower half,
+// The extra block of a series begins with a word that says what it is and how much: the kind in the lower half,
 // the number of words that follow in the upper. Of exemplars these are the offsets of the slots, 0 for one that nothing
 // was stored in.
 const (
-	besideExemplars = 1
+	auxExemplars = 1
 
 	maxExemplarSlots = 2 * (maxBounds + 1)
 )
 
-// beside is what the writer remembers of what a series has beside its cells.
-type beside struct {
+// aux is what the writer remembers of the extra block of a series.
+type aux struct {
 	index int64 // offset; 0: nothing
 	slots []exemplarPlace
 }
@@ -263,16 +263,16 @@ func (w *Writer) StoreExemplar(s *Series, i int, e *Exemplar) (ExemplarSlot, err
 	if i < 0 || i >= s.exemplars || len(e.Labels) > MaxExemplarLabels {
 		return ExemplarSlot{}, errNoExemplars
 	}
-	if s.beside.index == 0 {
+	if s.aux.index == 0 {
 		index, err := w.blank(1 + s.exemplars)
 		if err != nil {
 			return ExemplarSlot{}, err
 		}
-		s.beside = beside{index: index, slots: make([]exemplarPlace, s.exemplars)}
-		w.memory.store(index, besideExemplars|uint64(s.exemplars)<<32)
+		s.aux = aux{index: index, slots: make([]exemplarPlace, s.exemplars)}
+		w.memory.store(index, auxExemplars|uint64(s.exemplars)<<32)
 		w.memory.store(s.offset+seriesAux, uint64(index))
 	}
-	old := s.beside.slots[i]
+	old := s.aux.slots[i]
 	place := exemplarPlace{capacity: slotSize(len(e.Labels))}
 	if old.offset != 0 && old.capacity >= place.capacity {
 		place = old
@@ -290,9 +290,9 @@ func (w *Writer) StoreExemplar(s *Series, i int, e *Exemplar) (ExemplarSlot, err
 	}
 	slot.Store(e)
 	if place != old {
-		s.beside.slots[i] = place
-		w.memory.store(s.beside.index+int64(1+i)*wordSize, uint64(place.offset))
-		w.memory.add(hdrBeside, 1)
+		s.aux.slots[i] = place
+		w.memory.store(s.aux.index+int64(1+i)*wordSize, uint64(place.offset))
+		w.memory.add(hdrAux, 1)
 		if old.offset != 0 {
 			w.space.giveCells(old.offset, slotWords(old.capacity))
 		}
@@ -312,34 +312,34 @@ func (w *Writer) blank(words int) (int64, error) {
 	return offset, nil
 }
 
-// giveBeside puts back what a series that is over had beside its cells.
-func (w *Writer) giveBeside(s *Series) {
-	if s.beside.index == 0 {
+// giveAux frees the extra block of a series that is over.
+func (w *Writer) giveAux(s *Series) {
+	if s.aux.index == 0 {
 		return
 	}
-	for _, slot := range s.beside.slots {
+	for _, slot := range s.aux.slots {
 		if slot.offset != 0 {
 			w.space.giveCells(slot.offset, slotWords(slot.capacity))
 		}
 	}
-	w.space.giveCells(s.beside.index, 1+len(s.beside.slots))
-	s.beside = beside{}
+	w.space.giveCells(s.aux.index, 1+len(s.aux.slots))
+	s.aux = aux{}
 }
 
-// lookBeside finds out which series have something beside their cells, if that may have changed.
-func (r *Reader) lookBeside() error {
+// refreshAux finds out which series have an extra block, if that may have changed.
+func (r *Reader) refreshAux() error {
 	m := &r.memory
-	now := m.load(hdrBeside)
-	if now == r.beside {
+	now := m.load(hdrAux)
+	if now == r.aux {
 		return nil
 	}
 	if int64(m.load(hdrReserved)) > int64(len(m.bytes)) {
-		return errGrown // what is beside may lie there
+		return errGrown // the extra block may lie there
 	}
 	for i := range r.series[:r.checked] {
 		r.series[i].Exemplars = !r.series[i].Free && m.load(r.records[i].offset()+seriesAux) != 0
 	}
-	r.beside = now
+	r.aux = now
 	return nil
 }
 
@@ -385,7 +385,7 @@ func (r *Reader) exemplarIndex(offset uint64) []uint64 {
 		return nil
 	}
 	head := atomic.LoadUint64(&words[0])
-	if n := head >> 32; uint32(head) == besideExemplars && n <= maxExemplarSlots && n < uint64(len(words)) {
+	if n := head >> 32; uint32(head) == auxExemplars && n <= maxExemplarSlots && n < uint64(len(words)) {
 		return words[1 : 1+n]
 	}
 	return nil
@@ -405,7 +405,7 @@ func (r *Reader) exemplarSlot(offset, key uint64) ExemplarSlot {
 }
 
 // HasExemplars tells whether any series had an exemplar when the file was refreshed last.
-func (r *Reader) HasExemplars() bool { return r.beside != 0 }
+func (r *Reader) HasExemplars() bool { return r.aux != 0 }
 
 // wordsAt returns the words from offset to the end of the file, none when no word begins there.
 func (r *Reader) wordsAt(offset uint64) []uint64 {

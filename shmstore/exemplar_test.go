@@ -328,12 +328,12 @@ func TestHostileExemplars(t *testing.T) {
 	native.PutUint64(content[hdrNonce:], 1)
 	native.PutUint32(content[hdrPID:], 1)
 	native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
-	slot := s.beside.slots[0].offset
+	slot := s.aux.slots[0].offset
 	size := uint64(len(content))
-	for _, at := range []int64{s.offset + seriesAux, s.beside.index, s.beside.index + wordSize, slot, slot + wordSize,
+	for _, at := range []int64{s.offset + seriesAux, s.aux.index, s.aux.index + wordSize, slot, slot + wordSize,
 		slot + 2*wordSize, slot + (slotFirst+exemplarLabels+smallLabels/wordSize+exemplarLength)*wordSize} {
 		for _, v := range []uint64{1, 8, 129, headerSize, size - 8, size, size + 8, 1 << 32, 1<<32 | 1, 1<<62 | 1,
-			math.MaxUint64, math.MaxUint64 - 7, besideExemplars | (size/8)<<32, MaxExemplarLabels, uint64(s.offset)} {
+			math.MaxUint64, math.MaxUint64 - 7, auxExemplars | (size/8)<<32, MaxExemplarLabels, uint64(s.offset)} {
 			bad := append([]byte(nil), content...)
 			native.PutUint64(bad[at:], v)
 			require.NoError(t, os.WriteFile(filepath.Join(d.Path(), name), bad, 0o600))

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FoldOptions say what Fold does beside folding.
+// FoldOptions are the options of Fold.
 type FoldOptions struct {
-	// Merge makes the next archive's Families and Taken of the last one, nil when there is none, the files of the dead and
+	// Merge makes the next archive's Families and ArchivedThrough of the last one, nil when there is none, the files of the dead and
 	// the living. All files are refreshed, the dead ones read afresh. What a living process has released counts as released
 	// up to Reader.Releases only, which is as of an earlier look than the rest. It returns nil, nil when there is nothing to
 	// be written; a store that has no archive then gets an empty one. It changes none of its arguments.
@@ -45,7 +45,7 @@ var foldAtOnce = 1 << 14
 //
 // A process may be killed at any step. What has happened by then is either all that went before the rename, which nobody
 // sees, or the rename: after that the archive names the files that it holds, so that they count once until they are
-// unlinked, by this process or the next folder.
+// unlinked, by this process or by the next one that folds.
 //
 // ErrFull: there was no space for the larger archive. ErrVersion: a newer program wrote the archive. Nothing is changed.
 func (v *View) Fold(o FoldOptions) (folded int, err error) {
@@ -62,7 +62,7 @@ func (v *View) Fold(o FoldOptions) (folded int, err error) {
 	defer lock.Close()
 	v.most = foldAtOnce
 	defer func() { v.most = 0 }()
-	f := folder{view: v, dir: v.dir, o: o}
+	f := folding{view: v, dir: v.dir, o: o}
 	folded, err = f.fold()
 	if err != nil {
 		return folded, fmt.Errorf("shmstore: fold %s: %w", v.dir.path, err)
@@ -70,8 +70,8 @@ func (v *View) Fold(o FoldOptions) (folded int, err error) {
 	return folded, nil
 }
 
-// folder is one fold, under the lock.
-type folder struct {
+// folding is one fold. It has the lock of the fold.
+type folding struct {
 	view   *View
 	dir    *Dir
 	o      FoldOptions
@@ -79,7 +79,7 @@ type folder struct {
 	broken []string
 }
 
-func (f *folder) fold() (int, error) {
+func (f *folding) fold() (int, error) {
 	f.o.Step("locked")
 	f.removeHidden()
 	last, err := f.last()
@@ -94,7 +94,7 @@ func (f *folder) fold() (int, error) {
 		f.forget(dead)
 		return 0, err
 	}
-	f.setAside()
+	f.quarantineBroken()
 	n, err := f.write(last, dead, live)
 	if errors.Is(err, ErrFull) && len(dead) > 1 {
 		// One small file may still find its place, and what it frees makes place for the next. The others stay, and what they
@@ -117,7 +117,7 @@ func (f *folder) fold() (int, error) {
 // look returns the files of the dead and of the living, as they are to be folded. It looks at the living once more, and at
 // files that have come meanwhile, if something may be taken of any: deletion.go says why. What is deleted between the two
 // looks is not taken.
-func (f *folder) look(last *Archive) (dead, live []*Reader, err error) {
+func (f *folding) look(last *Archive) (dead, live []*Reader, err error) {
 	if err := f.list(); err != nil {
 		return nil, nil, err
 	}
@@ -135,11 +135,11 @@ func (a *Archive) lacks(r *Reader) bool {
 	if a == nil {
 		return r.releases > 0
 	}
-	return r.releases > a.Taken[r.info.Nonce]
+	return r.releases > a.ArchivedThrough[r.info.Nonce]
 }
 
 // list brings the view to the present, and returns an error if that is not all that there is.
-func (f *folder) list() error {
+func (f *folding) list() error {
 	if err := f.view.updateLocked(); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (f *folder) list() error {
 }
 
 // last returns the archive to go on from. A broken one is set aside first, and the one before it taken.
-func (f *folder) last() (*Archive, error) {
+func (f *folding) last() (*Archive, error) {
 	a, h, err := f.view.lastArchive()
 	f.head = h
 	if a != nil && a.unknown {
@@ -167,18 +167,18 @@ func (f *folder) last() (*Archive, error) {
 		if err := f.dir.exchange(reserveName, archiveName); err != nil {
 			return nil, err
 		}
-		return old, f.aside(reserveName, archiveName)
+		return old, f.quarantine(reserveName, archiveName)
 	}
-	return nil, f.aside(archiveName, archiveName)
+	return nil, f.quarantine(archiveName, archiveName)
 }
 
 // unlink removes the files that the archive holds.
-func (f *folder) unlink(a *Archive) error {
+func (f *folding) unlink(a *Archive) error {
 	if a == nil {
 		return nil
 	}
 	for _, name := range a.Folded {
-		if _, _, ok := parseFileName(name); !ok && !strings.HasPrefix(name, AsidePrefix) {
+		if _, _, ok := parseFileName(name); !ok && !strings.HasPrefix(name, QuarantinePrefix) {
 			continue
 		}
 		f.o.Step("unlink " + name)
@@ -191,7 +191,7 @@ func (f *folder) unlink(a *Archive) error {
 
 // complete is an error when a file cannot be read only because the system lacks something. A series that is deleted
 // elsewhere may be shown there, so nothing can be forgotten now.
-func (f *folder) complete() error {
+func (f *folding) complete() error {
 	for name, err := range f.view.Broken() {
 		if shortage(err) {
 			return fmt.Errorf("%s: %w", name, err)
@@ -206,7 +206,7 @@ func shortage(err error) bool {
 }
 
 // sort tells the dead from the living and reads the former afresh: whatever was read while they lived may be old.
-func (f *folder) sort() (dead, live []*Reader, err error) {
+func (f *folding) sort() (dead, live []*Reader, err error) {
 	for _, r := range slices.Clone(f.view.Readers()) {
 		f.o.Look(r.info.Name)
 		alive, err := r.Alive()
@@ -240,7 +240,7 @@ func (f *folder) sort() (dead, live []*Reader, err error) {
 
 // lookAgain lists the directory and looks at all files but the dead once more. Of what the living have released it leaves
 // to the next fold what the first look did not see.
-func (f *folder) lookAgain(dead, live []*Reader) (again []*Reader, err error) {
+func (f *folding) lookAgain(dead, live []*Reader) (again []*Reader, err error) {
 	releases := make(map[*Reader]uint64, len(live))
 	for _, r := range live {
 		releases[r] = r.releases
@@ -270,14 +270,14 @@ func (f *folder) lookAgain(dead, live []*Reader) (again []*Reader, err error) {
 }
 
 // forget closes files that the view opens afresh if they are still there.
-func (f *folder) forget(readers []*Reader) {
+func (f *folding) forget(readers []*Reader) {
 	for _, r := range readers {
 		f.view.Forget(r)
 	}
 }
 
 // write makes the next generation of the archive and removes the files that it holds.
-func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
+func (f *folding) write(last *Archive, dead, live []*Reader) (int, error) {
 	f.o.Step("merge")
 	next, err := f.o.Merge(last, dead, live)
 	if err != nil {
@@ -292,7 +292,7 @@ func (f *folder) write(last *Archive, dead, live []*Reader) (int, error) {
 
 // commit makes next the archive that follows last and holds the files of these names, and removes them; it returns how many
 // they are. nil: nothing changes.
-func (f *folder) commit(last, next *Archive, names []string, live []*Reader) (int, error) {
+func (f *folding) commit(last, next *Archive, names []string, live []*Reader) (int, error) {
 	if next == nil {
 		if err := f.keepReserve(reserveFor(f.head.end(), live)); err != nil || last != nil {
 			return 0, err
@@ -312,8 +312,8 @@ func (f *folder) commit(last, next *Archive, names []string, live []*Reader) (in
 }
 
 // forgetGone removes from an archive what it says of files that have gone without being folded, as one that was abandoned.
-func (f *folder) forgetGone(a *Archive) {
-	if len(a.Taken) == 0 {
+func (f *folding) forgetGone(a *Archive) {
+	if len(a.ArchivedThrough) == 0 {
 		return
 	}
 	names, err := f.dir.Names()
@@ -326,14 +326,14 @@ func (f *folder) forgetGone(a *Archive) {
 			there[nonce] = true
 		}
 	}
-	maps.DeleteFunc(a.Taken, func(nonce, _ uint64) bool { return !there[nonce] })
+	maps.DeleteFunc(a.ArchivedThrough, func(nonce, _ uint64) bool { return !there[nonce] })
 }
 
 // minReserve is the space that is always kept for the next archive.
 const minReserve = 64 << 10
 
 // replace writes the archive into the reserve, which has its space already, and exchanges the two.
-func (f *folder) replace(last, a *Archive, live []*Reader) error {
+func (f *folding) replace(last, a *Archive, live []*Reader) error {
 	e, err := f.dir.encodeArchive(last, a)
 	if err != nil {
 		return err
@@ -376,7 +376,7 @@ func (f *folder) replace(last, a *Archive, live []*Reader) error {
 
 // writeReserve writes an archive's file. The head goes first and comes last: what lies between is no archive. The part with
 // the families is not written where it already is.
-func (f *folder) writeReserve(file *os.File, e *encodedArchive) error {
+func (f *folding) writeReserve(file *os.File, e *encodedArchive) error {
 	image := e.image.b
 	if f.reserveHolds(file, e.image) {
 		image = image[len(image):]
@@ -403,7 +403,7 @@ func (f *folder) writeReserve(file *os.File, e *encodedArchive) error {
 }
 
 // reserveHolds reports whether the reserve is an archive that the view has written or read, with these families.
-func (f *folder) reserveHolds(file *os.File, i *image) bool {
+func (f *folding) reserveHolds(file *os.File, i *image) bool {
 	known := &f.view.reserve
 	if known.image != i || known.head == (archiveHead{}) {
 		return false
@@ -414,7 +414,7 @@ func (f *folder) reserveHolds(file *os.File, i *image) bool {
 
 // writeFirst makes an empty archive beside the reserve, before there is anything to fold. An archive keeps the space in
 // which it was written, and by the time that the first one has to be there may be none for another reserve.
-func (f *folder) writeFirst() error {
+func (f *folding) writeFirst() error {
 	e, err := f.dir.encodeArchive(nil, &Archive{Generation: 1, AgedAt: Monotonic()})
 	if err != nil {
 		return err
@@ -456,7 +456,7 @@ func reserveFor(archive int64, live []*Reader) int64 {
 }
 
 // keepReserve makes sure that the reserve is there and has n bytes of its own.
-func (f *folder) keepReserve(n int64) error {
+func (f *folding) keepReserve(n int64) error {
 	n = align(max(n, minReserve), pageSize)
 	for {
 		fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -486,7 +486,7 @@ func (f *folder) keepReserve(n int64) error {
 			errors.Is(err, unix.EACCES):
 			// Something else has the name, or another name has the file, as a copy that was made by linking: neither is to
 			// be written to.
-			if err := f.aside(reserveName, reserveName); err != nil {
+			if err := f.quarantine(reserveName, reserveName); err != nil {
 				return err
 			}
 			continue
@@ -570,8 +570,8 @@ const (
 	hiddenAfter  = time.Minute
 )
 
-// setAside renames broken files of dead processes out of the readers' way.
-func (f *folder) setAside() {
+// quarantineBroken renames broken files of dead processes, so that readers no longer see them.
+func (f *folding) quarantineBroken() {
 	for name, err := range f.view.Broken() {
 		if errors.Is(err, ErrCorrupt) && strings.HasSuffix(name, fileSuffix) {
 			f.broken = append(f.broken, name)
@@ -583,13 +583,13 @@ func (f *folder) setAside() {
 			continue
 		}
 		if time.Since(time.Unix(0, st.Mtim.Nano())) > brokenAfter && !f.inUse(name) {
-			f.aside(name, name)
+			f.quarantine(name, name)
 		}
 	}
 }
 
-// aside renames a file to one that is kept for inspection, and removes the oldest of those when there are too many.
-func (f *folder) aside(name, as string) error {
+// quarantine renames a file to one that is kept for inspection. When there are too many, it removes the oldest.
+func (f *folding) quarantine(name, as string) error {
 	to := fmt.Sprintf("%s%d-%s", brokenPrefix, time.Now().UnixNano(), as)
 	if err := f.dir.renameNew(name, to); err != nil {
 		return fmt.Errorf("set %s aside: %w", name, err)
@@ -604,7 +604,7 @@ func (f *folder) aside(name, as string) error {
 }
 
 // removeHidden removes files that were never given their name, because the process that made them died.
-func (f *folder) removeHidden() {
+func (f *folding) removeHidden() {
 	for _, name := range f.withPrefix(hiddenPrefix) {
 		var st unix.Stat_t
 		if unix.Fstatat(f.dir.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil &&
@@ -615,7 +615,7 @@ func (f *folder) removeHidden() {
 }
 
 // inUse tells whether a process has the file for its own; true when that cannot be told.
-func (f *folder) inUse(name string) bool {
+func (f *folding) inUse(name string) bool {
 	file, err := f.dir.openAt(name, unix.O_RDONLY)
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
@@ -625,7 +625,7 @@ func (f *folder) inUse(name string) bool {
 	return held || err != nil
 }
 
-func (f *folder) withPrefix(prefix string) []string {
+func (f *folding) withPrefix(prefix string) []string {
 	dir, err := f.dir.openAt(".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil

@@ -25,7 +25,7 @@ func foldCounters(last *Archive, dead, live []*Reader) (*Archive, error) {
 	taken := map[uint64]uint64{}
 	if last != nil {
 		for _, r := range live {
-			if n := last.Taken[r.info.Nonce]; n > 0 {
+			if n := last.ArchivedThrough[r.info.Nonce]; n > 0 {
 				taken[r.info.Nonce] = n
 			}
 		}
@@ -45,7 +45,7 @@ func foldCounters(last *Archive, dead, live []*Reader) (*Archive, error) {
 		}
 		limit := uint64(0)
 		if last != nil {
-			limit = last.Taken[r.info.Nonce]
+			limit = last.ArchivedThrough[r.info.Nonce]
 		}
 		isDead := slices.Contains(dead, r)
 		err := r.ReadStable(func(i int, cells []uint64) {
@@ -68,7 +68,7 @@ func foldCounters(last *Archive, dead, live []*Reader) (*Archive, error) {
 	if !work {
 		return nil, nil
 	}
-	a := &Archive{Taken: taken}
+	a := &Archive{ArchivedThrough: taken}
 	for _, name := range slices.Sorted(maps.Keys(sums)) {
 		a.Families = append(a.Families, ArchivedFamily{Family: families[name], Series: []ArchivedSeries{{
 			Values: make([]string, len(families[name].Labels)), Words: []uint64{sums[name]},
@@ -95,7 +95,7 @@ func total(t require.TestingT, v *View) uint64 {
 				var part uint64
 				err := r.Read(func(words []uint64) {
 					for _, s := range r.Series() {
-						if s.Free || v.Archive() != nil && s.Release > 0 && s.Release <= v.Archive().Taken[r.Info().Nonce] {
+						if s.Free || v.Archive() != nil && s.Release > 0 && s.Release <= v.Archive().ArchivedThrough[r.Info().Nonce] {
 							continue
 						}
 						part += atomic.LoadUint64(&words[s.Cell])
@@ -264,7 +264,7 @@ func TestFoldKilledAtEveryStepLosesAndDoublesNothing(t *testing.T) {
 	})
 }
 
-// killAtEveryStep kills a folder at each of its steps, between before and after, while somebody reads.
+// killAtEveryStep kills a process that folds at each step of the fold, between before and after, while another reads.
 func killAtEveryStep(t *testing.T, d *Dir, before, after func()) {
 	live := count(t, d, 1)
 	w := watch(d, 1)
@@ -546,7 +546,7 @@ func TestChurnOfCountersKeepsTheFileSmallWhileSomebodyFolds(t *testing.T) {
 		_, err := v.Fold(FoldOptions{Merge: foldCounters})
 		require.NoError(t, err)
 		w.mu.Lock()
-		w.taken.looked = time.Time{}
+		w.archived.looked = time.Time{}
 		w.mu.Unlock()
 		if round == 2 {
 			size = w.space.reserved
@@ -591,8 +591,8 @@ func payloadOf(a *Archive) []byte {
 
 func FuzzArchive(f *testing.F) {
 	whole := payloadOf(&Archive{
-		Folded: []string{fileName(1, 2)},
-		Taken:  map[uint64]uint64{7: 8},
+		Folded:          []string{fileName(1, 2)},
+		ArchivedThrough: map[uint64]uint64{7: 8},
 		Families: []ArchivedFamily{{
 			Family: Family{Name: "h", Help: "H.", Type: HistogramType, Labels: []string{"a"}, Bounds: []float64{1, 2}},
 			Ready:  true,
@@ -629,6 +629,6 @@ func FuzzArchive(f *testing.F) {
 				assert.Len(t, again[j].Exemplars, len(s.Exemplars))
 			}
 		}
-		assert.Equal(t, a.Taken, again.Taken)
+		assert.Equal(t, a.ArchivedThrough, again.ArchivedThrough)
 	})
 }

@@ -16,7 +16,7 @@ import (
 // A file that cannot be read for the moment may show what others have deleted.
 func TestFoldWaitsForFilesThatTheSystemCannotOpenNow(t *testing.T) {
 	v := storeDir(t).View()
-	f := folder{view: v, dir: v.dir}
+	f := folding{view: v, dir: v.dir}
 	leaveOut := func(err error) {
 		v.junk.Begin()
 		v.leaveOut("1-0000000000000001.shm", 1, fmt.Errorf("shmstore: read: %w", err))
@@ -122,18 +122,18 @@ func TestArchiveForgetsProcessesWhoseFilesHaveGone(t *testing.T) {
 	stays, goes := release(), release()
 	_, err := v.Fold(FoldOptions{Merge: foldCounters})
 	require.NoError(t, err)
-	assert.Equal(t, map[uint64]uint64{stays.nonce: 1, goes.nonce: 1}, v.Archive().Taken)
+	assert.Equal(t, map[uint64]uint64{stays.nonce: 1, goes.nonce: 1}, v.Archive().ArchivedThrough)
 	require.NoError(t, goes.Abandon())
 	die(t, count(t, d, 1))
 	_, err = v.Fold(FoldOptions{Merge: func(last *Archive, dead, live []*Reader) (*Archive, error) {
 		a, err := foldCounters(last, dead, live)
 		if a != nil {
-			a.Taken[goes.nonce] = 1
+			a.ArchivedThrough[goes.nonce] = 1
 		}
 		return a, err
 	}})
 	require.NoError(t, err)
-	assert.Equal(t, map[uint64]uint64{stays.nonce: 1}, v.Archive().Taken)
+	assert.Equal(t, map[uint64]uint64{stays.nonce: 1}, v.Archive().ArchivedThrough)
 }
 
 // A newer program may give a family an option that this one passes over: it can be read, but would be lost in a fold.

@@ -49,7 +49,7 @@ func TestFoldRemovesHiddenFilesOfTheDeadOnly(t *testing.T) {
 // What a process has open for its own is in use; so is what nobody can find out about; what is not there is not.
 func TestFileInUse(t *testing.T) {
 	d := storeDir(t)
-	f := &folder{dir: d}
+	f := &folding{dir: d}
 	w := count(t, d, 1)
 	assert.True(t, f.inUse(w.Name()))
 	die(t, w)

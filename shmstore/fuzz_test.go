@@ -60,7 +60,7 @@ func FuzzReader(f *testing.F) {
 			native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
 			native.PutUint64(content[hdrUsed:], uint64(len(content)/wordSize*wordSize))
 			native.PutUint64(content[hdrLayout:], layout)
-			native.PutUint64(content[hdrBeside:], layout+1)
+			native.PutUint64(content[hdrAux:], layout+1)
 			layout++
 		}
 		if mode&fuzzRecords != 0 && len(content) >= headerSize {

@@ -43,7 +43,7 @@ const (
 	hdrLayout   = 208 // raised whenever what a reader has parsed is no longer so
 	hdrReleases = 216 // number of series released so far
 	hdrOverflow = 224 // series that found no space and live in process memory
-	hdrBeside   = 232 // raised whenever a series gets something beside its cells
+	hdrAux      = 232 // raised whenever a series gets an extra block
 )
 
 const (
@@ -99,7 +99,7 @@ const (
 	seriesBody      = 52 // bytes of label values
 	seriesCreated   = 56 // ns since 1970
 	seriesBorn      = 64 // ns of Monotonic
-	seriesAux       = 72 // offset of what belongs to a series beside its cells, stored when it comes; 0: nothing
+	seriesAux       = 72 // offset of the extra block, stored when the series gets one; 0: none
 	seriesValues    = 80
 )
 

@@ -21,26 +21,26 @@ type Reader struct {
 	inode  uint64
 	memory mapping
 
-	used     int64  // records before it are parsed
-	next     int64  // where the next record is, when no jump leads away
-	layout   uint64 // the writer's layout epoch when series was checked last
-	releases uint64 // how many the writer had made when series began to be checked last
-	changes  uint64
-	unknown  bool
-	size     int64 // of the file, the last time that we asked
-	scratch  []byte
-	latest   *latest // nil once it was refreshed, or when it is in no View
-	peer     *Reader // in the first Refresh
-	slab     slab    // of what the series have that are being added
-	spare    *spare  // for the first series; nil: none
-	labels   []byte  // of an exemplar
-	beside   uint64  // what hdrBeside was when series were last asked for what they have beside their cells
-	families []Family
-	series   []SeriesInfo
-	records  []record // of series
-	weight   int64    // of series, see weigh
-	cells    []uint64 // of which words are a series', a bit each
-	broken   error    // what is corrupt stays so
+	used         int64  // records before it are parsed
+	next         int64  // where the next record is, when no jump leads away
+	layout       uint64 // the writer's layout epoch when series was checked last
+	releases     uint64 // how many the writer had made when series began to be checked last
+	changes      uint64
+	unknown      bool
+	size         int64 // of the file, the last time that we asked
+	scratch      []byte
+	sharedValues *sharedValues // nil once it was refreshed, or when it is in no View
+	sharedFrom   *Reader       // in the first Refresh
+	arena        arena         // of what the series have that are being added
+	pool         *pool         // for the first series; nil: none
+	labels       []byte        // of an exemplar
+	aux          uint64        // hdrAux when the extra blocks of the series were last looked for
+	families     []Family
+	series       []SeriesInfo
+	records      []record // of series
+	weight       int64    // of series, see weigh
+	cells        []uint64 // of which words are a series', a bit each
+	broken       error    // what is corrupt stays so
 
 	deletions uint64 // that Refresh has found
 	keeps     bool   // deletions that Refresh finds are late
@@ -343,14 +343,14 @@ var (
 	errMore = errors.New("more")
 )
 
-// latest is the reader that was refreshed last for the first time. Processes of one program make much the same series, so
-// the next one shares its label values, where they are the same, rather than keep its own.
-type latest struct{ reader *Reader }
+// sharedValues is the reader that had its first refresh last. Processes of one program make much the same series, so the
+// next reader shares its label values where they are equal.
+type sharedValues struct{ reader *Reader }
 
 func (r *Reader) refresh() error {
 	m := &r.memory
-	if r.latest != nil {
-		r.peer = r.latest.reader
+	if r.sharedValues != nil {
+		r.sharedFrom = r.sharedValues.reader
 	}
 	// Before the layout: the writer raises that before it counts the release.
 	releases := m.load(hdrReleases)
@@ -373,11 +373,11 @@ func (r *Reader) refresh() error {
 	if layout != r.layout {
 		first = 0
 	}
-	r.slab = slab{}
+	r.arena = arena{}
 	for i := first; i < len(r.series); i++ {
 		before := r.records[i].state
 		if i == r.checked {
-			r.slab = slab{left: len(r.series) - i}
+			r.arena = arena{left: len(r.series) - i}
 		}
 		err := r.recheck(i)
 		if errors.Is(err, errMore) && m.load(hdrUsed) == uint64(used) {
@@ -390,8 +390,8 @@ func (r *Reader) refresh() error {
 			r.changes++
 		}
 	}
-	if r.latest != nil {
-		r.latest.reader, r.latest, r.peer, r.spare = r, nil, nil, nil
+	if r.sharedValues != nil {
+		r.sharedValues.reader, r.sharedValues, r.sharedFrom, r.pool = r, nil, nil, nil
 	}
 	if err := r.weigh(layout, first); err != nil {
 		return err
@@ -400,7 +400,7 @@ func (r *Reader) refresh() error {
 	if cap(r.scratch) > mostScratch {
 		r.scratch = nil // a record may be of holes
 	}
-	return r.lookBeside()
+	return r.refreshAux()
 }
 
 // mostGrowth is for how many series a reader makes room at once, unless it has as many already.
@@ -430,7 +430,7 @@ func (r *Reader) parse(used int64) error {
 			// The others are as long as this one, or nearly. But a file of holes may announce any number of them.
 			n := min(int((used-r.next)/length)+1, max(mostGrowth, len(r.series)))
 			if len(r.series) == 0 {
-				r.series, r.records = r.spare.take(n)
+				r.series, r.records = r.pool.take(n)
 			}
 			r.series, r.records = slices.Grow(r.series, n), slices.Grow(r.records, n)
 		}
@@ -558,14 +558,14 @@ func (r *Reader) readSeries(i int) (s SeriesInfo, born uint64, err error) {
 		s.Window = uint32(aux / wordSize)
 	}
 	born = native.Uint64(b[seriesBorn:])
-	if r.peer != nil && i < len(r.peer.series) && sameValues(b[seriesValues:], r.peer.series[i].Values, len(f.Labels)) {
-		s.Values = r.peer.series[i].Values
+	if r.sharedFrom != nil && i < len(r.sharedFrom.series) && sameValues(b[seriesValues:], r.sharedFrom.series[i].Values, len(f.Labels)) {
+		s.Values = r.sharedFrom.series[i].Values
 		return s, born, nil
 	}
 	// The values are parts of one string.
 	d := decoder{b: b[seriesValues:]}
-	all := r.slab.text(d.b)
-	s.Values = r.slab.strings(len(f.Labels))
+	all := r.arena.text(d.b)
+	s.Values = r.arena.strings(len(f.Labels))
 	for i := range s.Values {
 		n := len(d.text())
 		end := len(all) - len(d.b)

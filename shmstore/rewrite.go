@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// AsidePrefix begins the names of files in a store that are no process's of ours. They are in it for package foreign,
+// QuarantinePrefix begins the names of files in a store that other libraries' processes wrote. They are in it for package foreign,
 // which reads them and takes them into the archive.
-const AsidePrefix = "aside-"
+const QuarantinePrefix = "aside-"
 
 // RewriteOptions say what Rewrite writes.
 type RewriteOptions struct {
 	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin
-	// with AsidePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.
+	// with QuarantinePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.
 	Next func(last *Archive) (next *Archive, taken []string, err error)
 	// Context and Blocked are those of FoldOptions.
 	Context context.Context
@@ -33,7 +33,7 @@ func (v *View) Rewrite(o RewriteOptions) (taken int, err error) {
 		return 0, fmt.Errorf("shmstore: fold: %w", err)
 	}
 	defer lock.Close()
-	f := folder{view: v, dir: v.dir, o: FoldOptions{Step: o.Step}}
+	f := folding{view: v, dir: v.dir, o: FoldOptions{Step: o.Step}}
 	taken, err = f.rewrite(o.Next)
 	if err != nil {
 		return taken, fmt.Errorf("shmstore: fold %s: %w", v.dir.path, err)
@@ -41,7 +41,7 @@ func (v *View) Rewrite(o RewriteOptions) (taken int, err error) {
 	return taken, nil
 }
 
-func (f *folder) rewrite(make func(*Archive) (*Archive, []string, error)) (int, error) {
+func (f *folding) rewrite(make func(*Archive) (*Archive, []string, error)) (int, error) {
 	f.o.Step("locked")
 	f.removeHidden()
 	last, err := f.last()

@@ -40,21 +40,21 @@ type table struct {
 
 // appendTable appends the table of an archive, whose payload has that checksum.
 func appendTable(b []byte, a *Archive, payload uint32) []byte {
-	if len(a.Taken) > maxEntries {
+	if len(a.ArchivedThrough) > maxEntries {
 		return b
 	}
 	start := len(b)
 	b = append(b, tabMagic...)
 	b = appendUint64(b, a.Generation)
 	b = appendUint32(b, payload)
-	b = appendUint32(b, uint32(len(a.Taken)))
+	b = appendUint32(b, uint32(len(a.ArchivedThrough)))
 	b = appendUint64(b, a.image.since)
 	b = appendUint64(b, uint64(len(a.image.b)))
 	b = appendUint32(b, a.image.sum)
 	b = appendUint32(b, 0)
-	for _, nonce := range slices.Sorted(maps.Keys(a.Taken)) {
+	for _, nonce := range slices.Sorted(maps.Keys(a.ArchivedThrough)) {
 		b = appendUint64(b, nonce)
-		b = appendUint64(b, a.Taken[nonce])
+		b = appendUint64(b, a.ArchivedThrough[nonce])
 	}
 	t := b[start:]
 	native.PutUint32(t[tabChecksum:], checksum(t[:tabChecksum], t[tabHead:]))

@@ -74,14 +74,14 @@ func mendTable(b []byte, at, number int) {
 func TestWorkerThatLearnsOneNumber(t *testing.T) {
 	d := storeDir(t)
 	const series = 50_000
-	padding := &Archive{Taken: map[uint64]uint64{}, Families: []ArchivedFamily{{Family: Family{
+	padding := &Archive{ArchivedThrough: map[uint64]uint64{}, Families: []ArchivedFamily{{Family: Family{
 		Name: "other_total", Type: CounterType, Labels: []string{"id"}}}}}
 	for i := range series {
 		padding.Families[0].Series = append(padding.Families[0].Series, ArchivedSeries{
 			Values: []string{fmt.Sprint(i)}, Created: time.Unix(1, 0), Words: []uint64{1, 0, 0}})
 	}
 	w, f := churner(t, d)
-	padding.Taken[w.nonce] = 1
+	padding.ArchivedThrough[w.nonce] = 1
 	die(t, count(t, d, 1))
 	_, err := d.View().Fold(FoldOptions{Merge: func(*Archive, []*Reader, []*Reader) (*Archive, error) { return padding, nil }})
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ func TestWorkerThatLearnsOneNumber(t *testing.T) {
 
 // A table that names more than it holds, or ends behind the file, or is any other bytes, says nothing and takes no memory.
 func FuzzTable(f *testing.F) {
-	a := &Archive{Generation: 3, Taken: map[uint64]uint64{7: 8, 9: 10}, image: &image{since: 2}}
+	a := &Archive{Generation: 3, ArchivedThrough: map[uint64]uint64{7: 8, 9: 10}, image: &image{since: 2}}
 	whole := appendTable(nil, a, 5)
 	f.Add(whole)
 	f.Add(whole[:len(whole)-1])

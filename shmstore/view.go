@@ -20,23 +20,23 @@ import (
 // View is a store as one reader sees it: the archive and the files that count beside it, at one instant. It keeps what it
 // has read between updates. It is for one goroutine at a time.
 type View struct {
-	dir     *Dir
-	head    archiveHead
-	archive *Archive
-	folded  map[string]bool // names that the archive holds, which are many after a crowd of deaths
-	damage  error           // of the archive that head is of
-	damaged [2]stamp        // of the archive and the reserve when damage was found, zero when they may have changed since
-	reserve knownReserve
-	readers map[string]*Reader // all that are open, by name
-	shown   []*Reader
-	junk    junk.Memory
-	latest  latest
-	spare   *spare         // nil before the first ReadNew: who does not call it has no use for any
-	most    int            // dead files that are in the view at most, without a descriptor; 0: all, with one
-	kept    []*Reader      // files, sorted by name, that stay whatever most says
-	dead    int            // of kept, how many are dead
-	keeps   bool           // KeepDeleted
-	closing sync.WaitGroup // of files that have left the view
+	dir          *Dir
+	head         archiveHead
+	archive      *Archive
+	folded       map[string]bool // names that the archive holds, which are many after a crowd of deaths
+	damage       error           // of the archive that head is of
+	damaged      [2]stamp        // of the archive and the reserve when damage was found, zero when they may have changed since
+	reserve      knownReserve
+	readers      map[string]*Reader // all that are open, by name
+	shown        []*Reader
+	junk         junk.Memory
+	sharedValues sharedValues
+	pool         *pool          // nil before the first ReadNew: who does not call it has no use for any
+	most         int            // dead files that are in the view at most, without a descriptor; 0: all, with one
+	kept         []*Reader      // files, sorted by name, that stay whatever most says
+	dead         int            // of kept, how many are dead
+	keeps        bool           // KeepDeleted
+	closing      sync.WaitGroup // of files that have left the view
 }
 
 // View returns a view that holds nothing yet.
@@ -68,7 +68,7 @@ func (v *View) leaveOut(name string, inode uint64, err error) {
 	v.junk.Add(name, inode, err, kind)
 }
 
-// tries is how often a view looks again at a directory that is being folded before it keeps the folder out.
+// tries is how often a view looks again at a directory that is being folded. Then it takes the lock of the fold.
 const tries = 3
 
 // Update brings the view to the present. The files are not refreshed. An error means that the directory cannot be read;
@@ -98,7 +98,7 @@ func (v *View) updateBusy() error {
 			defer lock.Close()
 			return v.updateLocked()
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-			// Who may only read cannot keep the folder out, but it folds once a second at most.
+			// A view that may only read cannot take the lock of the fold, but a store is folded once a second at most.
 			return v.updateLocked()
 		case !errors.Is(err, ErrInUse):
 			return err
@@ -173,7 +173,7 @@ func (v *View) look() (ok bool, err error) {
 				continue
 			}
 			v.junk.Remove(name)
-			r.latest, r.spare, r.keeps = &v.latest, v.spare, v.keeps
+			r.sharedValues, r.pool, r.keeps = &v.sharedValues, v.pool, v.keeps
 			v.readers[name] = r
 		}
 		if v.most > 0 && !among(v.kept, r) {
@@ -204,17 +204,17 @@ func (v *View) look() (ok bool, err error) {
 // ReadNew refreshes the files that never were, as many at once as there are processors: a rollout has many of them. What
 // is wrong with one its own Refresh says.
 func (v *View) ReadNew() {
-	if v.spare == nil {
-		v.spare = &spare{}
+	if v.pool == nil {
+		v.pool = &pool{}
 	}
-	defer v.spare.drop()
+	defer v.pool.drop()
 	var fresh []*Reader
 	for _, r := range v.shown {
-		if r.latest != nil {
+		if r.sharedValues != nil {
 			fresh = append(fresh, r)
 		}
 	}
-	if v.latest.reader == nil && len(fresh) > 0 {
+	if v.sharedValues.reader == nil && len(fresh) > 0 {
 		fresh[0].Refresh()
 		fresh = fresh[1:]
 	}
@@ -227,17 +227,17 @@ func (v *View) ReadNew() {
 		all.Go(func() {
 			for i := next.Add(1); i <= int64(len(fresh)); i = next.Add(1) {
 				r := fresh[i-1]
-				r.latest = &latest{v.latest.reader} // which nobody refreshes meanwhile
+				r.sharedValues = &sharedValues{v.sharedValues.reader} // which nobody refreshes meanwhile
 				r.Refresh()
 			}
 		})
 	}
 	all.Wait()
 	for _, r := range fresh {
-		if r.latest == nil {
-			v.latest.reader = r
+		if r.sharedValues == nil {
+			v.sharedValues.reader = r
 		} else {
-			r.latest = &v.latest
+			r.sharedValues = &v.sharedValues
 		}
 	}
 }
@@ -248,8 +248,8 @@ func (v *View) closeBut(readers []*Reader) {
 	var gone []*Reader
 	for name, r := range v.readers {
 		if !among(readers, r) {
-			if r != v.latest.reader {
-				v.spare.give(r)
+			if r != v.sharedValues.reader {
+				v.pool.give(r)
 			}
 			gone = append(gone, r)
 			delete(v.readers, name)
@@ -390,7 +390,7 @@ func (v *View) reopen(r *Reader) (*Reader, error) {
 		return nil, err
 	}
 	fresh.closeFile()
-	fresh.latest = &v.latest // dead processes are many, and have much the same label values
+	fresh.sharedValues = &v.sharedValues // dead processes are many, and have much the same label values
 	v.readers[r.info.Name] = fresh
 	v.shown = slices.Insert(v.shown, at, fresh)
 	return fresh, nil

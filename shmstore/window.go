@@ -66,11 +66,11 @@ const (
 	SliceWords = 4
 )
 
-// besideWindow is the kind of a window among what a series can have beside its cells, see besideExemplars.
-const besideWindow = 2
+// auxWindow is the kind of an extra block that holds a window, see auxExemplars.
+const auxWindow = 2
 
 // windowHead returns the first word of a window of n words.
-func windowHead(n int) uint64 { return besideWindow | uint64(n-1)<<32 }
+func windowHead(n int) uint64 { return auxWindow | uint64(n-1)<<32 }
 
 // Words returns how many words the block of a window has.
 func (w *Window) Words() int { return WindowSlices + SliceWords*w.Slices }

@@ -156,7 +156,7 @@ func TestWindowsAreReused(t *testing.T) {
 		_, err = w.AddOctave(s, 21)
 		require.Error(t, err)
 		// As if an archive had taken it.
-		w.taken.number, w.taken.looked = w.releases, time.Now().Add(time.Hour)
+		w.archived.number, w.archived.looked = w.releases, time.Now().Add(time.Hour)
 		if i == 1 {
 			size = fileSize(t, d, w.Name())
 		}

@@ -29,7 +29,7 @@ type Writer struct {
 	kinds    []familyKind // by number
 	releases uint64
 	pending  []*Series // released, waiting for an archive to take them; in the order of their numbers
-	taken    takenCache
+	archived archivedCache
 	resting  []*Series     // gauges that were released, waiting for gaugeRest to pass; in the order of their release
 	rest     time.Duration // gaugeRest, but in tests
 	weight   int64         // of all series, see Budget
@@ -84,7 +84,7 @@ type Series struct {
 
 	exemplars int    // that it may have
 	key       uint64 // of its exemplars
-	beside    beside
+	aux       aux
 
 	window      int64 // 0: none
 	octaveWords int
@@ -252,7 +252,7 @@ func (w *Writer) AddSeriesWith(
 		}
 		body = appendString(body, v)
 	}
-	w.reuseTaken()
+	w.reuseArchived()
 	w.reuseRested(maxResting)
 	weight := kind.text.of(length)
 	if w.weight+weight > Budget(w.space.reserved) {
@@ -430,14 +430,14 @@ func (w *Writer) Released(s *Series) {
 	w.pending = append(w.pending, s)
 }
 
-// reuseTaken makes room of the series that an archive has taken. It looks only when something waits, and seldom.
-func (w *Writer) reuseTaken() {
+// reuseArchived frees the cells of released series that the archive has. It looks only when something waits, and seldom.
+func (w *Writer) reuseArchived() {
 	if len(w.pending) == 0 {
 		return
 	}
-	taken := w.taken.get(w.dir, w.nonce)
+	through := w.archived.get(w.dir, w.nonce)
 	n := 0
-	for n < len(w.pending) && w.pending[n].number <= taken {
+	for n < len(w.pending) && w.pending[n].number <= through {
 		w.reuse(w.pending[n])
 		n++
 	}
@@ -464,7 +464,7 @@ func (w *Writer) reuseRested(most int) {
 func (w *Writer) reuse(s *Series) {
 	w.setState(s, seriesFree)
 	w.weight -= s.weight
-	w.giveBeside(s)
+	w.giveAux(s)
 	w.space.giveCells(s.cells, len(s.Cells))
 	w.giveWindow(s)
 	w.space.giveRecord(s.offset, int64(native.Uint32(w.memory.bytes[s.offset+recLength:])))

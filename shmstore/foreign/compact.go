@@ -13,13 +13,13 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// CompactOptions say what Compact does beside moving files.
+// CompactOptions are the options of Compact.
 type CompactOptions struct {
 	// Merge makes the next archive's Families of the last one, nil when there is none, and the files of the dead.
 	// living returns readers of all others, for who has to know which series are in use. It returns nil when nothing is
 	// to be written, and changes none of its arguments.
 	Merge func(last *shmstore.Archive, dead []*Reader, living func() ([]*Reader, error)) (*shmstore.Archive, error)
-	// Settle is how long a file that was set aside waits until it is read and removed. 0: 2 s.
+	// Settle is how long a file stays in quarantine before it is read and removed. 0: 2 s.
 	Settle time.Duration
 	// Context and Blocked are those of shmstore.FoldOptions.
 	Context context.Context
@@ -31,7 +31,7 @@ type CompactOptions struct {
 // settle is more than it takes to get from finding a file to having it open, which is no system call apart.
 const settle = 2 * time.Second
 
-// compactAtOnce is how many files one call takes, and how many it sets aside.
+// compactAtOnce is how many files one call archives, and how many it moves into quarantine.
 const compactAtOnce = 256
 
 // Compact takes files of dead processes into the archive and removes them, as the package's documentation says, up to
@@ -96,7 +96,7 @@ func (c *compactor) compact(most int) (int, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			if err := c.setAside(); err != nil {
+			if err := c.quarantine(); err != nil {
 				return nil, nil, err
 			}
 			next, err := c.o.Merge(last, dead, c.living)
@@ -139,9 +139,9 @@ func (c *compactor) candidates(do func(name string, st *unix.Stat_t) (bool, erro
 	return nil
 }
 
-// setAside renames files of the dead into the hidden directory. One that cannot be read stays: it would be in the way
-// there too.
-func (c *compactor) setAside() error {
+// quarantine renames files of dead processes into the hidden directory. A file that cannot be read stays where it is,
+// because it could not be archived from there either.
+func (c *compactor) quarantine() error {
 	n := 0
 	k := newKeys(c.dir.lib)
 	return c.candidates(func(name string, st *unix.Stat_t) (bool, error) {
@@ -159,7 +159,7 @@ func (c *compactor) setAside() error {
 		if !free || err != nil {
 			return err == nil, err
 		}
-		to := asideName(name)
+		to := quarantineName(name)
 		c.o.Step("set aside " + name)
 		err = unix.Renameat(int(c.file.Fd()), name, int(c.store.file.Fd()), to)
 		switch {
@@ -200,14 +200,14 @@ func (c *compactor) free(dir *os.File, name string, id inode) (bool, error) {
 	}
 }
 
-// settled returns the files that were set aside long enough ago and that nobody has open.
+// settled returns the files that have been in quarantine long enough and that nobody has open.
 func (c *compactor) settled(most int) (names []string, dead []*Reader, err error) {
-	aside, err := c.store.aside(c.last)
+	quarantined, err := c.store.quarantined(c.last)
 	if err != nil {
 		return nil, nil, err
 	}
 	k := newKeys(c.dir.lib)
-	for name, original := range aside {
+	for name, original := range quarantined {
 		if len(dead) == most {
 			break
 		}
@@ -234,7 +234,7 @@ func (c *compactor) settled(most int) (names []string, dead []*Reader, err error
 	return names, dead, nil
 }
 
-// readFree reads a file that was set aside, unless somebody has it open or it cannot be read: then it returns nil.
+// readFree reads a file in quarantine. It returns nil when a process has the file open, or when it cannot be read.
 func (c *compactor) readFree(name, original string, st *unix.Stat_t, k *keys) (*Reader, error) {
 	lock, err := c.store.dir.LockProbe()
 	if err != nil {
@@ -260,7 +260,7 @@ func (c *compactor) living() ([]*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	aside, err := c.store.aside(c.last)
+	quarantined, err := c.store.quarantined(c.last)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +283,7 @@ func (c *compactor) living() ([]*Reader, error) {
 	for _, name := range all {
 		add(c.file, name, name)
 	}
-	for name, original := range aside {
+	for name, original := range quarantined {
 		add(c.store.file, name, original)
 	}
 	return c.shape(living), nil

@@ -48,10 +48,10 @@ func (s *store) in(dir *os.File) bool {
 		inodeOf(&mine) == inodeOf(&there)
 }
 
-// aside returns the files that were set aside and that an archive, nil for none, does not have, with the names that
-// they had.
-func (s *store) aside(a *shmstore.Archive) (map[string]string, error) {
-	all, err := names(s.file, isAside)
+// quarantined returns the files in quarantine that are not in the archive, each with its original name. a is nil when there
+// is no archive.
+func (s *store) quarantined(a *shmstore.Archive) (map[string]string, error) {
+	all, err := names(s.file, isQuarantined)
 	if err != nil {
 		return nil, err
 	}
@@ -61,36 +61,36 @@ func (s *store) aside(a *shmstore.Archive) (map[string]string, error) {
 			archived[name] = true
 		}
 	}
-	aside := map[string]string{}
+	quarantined := map[string]string{}
 	for _, name := range all {
-		if original, ok := asideOriginal(name); ok && !archived[name] {
-			aside[name] = original
+		if original, ok := originalName(name); ok && !archived[name] {
+			quarantined[name] = original
 		}
 	}
-	return aside, nil
+	return quarantined, nil
 }
 
-const asideRandom = 8
+const quarantineRandom = 8
 
-// asideName returns a name under which no file was ever set aside.
-func asideName(original string) string {
-	var b [asideRandom]byte
+// quarantineName returns a new name for a file that goes into quarantine.
+func quarantineName(original string) string {
+	var b [quarantineRandom]byte
 	rand.Read(b[:])
-	return shmstore.AsidePrefix + hex.EncodeToString(b[:]) + "-" + original
+	return shmstore.QuarantinePrefix + hex.EncodeToString(b[:]) + "-" + original
 }
 
-func isAside(name []byte, _ uint64) bool {
-	_, ok := asideOriginal(string(name))
+func isQuarantined(name []byte, _ uint64) bool {
+	_, ok := originalName(string(name))
 	return ok
 }
 
-// asideOriginal is the inverse of asideName.
-func asideOriginal(name string) (original string, ok bool) {
-	rest, ok := strings.CutPrefix(name, shmstore.AsidePrefix)
-	if !ok || len(rest) <= 2*asideRandom || rest[2*asideRandom] != '-' {
+// originalName is the inverse of quarantineName.
+func originalName(name string) (original string, ok bool) {
+	rest, ok := strings.CutPrefix(name, shmstore.QuarantinePrefix)
+	if !ok || len(rest) <= 2*quarantineRandom || rest[2*quarantineRandom] != '-' {
 		return "", false
 	}
-	return rest[2*asideRandom+1:], true
+	return rest[2*quarantineRandom+1:], true
 }
 
 // inUse tells whether a process has the file open or mapped. Who asks holds the lock for that.

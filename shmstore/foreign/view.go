@@ -197,12 +197,12 @@ func (v *View) list() (shown []*Reader, ok bool, err error) {
 	if v.store == nil {
 		return l.shown, true, nil
 	}
-	aside, err := v.store.aside(v.store.view.Archive())
+	quarantined, err := v.store.quarantined(v.store.view.Archive())
 	if err != nil {
 		return nil, false, err
 	}
-	l.twins = &twins{dir: v.store.file, wanted: isAside}
-	for name, original := range aside {
+	l.twins = &twins{dir: v.store.file, wanted: isQuarantined}
+	for name, original := range quarantined {
 		if !l.take(v.store.file, name, original) {
 			return nil, false, l.err
 		}

@@ -59,7 +59,7 @@ func TestViewReadsIntoWhatItClosed(t *testing.T) {
 		} else {
 			assert.Zero(t, again, "round %d", round)
 		}
-		assert.Empty(t, v.spare.series)
+		assert.Empty(t, v.pool.series)
 		before = now
 	}
 }

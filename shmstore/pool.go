@@ -2,17 +2,17 @@ package shmstore
 
 import "sync"
 
-// spare is memory of readers that a View has closed, for those that it has opened at the same time: after a rollout these
-// have as many series, and memory that the kernel has still to hand out takes longer than to read them. A nil spare has
-// none and takes none.
-type spare struct {
+// pool keeps the memory of readers that a View closes, for readers that it opens at the same time. After a rollout the new
+// files have as many series as the old ones, and new memory from the kernel costs more than reading them. A nil pool is
+// empty and keeps nothing.
+type pool struct {
 	mu      sync.Mutex
 	series  [][]SeriesInfo
 	records [][]record
 }
 
 // give takes what a reader has, which is about to be closed.
-func (s *spare) give(r *Reader) {
+func (s *pool) give(r *Reader) {
 	if s != nil && cap(r.series) > 0 {
 		s.series, s.records = append(s.series, r.series[:0]), append(s.records, r.records[:0])
 		r.series, r.records = nil, nil
@@ -20,7 +20,7 @@ func (s *spare) give(r *Reader) {
 }
 
 // take returns memory for n series; nil when there is none that large.
-func (s *spare) take(n int) (series []SeriesInfo, records []record) {
+func (s *pool) take(n int) (series []SeriesInfo, records []record) {
 	if s == nil {
 		return nil, nil
 	}
@@ -41,4 +41,4 @@ func (s *spare) take(n int) (series []SeriesInfo, records []record) {
 }
 
 // drop leaves what nobody took to the garbage collector.
-func (s *spare) drop() { s.series, s.records = nil, nil }
+func (s *pool) drop() { s.series, s.records = nil, nil }
