@@ -98,4 +98,5 @@ func TestIdleScrapersUnderFewDescriptors(t *testing.T) {
 		assert.Equal(t, http.StatusOK, code, body)
 	}
 	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
+	assert.NotContains(t, m.log.String(), "too many open files")
 }
