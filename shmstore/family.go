@@ -1,11 +1,9 @@
 package shmstore
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -54,7 +52,7 @@ const (
 var modeNames = [...]string{"", "all", "liveall", "sum", "livesum", "min", "livemin", "max", "livemax", "avg", "liveavg",
 	"mostrecent", "livemostrecent"}
 
-// String returns the mode's name in lower case, as ParseGaugeMode takes it; "" for one that is not known.
+// String returns the mode's name in lower case, such as livesum; "" for an unknown mode.
 func (m GaugeMode) String() string {
 	if int(m) < len(modeNames) {
 		return modeNames[m]
@@ -74,14 +72,6 @@ func (m GaugeMode) Base() GaugeMode {
 }
 
 func (m GaugeMode) valid() bool { return m >= All && m <= LiveMostRecent }
-
-// ParseGaugeMode is the inverse of GaugeMode.String.
-func ParseGaugeMode(s string) (GaugeMode, error) {
-	if i := slices.Index(modeNames[:], s); i > 0 {
-		return GaugeMode(i), nil
-	}
-	return 0, fmt.Errorf("shmstore: %q is no gauge mode, which are %s", s, strings.Join(modeNames[1:], " "))
-}
 
 // Family is a definition: what all series of one name have in common. Two families are the same exactly when their Key
 // is; Help and Unit are no part of it.
@@ -176,65 +166,5 @@ func (f *Family) TooLong() bool {
 		slices.ContainsFunc(f.Labels, func(l string) bool { return len(l) > MaxName })
 }
 
-// fits tells whether a file may hold the text. One that is not UTF-8 would spoil the whole exposition.
+// fits reports whether a file may hold the text, see checkText.
 func fits(s string) bool { return len(s) <= maxString && utf8.ValidString(s) }
-
-// CheckValue tells what is wrong with the value of a label, whoever made it: nil for one that a file and an archive may
-// hold.
-func CheckValue(s string) error {
-	if !fits(s) {
-		return errFamily
-	}
-	return nil
-}
-
-var errFamily = errors.New("definition out of bounds")
-
-// Check tells what is wrong with a definition, whoever made it: nil for one that a file may hold.
-func (f *Family) Check() error {
-	if f.TooLong() {
-		return errTooLong
-	}
-	return f.checkStored()
-}
-
-// checkStored is Check for a definition that a program of any version has written.
-func (f *Family) checkStored() error {
-	if f.Name == "" || f.Type < CounterType || f.Type > UntypedType {
-		return errFamily
-	}
-	if gauge := f.Type == GaugeType || f.Type == UntypedType; gauge != f.Mode.valid() || !gauge && f.Mode != 0 {
-		return errFamily
-	}
-	if f.Window != nil && (f.Type != SummaryType || !f.Window.check()) {
-		return errFamily
-	}
-	if len(f.Labels) > maxLabels || len(f.Bounds) > maxBounds || len(f.Bounds) > 0 && f.Type != HistogramType {
-		return errFamily
-	}
-	if f.QuantileLines && (f.Type != GaugeType || f.Mode != LiveMax || !slices.Contains(f.Labels, QuantileLabel)) {
-		return errFamily
-	}
-	for _, s := range [...]string{f.Name, f.Help, f.Unit} {
-		if !fits(s) {
-			return errFamily
-		}
-	}
-	for i, l := range f.Labels {
-		if l == "" || !fits(l) || i > 0 && f.Labels[i-1] >= l {
-			return errFamily
-		}
-	}
-	for i, v := range f.Bounds {
-		if math.IsNaN(v) || math.IsInf(v, 1) || i > 0 && f.Bounds[i-1] >= v {
-			return errFamily
-		}
-	}
-	if f.Native != nil {
-		if f.Type != HistogramType {
-			return errFamily
-		}
-		return f.Native.check()
-	}
-	return nil
-}

@@ -1,7 +1,6 @@
 package shmstore
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 	"sync/atomic"
@@ -86,15 +85,6 @@ func (n *Native) Table(selector uint64) int { return NativeTables + int(selector
 func (f *Family) NativeCells() int { return HistogramBuckets + len(f.Bounds) + 1 }
 
 // check tells what is wrong with the definition.
-func (n *Native) check() error {
-	threshold := func(v float64) bool { return v >= 0 && v <= math.MaxFloat64 }
-	if n.Schema < nativehist.MinSchema || n.Schema > nativehist.MaxSchema || n.Buckets < 1 || n.Buckets > MaxNativeBuckets ||
-		!threshold(n.ZeroThreshold) || !threshold(n.MaxZeroThreshold) {
-		return fmt.Errorf("%w: native buckets %+v", errFamily, *n)
-	}
-	return nil
-}
-
 // nativeLength is the length of the option in a family's record.
 const nativeLength = 4 + 4 + 8 + 8
 

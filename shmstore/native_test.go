@@ -61,7 +61,7 @@ func TestNativeDefinitionsThatCannotBe(t *testing.T) {
 		f.Native = new(*f.Native)
 		change(&f)
 		_, err := w.AddFamily(f)
-		assert.ErrorIs(t, err, errFamily)
+		assert.ErrorIs(t, err, errDefinition)
 		_, _, err = decodeFamily(appendFamily(nil, &f))
 		assert.ErrorIs(t, err, ErrCorrupt)
 	}

@@ -2,7 +2,6 @@ package shmstore
 
 import (
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 )
@@ -21,19 +20,6 @@ const (
 	MaxSlices     = 60
 	MaxObjectives = 1024
 )
-
-func (w *Window) check() bool {
-	if w.Slices < 1 || w.Slices > MaxSlices || w.Resolution < 1 || w.Resolution > MaxResolution ||
-		w.Age < time.Duration(w.Slices) || len(w.Objectives) > MaxObjectives {
-		return false
-	}
-	for i, q := range w.Objectives {
-		if math.IsNaN(q) || i > 0 && w.Objectives[i-1] >= q {
-			return false
-		}
-	}
-	return true
-}
 
 // SliceLength returns how long a slice is, in nanoseconds.
 func (w *Window) SliceLength() uint64 { return uint64(w.Age) / uint64(w.Slices) }

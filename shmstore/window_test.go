@@ -209,7 +209,7 @@ func TestWindowsThatCannotBe(t *testing.T) {
 			f.Window = &window
 			change(&f)
 			_, err := w.AddFamily(f)
-			require.ErrorIs(t, err, errFamily)
+			require.ErrorIs(t, err, errDefinition)
 			_, _, err = decodeFamily(appendFamily(nil, &f))
 			require.ErrorIs(t, err, ErrCorrupt)
 		})
