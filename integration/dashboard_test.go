@@ -149,7 +149,7 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// hasData tells whether an expression has a result, of whichever kind, that is a number.
+// hasData reports whether an expression has a result, of whichever kind, that is a number.
 func hasData(t *testing.T, api, expr string) bool {
 	t.Helper()
 	code, body, err := get(api + "/api/v1/query?query=" + url.QueryEscape(expr))

@@ -133,7 +133,7 @@ func child(t *testing.T, pid int) int {
 	return n
 }
 
-// zombies tells whether a process has children that it did not wait for, or ones that are not its workers yet to end.
+// zombies reports whether a process has children that it did not wait for, or ones that are not its workers yet to end.
 func zombies(t *testing.T, pid int) bool {
 	t.Helper()
 	out, err := exec.Command(peer(t, "ps", "procps"), "-o", "stat=,comm=", "--ppid", strconv.Itoa(pid)).Output()

@@ -107,7 +107,7 @@ func (p *process) signal(sig os.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(sig))
 }
 
-// alive tells whether it was not waited for yet.
+// alive reports whether it was not waited for yet.
 func (p *process) alive() bool {
 	select {
 	case <-p.exited:

@@ -213,5 +213,5 @@ func (g *group) close() {
 	}
 }
 
-// inUse tells whether an address could not be had because somebody else has it.
+// inUse reports whether an address could not be had because somebody else has it.
 func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }

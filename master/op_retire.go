@@ -97,7 +97,7 @@ func (r *retirement) note(s *supervisor) {
 	}
 }
 
-// pending tells whether a connection can still come out of the slot's sockets.
+// pending reports whether a connection can still come out of the slot's sockets.
 func (r *retirement) pending(s *supervisor) bool {
 	for _, g := range s.groups {
 		if g.queued(r.slot.number) {

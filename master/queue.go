@@ -7,7 +7,7 @@ type handshake struct {
 	from   uint16
 }
 
-// queued tells whether connections wait in the accept queue of a slot's socket. Of a shared socket that is nobody's
+// queued reports whether connections wait in the accept queue of a slot's socket. Of a shared socket that is nobody's
 // business: another worker takes them.
 func (g *group) queued(slot int) bool {
 	if i := g.index(slot); i >= 0 && !g.shared {

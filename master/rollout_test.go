@@ -281,7 +281,7 @@ func TestQueueOutlivesTheWorker(t *testing.T) {
 	}
 }
 
-// stoppedWhole tells whether every thread of a process has stopped.
+// stoppedWhole reports whether every thread of a process has stopped.
 func stoppedWhole(pid int) bool {
 	stats, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
 	for _, file := range stats {

@@ -42,12 +42,12 @@ func (sl *slot) state() string {
 	return waiting
 }
 
-// accepts tells whether somebody accepts connections on the slot's sockets.
+// accepts reports whether somebody accepts connections on the slot's sockets.
 func (sl *slot) accepts() bool {
 	return sl.cur != nil && sl.cur.state == ready && !sl.cur.stoppingItself && !sl.retiring
 }
 
-// empty tells that no process is left.
+// empty reports whether the slot has no process left.
 func (sl *slot) empty() bool { return sl.cur == nil && sl.next == nil && len(sl.old) == 0 }
 
 func (sl *slot) status() Slot {

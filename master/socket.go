@@ -154,7 +154,7 @@ func (a address) permit(mode *os.FileMode) error {
 	return os.NewSyscallError("chmod", err)
 }
 
-// listens tells whether somebody accepts connections at path, and removes a socket that nobody has any more.
+// listens reports whether somebody accepts connections at path, and removes a socket that nobody has any more.
 func listens(path string) (bool, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -206,7 +206,7 @@ func sockaddrText(sa unix.Sockaddr) string {
 	return "unknown"
 }
 
-// stillListens tells whether the socket is a listening one: a worker that calls shutdown(2) on it ends that for all.
+// stillListens reports whether the socket is a listening one: a worker that calls shutdown(2) on it ends that for all.
 func stillListens(fd int) bool {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	return err != nil || n != 0

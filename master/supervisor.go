@@ -101,7 +101,7 @@ const (
 
 // operation is something that takes a while: a rolling restart, a replacement, a slot that is given up, an upgrade.
 type operation interface {
-	// step does what can be done now and tells whether the operation is over. It is called after every event.
+	// step does what can be done now and reports whether the operation is over. It is called after every event.
 	step(s *supervisor, now time.Time) bool
 	// abort ends it because the master stops.
 	abort(s *supervisor)
@@ -122,7 +122,7 @@ func newLifeline() (lifeline, error) {
 	return lifeline{read: fds[0], write: fds[1]}, nil
 }
 
-// stopping tells that no process is to be started any more.
+// stopping reports whether no more processes are started.
 func (s *supervisor) stopping() bool { return s.phase >= stopping }
 
 // limits returns the workers' shares of the machine.
@@ -130,7 +130,7 @@ func (s *supervisor) limits() []string {
 	return limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.target), memoryLimit())
 }
 
-// due tells whether t has come, and has the next step taken then if not.
+// due reports whether t has come, and has the next step taken then if not.
 func (s *supervisor) due(t, now time.Time) bool {
 	if !now.Before(t) {
 		return true

@@ -25,7 +25,7 @@ func own(values []string) uint64 {
 	return h.Sum64() >> 24
 }
 
-// ownCells tells whether the cells are those that churn gives the series, or some of them still as they were made.
+// ownCells reports whether the cells are those that churn gives the series, or some of them still as they were made.
 func ownCells(f *Family, values []string, cells []uint64) error {
 	want := own(values)
 	if f.timed() {

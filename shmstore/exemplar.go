@@ -149,7 +149,7 @@ func slotSize(labels int) int {
 	return MaxExemplarLabels
 }
 
-// Fits tells whether an exemplar with that many bytes of labels can be stored.
+// Fits reports whether an exemplar with that many bytes of labels can be stored.
 func (s *ExemplarSlot) Fits(labels int) bool { return s.words != nil && labels <= s.capacity }
 
 // Store puts e in the place of the exemplar before. Its labels must fit.
@@ -404,7 +404,7 @@ func (r *Reader) exemplarSlot(offset, key uint64) ExemplarSlot {
 	return ExemplarSlot{words: words[:slotWords(int(capacity))], capacity: int(capacity), key: key}
 }
 
-// HasExemplars tells whether any series had an exemplar when the file was refreshed last.
+// HasExemplars reports whether any series had an exemplar when the file was refreshed last.
 func (r *Reader) HasExemplars() bool { return r.aux != 0 }
 
 // wordsAt returns the words from offset to the end of the file, none when no word begins there.

@@ -60,7 +60,7 @@ func (m GaugeMode) String() string {
 	return ""
 }
 
-// Live tells whether the mode forgets a process when it dies.
+// Live reports whether the mode forgets a process when it dies.
 func (m GaugeMode) Live() bool { return m&1 == 0 && m.valid() }
 
 // Base returns the mode without Live: Sum for LiveSum and for Sum.
@@ -140,7 +140,7 @@ func (f *Family) Words() int {
 	}
 }
 
-// timed tells whether the family's values carry the time at which they were set.
+// timed reports whether the family's values carry the time at which they were set.
 func (f *Family) timed() bool { return f.Mode.Base() == MostRecent }
 
 // Limits of a definition. A file that exceeds one is corrupt.

@@ -200,12 +200,13 @@ func (f *folding) complete() error {
 	return nil
 }
 
-// shortage tells whether it is the system that lacks something, no fault of the file, and likely to pass.
+// shortage reports whether it is the system that lacks something, no fault of the file, and likely to pass.
 func shortage(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// sort tells the dead from the living and reads the former afresh: whatever was read while they lived may be old.
+// sort separates the files of dead processes from those of living ones. It reads the dead ones again, because what was read
+// while they lived may be old.
 func (f *folding) sort() (dead, live []*Reader, err error) {
 	for _, r := range slices.Clone(f.view.Readers()) {
 		f.o.Look(r.info.Name)
@@ -614,7 +615,7 @@ func (f *folding) removeHidden() {
 	}
 }
 
-// inUse tells whether a process has the file for its own; true when that cannot be told.
+// inUse reports whether a process has the file for its own; true when that cannot be told.
 func (f *folding) inUse(name string) bool {
 	file, err := f.dir.openAt(name, unix.O_RDONLY)
 	if err != nil {

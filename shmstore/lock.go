@@ -168,7 +168,7 @@ func (d *Dir) lock(n int) (*Lock, error) {
 	return &Lock{file: f, dir: d}, nil
 }
 
-// locked tells whether somebody holds lock number n, without taking it.
+// locked reports whether somebody holds lock number n, without taking it.
 func (d *Dir) locked(n int) (bool, error) {
 	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {

@@ -84,7 +84,6 @@ func (n *Native) Table(selector uint64) int { return NativeTables + int(selector
 // NativeCells returns where the native cells of the family's series begin.
 func (f *Family) NativeCells() int { return HistogramBuckets + len(f.Bounds) + 1 }
 
-// check tells what is wrong with the definition.
 // nativeLength is the length of the option in a family's record.
 const nativeLength = 4 + 4 + 8 + 8
 

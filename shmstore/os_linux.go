@@ -40,7 +40,7 @@ var fileSystems = map[int64]struct {
 	0x01161970:                 {"gfs2", false},
 }
 
-// fileSystem names the file system of an open directory and tells whether its locks reach every process that sees it.
+// fileSystem names the file system of an open directory and reports whether its locks reach every process that sees it.
 func fileSystem(fd int) (name string, local, known bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
@@ -52,7 +52,7 @@ func fileSystem(fd int) (name string, local, known bool, err error) {
 	return fmt.Sprintf("type %#x", st.Type), true, false, nil
 }
 
-// memoryFS tells whether path lies in memory.
+// memoryFS reports whether path lies in memory.
 func memoryFS(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
@@ -76,7 +76,7 @@ func timeNamespaceOffset() time.Duration {
 	return 0
 }
 
-// bootID tells one boot of the kernel from another.
+// bootID identifies the boot of the kernel.
 var bootID = sync.OnceValues(func() (id [16]byte, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

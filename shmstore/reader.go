@@ -277,7 +277,7 @@ func (r *Reader) State() (s State, err error) {
 	return s, r.wrap(err)
 }
 
-// Alive tells whether the process that wrote the file still has it open. Right after a process was reaped the answer may
+// Alive reports whether the process that wrote the file still has it open. Right after a process was reaped the answer may
 // still be true for some milliseconds.
 func (r *Reader) Alive() (bool, error) {
 	if r.file == nil {
@@ -578,7 +578,7 @@ func (r *Reader) readSeries(i int) (s SeriesInfo, born uint64, err error) {
 	return s, born, nil
 }
 
-// sameValues tells whether the label values in a record are n, and these.
+// sameValues reports whether the label values in a record are n, and these.
 func sameValues(b []byte, values []string, n int) bool {
 	if len(values) != n {
 		return false
@@ -665,7 +665,7 @@ func (r *Reader) AppendWindow(to []uint64, i int, now, length uint64, budget *in
 	return append(to[:n], 0)
 }
 
-// sameSeries tells whether a record that went from one state to another has been the same series throughout: shown,
+// sameSeries reports whether a record that went from one state to another has been the same series throughout: shown,
 // then hidden, then released.
 func sameSeries(before, now uint64) bool {
 	steps := now>>8 - before>>8
@@ -679,7 +679,7 @@ func sameSeries(before, now uint64) bool {
 	}
 }
 
-// Known tells whether this program knows all that it has parsed. A file with a part that it passed over must not be folded.
+// Known reports whether this program knows all that it has parsed. A file with a part that it passed over must not be folded.
 func (r *Reader) Known() bool { return !r.unknown }
 
 // Close closes and unmaps the file.

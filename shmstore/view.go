@@ -364,7 +364,7 @@ func (v *View) replaced(last *Archive, lastHead archiveHead, next *Archive, head
 	v.take(next, head, nil)
 }
 
-// Current tells whether the archive is still the one of the last Update. Who has read cells of a file whose layout changed
+// Current reports whether the archive is still the one of the last Update. Who has read cells of a file whose layout changed
 // since then has to ask: the file's writer reuses what an archive has taken, so its file and an older archive do not fit.
 func (v *View) Current() bool {
 	head, err := v.dir.archiveHead(archiveName)

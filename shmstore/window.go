@@ -27,7 +27,7 @@ func (w *Window) SliceLength() uint64 { return uint64(w.Age) / uint64(w.Slices) 
 // Epoch returns the number of the slice at a time of Monotonic, never 0. It is kept in place Epoch mod Slices.
 func (w *Window) Epoch(at uint64) uint64 { return at/w.SliceLength() + 1 }
 
-// Counts tells whether the observations in the slice of an epoch are, at now, among those of the latest length
+// Counts reports whether the observations in the slice of an epoch are, at now, among those of the latest length
 // nanoseconds, as far as whole slices can tell: whether the slice began within them.
 func (w *Window) Counts(epoch, now, length uint64) bool {
 	if epoch == 0 || epoch > w.Epoch(now)+1 {

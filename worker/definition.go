@@ -154,7 +154,7 @@ func (s *series) labelValues() []string {
 // labels returns the series' labels in ascending order of their names.
 func (s *series) labels() []*dto.LabelPair { return prometheus.MakeLabelPairs(s.def.desc, s.values) }
 
-// hasLabel tells whether a metric has a label of that name.
+// hasLabel reports whether a metric has a label of that name.
 func hasLabel(name string, variable []string, constant prometheus.Labels) bool {
 	_, ok := constant[name]
 	return ok || slices.Contains(variable, name)

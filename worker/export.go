@@ -139,7 +139,7 @@ func (r *registry) exporterOf(g prometheus.Gatherer) *exporter {
 	return nil
 }
 
-// hasMerged tells whether a gatherer has what is exported: to export it would be to count its own sums without end.
+// hasMerged reports whether a gatherer has what is exported: to export it would be to count its own sums without end.
 func hasMerged(g prometheus.Gatherer) bool {
 	switch g := g.(type) {
 	case gatherer, *aggregate.Store:
@@ -224,7 +224,7 @@ func (e *exporter) say(what, text string, args ...any) {
 	r.once(fmt.Sprintf("export %p %s", e, what), func() { r.log.Warn(text, args...) })
 }
 
-// claim tells whether the exporter may have a family, and why it may not.
+// claim reports whether the exporter may have a family, and why it may not.
 func (e *exporter) claim(name string) (reason string) {
 	r := e.registry
 	r.mu.RLock()

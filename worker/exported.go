@@ -180,7 +180,7 @@ func (f *exportedFamily) leave(reason string) {
 	f.e.leaveOut(f.def.Name, reason)
 }
 
-// has tells whether a series has just these labels, in ascending order.
+// has reports whether a series has just these labels, in ascending order.
 func (s *exportedSeries) has(labels []*dto.LabelPair) bool {
 	if len(labels) != len(s.names) {
 		return false

@@ -36,7 +36,7 @@ func nativeOf(metrics []*dto.Metric) *shmstore.Native {
 	return n
 }
 
-// isNative tells whether a histogram has native buckets of a kind that adds up.
+// isNative reports whether a histogram has native buckets of a kind that adds up.
 func isNative(h *dto.Histogram) bool {
 	return h != nil && h.Schema != nil && h.GetSchema() >= nativehist.MinSchema && h.GetSchema() <= nativehist.MaxSchema &&
 		h.GetZeroThreshold() >= 0 && h.GetZeroThreshold() <= math.MaxFloat64
@@ -58,7 +58,7 @@ func (n *exportedNative) moveTo(cells []uint64) {
 	n.table.table.Store(moved)
 }
 
-// follow adds what the source has more than before to each bucket, and tells whether one has fallen. The table is never
+// follow adds what the source has more than before to each bucket, and reports whether one has fallen. The table is never
 // finer than the source, nor its zero bucket narrower, so that every bucket of the source is within one of the table.
 func (n *exportedNative) follow(h *dto.Histogram) (fell bool) {
 	r := n.table.def.registry

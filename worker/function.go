@@ -150,7 +150,7 @@ func collect(f valueFunction, ch chan<- prometheus.Metric) {
 	}
 }
 
-// isFunction tells whether the definition is that of a function.
+// isFunction reports whether the definition is that of a function.
 func (d *definition) isFunction() bool {
 	for s := range d.table.Load().all() {
 		_, ok := s.metric.(valueFunction)

@@ -23,7 +23,7 @@ type budget struct {
 	used  atomic.Int64
 }
 
-// spend takes one and tells whether it was the last.
+// spend takes one and reports whether it was the last.
 func (b *budget) spend() bool { return b.limit > 0 && b.used.Add(1) == b.limit }
 
 // Healthy makes the watchdog depend on check: WATCHDOG=1 goes to the master only while it returns nil. A check gets a

@@ -82,7 +82,7 @@ func (r *registry) define(
 	return &vec{def: d}
 }
 
-// conflict tells why d and e cannot have the same name, in addition to what client_golang's registry finds.
+// conflict returns why d and e cannot have the same name, in addition to what client_golang's registry checks.
 func (d *definition) conflict(e *definition) error {
 	const had = "a previously registered descriptor with the same fully-qualified name as %s has "
 	switch a, b := d.family, e.family; {

@@ -13,7 +13,7 @@ import (
 // riseCount is a whole number that follows a source's.
 type resetAdjustedCount struct{ total, old uint64 }
 
-// follow takes the source's new value and tells whether that has fallen.
+// follow takes the source's new value and reports whether that has fallen.
 func (c *resetAdjustedCount) follow(v uint64) (fell bool) {
 	if fell = v < c.old; !fell {
 		c.total += v - c.old
@@ -46,7 +46,7 @@ func (c *resetAdjusted) followSum(v float64, began bool) {
 	}
 }
 
-// countable tells whether a counter may have this value.
+// countable reports whether a counter may have this value.
 func countable(v float64) bool { return v >= 0 && v <= math.MaxFloat64 }
 
 // storeCounter makes v, which is no less than before, the value of a counter whose cells nobody else writes to. Readers

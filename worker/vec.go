@@ -169,7 +169,7 @@ func (v *vec) findWith(labels prometheus.Labels) *series {
 	return v.lookUp(lvs)
 }
 
-// checkLabels tells what is wrong with labels, in client_golang's order and words.
+// checkLabels returns an error for labels that are not the vector's, in client_golang's order and words.
 func (v *vec) checkLabels(labels prometheus.Labels) error {
 	if want := len(v.def.names) - len(v.curry); len(labels) != want {
 		return fmt.Errorf("%w: expected %d label values but got %d in %#v",
@@ -192,7 +192,7 @@ func (v *vec) checkLabels(labels prometheus.Labels) error {
 	return nil
 }
 
-// curried tells whether the i-th variable label was curried.
+// curried reports whether the i-th variable label was curried.
 func (v *vec) curried(i int) bool {
 	return slices.ContainsFunc(v.curry, func(c curriedValue) bool { return c.index == i })
 }

@@ -34,7 +34,7 @@ func (f *foreignFlags) add(cmd *kingpin.CmdClause) {
 		"read them whole.").BoolVar(&f.compact)
 }
 
-// given tells whether there is any directory.
+// given reports whether there is any directory.
 func (f *foreignFlags) given() bool { return len(f.python)+len(f.rubyMmap)+len(f.ruby) > 0 }
 
 // open returns the directories.

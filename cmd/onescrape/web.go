@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 )
 
-// checkWeb tells whether a file for --web.config.file is one, before anything is started.
+// checkWeb reports whether a file for --web.config.file is one, before anything is started.
 func checkWeb(file string) error {
 	if file == "" {
 		return nil

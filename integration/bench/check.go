@@ -66,7 +66,7 @@ func labelText(m *dto.Metric) string {
 	return "{" + strings.Join(pairs, ",") + "}"
 }
 
-// sameSums tells how a peer's samples differ from ours; nil: they do not.
+// sameSums returns how a peer's samples differ from ours, and nil when they do not.
 func sameSums(w work, want, got map[string]float64) error {
 	per := 1
 	if w.Kind == histograms {

@@ -67,7 +67,7 @@ func (p *peer) need(pkg string, args ...string) {
 	}
 }
 
-// fits tells whether a peer can do some work.
+// fits reports whether a peer can do some work.
 func (p *peer) fits(w work) bool {
 	samples := w.Workers * w.Series
 	if w.Kind == histograms {

@@ -46,7 +46,7 @@ func New() App {
 }
 
 // Conform sends requests and asserts what is counted of them. route is the framework's pattern of /job/{kind}; panics
-// tells whether /panic is there to be asked. It is for one application a process.
+// reports whether /panic is there to be asked. It is for one application a process.
 func (a App) Conform(t *testing.T, route string, panics bool) {
 	t.Helper()
 	assert.Equal(t, 0.0, value(gather(t), "app_calls_in_progress"), "the initial value")

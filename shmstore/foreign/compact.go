@@ -105,7 +105,7 @@ func (c *compactor) compact(most int) (int, error) {
 	})
 }
 
-// anyDead tells whether there is a file of a process that seems to have gone.
+// anyDead reports whether there is a file of a process that seems to have gone.
 func (c *compactor) anyDead() (bool, error) {
 	found := false
 	err := c.candidates(func(string, *unix.Stat_t) (bool, error) {
@@ -174,7 +174,7 @@ func (c *compactor) quarantine() error {
 	})
 }
 
-// free tells whether nobody has the file of that name, which must be that one, open or mapped.
+// free reports whether nobody has the file of that name, which must be that one, open or mapped.
 func (c *compactor) free(dir *os.File, name string, id inode) (bool, error) {
 	file, err := openFile(dir, name)
 	if err != nil {

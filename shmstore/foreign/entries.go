@@ -74,7 +74,7 @@ func (l *Library) walk(b []byte, from, used int64, doubles int, do func(key []by
 }
 
 // judge finds out how many float64s an entry has: with that many, and no other number, the whole file makes sense.
-// sense tells whether a key does.
+// sense reports whether a key does.
 func (l *Library) judge(b []byte, used int64, sense func(key []byte) error) (doubles int, err error) {
 	var fit []int
 	for _, n := range l.Doubles {

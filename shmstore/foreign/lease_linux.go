@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leases tells whether the system has leases.
+// leases reports whether the system has leases.
 const leases = true
 
 // errLeased: somebody else has the file open or mapped.

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// leases tells whether the system has leases.
+// leases reports whether the system has leases.
 const leases = false
 
 // errLeased: somebody else has the file open or mapped.

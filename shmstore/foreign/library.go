@@ -25,9 +25,9 @@ type Library struct {
 	Cumulative bool
 	// HideUnset says that a gauge of mode mostrecent is not exposed before it was set.
 	HideUnset bool
-	// File tells what a file is by its name. false: it is not the library's.
+	// File returns what a file is by its name, and false for a file that is not the library's.
 	File func(name string) (Kind, bool)
-	// Sample tells what a key in the files of one class means, nil when it means nothing. The same key always means the
+	// Sample returns what a key in the files of one class means, and nil for a key without a meaning. The same key always means the
 	// same. A metric that nobody has defined, so that it is not known what it is, is untyped.
 	Sample func(kind *Kind, key string) *Sample
 	// Bounds returns the bounds, ascending and without +Inf, that a histogram has even where no file mentions them; nil

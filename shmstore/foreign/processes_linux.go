@@ -25,7 +25,7 @@ func newProcesses() *processes {
 	return p
 }
 
-// mayHave tells whether there is a process with the pid that the file has in its name, which started before the file
+// mayHave reports whether there is a process with the pid that the file has in its name, which started before the file
 // was changed last; starts are rounded down, to hundredths of seconds. It decides only which files are mapped and for
 // which a lease is asked.
 func (p *processes) mayHave(kind *Kind, st *unix.Stat_t) bool {

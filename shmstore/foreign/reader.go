@@ -37,7 +37,7 @@ type Reader struct {
 	layout
 }
 
-// inode tells a file from all others that are there at the same time.
+// inode identifies a file among those that exist at the same time.
 type inode struct{ device, number uint64 }
 
 func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
@@ -70,7 +70,7 @@ func (r *Reader) State() (shmstore.State, error) {
 	return shmstore.State{Ready: true, ReadyAt: r.info.StartedMono, Used: r.used, Reserved: r.size}, nil
 }
 
-// Alive tells whether the process counts as living: in a directory that nobody compacts every file does, as it does to
+// Alive reports whether the process counts as living: in a directory that nobody compacts every file does, as it does to
 // the library.
 func (r *Reader) Alive() (bool, error) { return r.alive, nil }
 
@@ -181,7 +181,7 @@ func (r *Reader) open() error {
 	return r.mapFile(file)
 }
 
-// begins tells whether memory has the entries that were parsed, which known is a copy of. Only their values change.
+// begins reports whether memory has the entries that were parsed, which known is a copy of. Only their values change.
 func (r *Reader) begins(known []byte) bool {
 	if r.used == 0 {
 		return true
@@ -200,7 +200,7 @@ func (r *Reader) begins(known []byte) bool {
 	}) == nil
 }
 
-// unchanged tells whether a file that is mapped has nothing but values that may be new.
+// unchanged reports whether a file that is mapped has nothing but values that may be new.
 func (r *Reader) unchanged() bool {
 	if len(r.unset) > 0 {
 		return false

@@ -40,7 +40,7 @@ func (s *store) close() {
 	s.file.Close()
 }
 
-// in tells whether the store is still the hidden directory of that one.
+// in reports whether the store is still the hidden directory of that one.
 func (s *store) in(dir *os.File) bool {
 	var mine, there unix.Stat_t
 	return unix.Fstat(int(s.file.Fd()), &mine) == nil &&
@@ -93,7 +93,7 @@ func originalName(name string) (original string, ok bool) {
 	return rest[2*quarantineRandom+1:], true
 }
 
-// inUse tells whether a process has the file open or mapped. Who asks holds the lock for that.
+// inUse reports whether a process has the file open or mapped. Who asks holds the lock for that.
 func inUse(dir *os.File, name string) (bool, error) {
 	file, err := openFile(dir, name)
 	if err != nil {

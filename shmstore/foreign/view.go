@@ -164,7 +164,7 @@ func (v *View) findStore() error {
 	return nil
 }
 
-// storeCame tells whether there is a hidden directory into which a file may have been renamed. One that a compactor has
+// storeCame reports whether there is a hidden directory into which a file may have been renamed. One that a compactor has
 // made and not yet made a store of, because it was killed or the file system is full, has none.
 func (v *View) storeCame() bool {
 	if unix.Faccessat(int(v.file.Fd()), storeName, unix.F_OK, 0) != nil {
@@ -396,7 +396,7 @@ func (v *View) LetGo() {
 	}
 }
 
-// Current tells whether the archive is still the one of the last Update.
+// Current reports whether the archive is still the one of the last Update.
 func (v *View) Current() bool { return v.store == nil || v.store.view.Current() }
 
 // Close closes everything.

@@ -25,13 +25,13 @@ func CodeOf(i int, isNegative bool) Code {
 	return c
 }
 
-// Negative tells whether the bucket is one of negative values.
+// Negative reports whether the bucket is one of negative values.
 func (c Code) Negative() bool { return c&negative != 0 }
 
 // Bucket returns the bucket's number on its side; it means nothing for Zero.
 func (c Code) Bucket() int { return int(c&^negative) - offset }
 
-// Valid tells whether a float64 can be in the bucket at a schema.
+// Valid reports whether a float64 can be in the bucket at a schema.
 func (c Code) Valid(schema int) bool {
 	if c == Zero {
 		return true

@@ -17,10 +17,10 @@ type Counts struct {
 	Schema int
 	// Threshold is the largest zero threshold of what was added.
 	Threshold float64
-	// Mixed tells whether thresholds differed. Then the zero bucket ends with the bucket that has the largest of them, for
+	// Mixed reports whether thresholds differed. Then the zero bucket ends with the bucket that has the largest of them, for
 	// nobody knows which part of that one belongs to it.
 	Mixed bool
-	// Some tells whether a histogram was added. Without one, buckets that were are at the finest schema.
+	// Some reports whether a histogram was added. Without one, buckets that were are at the finest schema.
 	Some bool
 	// Buckets are the counts, at Schema.
 	Buckets map[Code]uint64

@@ -68,7 +68,7 @@ func (e *Exchange) ExcludeAll() {
 	}
 }
 
-// tracked tells whether the default metrics have the exchange.
+// tracked reports whether the default metrics have the exchange.
 func (e *Exchange) tracked() bool {
 	return e.metrics.defaults != nil && !e.bare && !e.excluded && !e.untracked && !e.dropped
 }
@@ -166,7 +166,7 @@ func (n End) Done(recovered any) {
 	}
 }
 
-// gone tells whether the client has gone. The server says so by ending the request's context, with no cause of its own,
+// gone reports whether the client has gone. The server says so by ending the request's context, with no cause of its own,
 // which a worker that must give up has.
 func (e *Exchange) gone() bool {
 	if e.Request == nil {

@@ -88,7 +88,7 @@ func (o Options) complete() (Options, error) {
 	return o, checkNames(o.Labels)
 }
 
-// checkNames tells of a label that comes twice.
+// checkNames returns an error for a label that comes twice.
 func checkNames(labels []Label) error {
 	for i, l := range labels {
 		if slices.ContainsFunc(labels[:i], func(other Label) bool { return other.Name == l.Name }) {

@@ -2,5 +2,5 @@
 
 package httpmetrics
 
-// raceDetector tells whether the tests run under the race detector, which makes them ten times as slow.
+// raceDetector reports whether the tests run under the race detector, which makes them ten times as slow.
 const raceDetector = false

@@ -207,7 +207,7 @@ type exchanger interface{ Exchange() *Exchange }
 
 type unwrapper interface{ Unwrap() http.ResponseWriter }
 
-// reaches tells whether w, or what http.ResponseController finds below it, is a T.
+// reaches reports whether w, or what http.ResponseController finds below it, is a T.
 func reaches[T any](w http.ResponseWriter) bool {
 	for {
 		if _, ok := w.(T); ok {

@@ -17,18 +17,18 @@ type Scanner struct {
 // New returns a Scanner at the beginning of a text.
 func New(text string) *Scanner { return &Scanner{rest: text} }
 
-// Good tells whether all that was asked for was found and nothing is left.
+// Good reports whether all that was asked for was found and nothing is left.
 func (s *Scanner) Good() bool {
 	s.space()
 	return !s.bad && s.rest == ""
 }
 
-// Clean tells whether all that was asked for so far was found.
+// Clean reports whether all that was asked for so far was found.
 func (s *Scanner) Clean() bool { return !s.bad }
 
 func (s *Scanner) space() { s.rest = strings.TrimLeft(s.rest, " \t\r\n") }
 
-// Next tells whether the next token begins with c, which it takes: one of [ ] { } , and the colon.
+// Next reports whether the next token begins with c, which it takes: one of [ ] { } , and the colon.
 func (s *Scanner) Next(c byte) bool {
 	s.space()
 	if s.bad || s.rest == "" || s.rest[0] != c {
