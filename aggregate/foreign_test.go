@@ -150,11 +150,11 @@ func TestForeignDefinitions(t *testing.T) {
 	assert.Equal(t, "Jobs that wait.", gatherAll(t, s)["depth"].GetHelp())
 
 	for name, wrong := range map[string]clientruby.Definition{
-		"no type":              {Type: "info"},
-		"no aggregation":       {Type: "gauge", Aggregation: "median"},
-		"is for gauges":        {Type: "counter", Aggregation: "most_recent"},
-		"buckets of a":         {Type: "gauge", Buckets: []float64{1}},
-		"definition out of bo": {Type: "histogram", Buckets: []float64{2, 1}},
+		"no type":                           {Type: "info"},
+		"no aggregation":                    {Type: "gauge", Aggregation: "median"},
+		"is for gauges":                     {Type: "counter", Aggregation: "most_recent"},
+		"buckets of a":                      {Type: "gauge", Buckets: []float64{1}},
+		"the bound 1 does not come after 2": {Type: "histogram", Buckets: []float64{2, 1}},
 	} {
 		_, err = clientruby.Open(dir, map[string]clientruby.Definition{"m": wrong}, foreign.Options{})
 		require.ErrorContains(t, err, name)
