@@ -579,9 +579,32 @@ func TestReserveIsMadeAgain(t *testing.T) {
 }
 
 func TestArchiveOfAnEarlierBootForgetsItsTimes(t *testing.T) {
-	a := &Archive{AgedAt: 3, Families: []ArchivedFamily{{ReadyAt: 4}}}
-	a.forgetTimes()
-	assert.Zero(t, a.AgedAt+a.Families[0].ReadyAt)
+	d := newStore(t)
+	die(t, count(t, d, 1))
+	_, err := d.View().Fold(FoldOptions{Merge: func(last *Archive, dead, live []*Reader) (*Archive, error) {
+		a, err := foldCounters(last, dead, live)
+		a.AgedAt, a.Families[0].Ready, a.Families[0].ReadyAt = 3, true, 4
+		return a, err
+	}})
+	require.NoError(t, err)
+	a, _, err := d.readArchive(archiveName)
+	require.NoError(t, err)
+	require.True(t, a.ThisBoot)
+	require.EqualValues(t, 3, a.AgedAt)
+	require.EqualValues(t, 4, a.Families[0].ReadyAt)
+
+	path := filepath.Join(d.Path(), archiveName)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[arcBoot] ^= 1
+	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	a, _, err = d.readArchive(archiveName)
+	require.NoError(t, err)
+	assert.False(t, a.ThisBoot)
+	assert.Zero(t, a.AgedAt)
+	assert.True(t, a.Families[0].Ready)
+	assert.Zero(t, a.Families[0].ReadyAt)
 }
 
 // payloadOf returns the payload of an archive.
