@@ -6,13 +6,13 @@ import "errors"
 // its series, of which each sample repeats the names. A writer keeps within the same budget, so no file of a writer is left
 // out for it.
 
-// Budget is the greatest weight that the series of a file may have together: a multiple of its length, and more for one that
-// is short. FORMAT.md has the reasons.
+// Budget returns the largest total weight of the series in a file of length bytes, see Family.Weight: a multiple of the
+// length, and at least 16 MiB. FORMAT.md has the reasons.
 func Budget(length int64) int64 { return max(80*length, 16<<20) }
 
 var errBudget = errors.New("the samples of this process repeat long labels too often for what its file holds; make them shorter")
 
-// Weight returns about how many bytes of text a series makes in a process that reads the file.
+// Weight estimates how many bytes of text a series with these label values takes in a process that reads the file.
 func (f *Family) Weight(values []string) int64 {
 	n := 0
 	for _, v := range values {

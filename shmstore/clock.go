@@ -27,6 +27,6 @@ func calibrate() (start time.Time, base uint64) {
 	return start, base - uint64(timeNamespaceOffset())
 }
 
-// Monotonic returns the time in nanoseconds on a clock that never goes back and that all processes of one boot share, to
-// within a microsecond, also those in different time namespaces.
+// Monotonic returns the time in nanoseconds on a clock that never goes back. All processes of one boot share it to within a
+// microsecond, also those in different time namespaces.
 func Monotonic() uint64 { return monotonicBase + uint64(time.Since(clockStart)) }

@@ -33,8 +33,8 @@ type DirOptions struct {
 	Create bool
 }
 
-// DefaultPath returns where the store of a service of this user is kept unless somebody says otherwise: in /dev/shm, or
-// in the directory for temporary files, with a warning, where that is no memory that can be written.
+// DefaultPath returns the default path of the store of a service of this user. It is in /dev/shm. Where /dev/shm cannot be
+// written to or is not in memory, it is in the directory for temporary files, and warning says so.
 func DefaultPath(service string) (path, warning string) {
 	clean := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.' {
@@ -54,8 +54,8 @@ func DefaultPath(service string) (path, warning string) {
 		"mount a tmpfs and name it by ONESCRAPE_DIR", tmp)
 }
 
-// OpenDir opens a store. A directory that others can change, that is a symbolic link or another user's, or that lies on
-// a network file system gives ErrUnsafeDir; each error says how to mend it.
+// OpenDir opens a store. It returns ErrUnsafeDir for a directory that others can change, that is a symbolic link, that
+// belongs to another user, or that is on a network file system. Each error says how to mend it.
 func OpenDir(path string, o DirOptions) (*Dir, error) {
 	if path == "" {
 		return nil, errors.New("shmstore: open a store: the path is empty")
@@ -177,8 +177,8 @@ func serviceIn(path string) string {
 // Path returns the directory's absolute path.
 func (d *Dir) Path() string { return d.path }
 
-// Stands returns an error when Path no longer names this directory: somebody has renamed, removed or replaced it. Who has
-// it open goes on with it; who opens it by its path gets another one.
+// Stands returns an error when Path no longer names this directory, because somebody renamed, removed or replaced it.
+// Processes that have it open go on with it; processes that open the path get another directory.
 func (d *Dir) Stands() error {
 	var open, named unix.Stat_t
 	if err := unix.Fstat(d.fd(), &open); err != nil {
@@ -193,7 +193,7 @@ func (d *Dir) Stands() error {
 	return nil
 }
 
-// Warnings returns what is not as it should be about the directory but no reason to refuse it.
+// Warnings returns what is wrong with the directory but no reason to refuse it.
 func (d *Dir) Warnings() []string { return d.warnings }
 
 // Close closes the directory. Writers, Readers and Locks that came from it go on; nothing else may be called.

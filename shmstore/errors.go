@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// What went wrong, for callers that decide by it. The errors that are returned wrap one of these and say more.
+// Errors for callers that decide by the reason. A returned error wraps one of them and adds the details.
 var (
 	// ErrInUse: another process holds the lock.
 	ErrInUse = errors.New("in use")

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// Exemplar is one value that was counted or observed, with labels that lead to what it came from, such as a trace. It
-// is kept in an ExemplarSlot.
+// Exemplar is one counted or observed value, with labels that lead to its origin, such as a trace. It is kept in an
+// ExemplarSlot.
 type Exemplar struct {
 	Value float64
 	At    int64 // when, in nanoseconds since 1970
@@ -35,8 +35,8 @@ const maxExemplarRunes = 128
 // at most 128 names and as many values each has a length of 1 byte, or of 2, which not more than 4 of them can need.
 const MaxExemplarLabels = 808
 
-// Pairs returns the labels as names and values in turn. ok is false when they are none that an exemplar may have: a
-// file may hold anything.
+// Pairs returns the labels as names and values in turn. ok is false when no exemplar may have such labels, because a file
+// may hold anything.
 func (e *Exemplar) Pairs() (pairs []string, ok bool) {
 	runes := 0
 	for b := e.Labels; len(b) > 0; {
@@ -61,8 +61,8 @@ func (e *Exemplar) Pairs() (pairs []string, ok bool) {
 	return pairs, true
 }
 
-// Compare is positive when e is to be shown instead of o: the newer one. Of two of one time it decides by their
-// content, so that it does not matter in which order they are looked at.
+// Compare returns a positive number when e is shown instead of o, because it is newer. Between two of the same time the
+// content decides, so that the order of the comparisons does not matter.
 func (e *Exemplar) Compare(o *Exemplar) int {
 	return cmp.Or(
 		cmp.Compare(e.At, o.At),
@@ -92,9 +92,9 @@ const nativeExemplars = 10
 
 func (f *Family) nativeAlone() bool { return f.Native != nil && len(f.Bounds) == 0 }
 
-// ExemplarOf returns the number of the exemplar, of those that ExemplarSlots counts, that one of the value v is to be. In
-// a histogram with native buckets alone it is by the power of two that v lies below, modulo ten: so those that are kept
-// differ in magnitude, and which of two exemplars goes does not depend on the order in which they come.
+// ExemplarOf returns the number of the exemplar, below ExemplarSlots, that an exemplar with the value v replaces. In a
+// histogram with native buckets alone it is the exponent of v modulo ten. So the exemplars that are kept differ in
+// magnitude, and the order of arrival does not decide which one stays.
 func (f *Family) ExemplarOf(v float64) int {
 	switch {
 	case f.Type != HistogramType:

@@ -29,8 +29,7 @@ func (t Type) String() string {
 	return ""
 }
 
-// GaugeMode says how the values that several processes gave one gauge become one. The numbers are part of the file
-// format.
+// GaugeMode says how the values of one gauge in several processes become one. The numbers are part of the file format.
 type GaugeMode uint8
 
 // The modes of a gauge. Those with Live forget a process when it dies, the others keep its last value.
@@ -95,11 +94,12 @@ type Family struct {
 	Window *Window
 }
 
-// QuantileLabel tells the quantile lines of a summary apart, in a family as in every exposition format.
+// QuantileLabel is the label that names the quantile of a summary's line, as in every exposition format.
 const QuantileLabel = "quantile"
 
-// Key returns a string that is equal for two families exactly when name, type, mode, label names, bounds and window are,
-// and either both or none have native buckets: those of any resolution can be added up.
+// Key returns a string that identifies the definition. It is equal for two families exactly when name, type, mode, label
+// names, bounds and window are equal, and both or none have native buckets. Native buckets of different resolutions can be
+// added up.
 func (f *Family) Key() string {
 	b := make([]byte, 0, 64+8*len(f.Bounds))
 	b = appendString(b, f.Name)
@@ -150,7 +150,7 @@ const (
 	maxString = 1 << 20
 )
 
-// How many bytes names and help texts have at most, because samples and scrapes repeat them. Files of older programs may
+// Maximum lengths in bytes of names and help texts. Each sample and each scrape repeats them. Files of older programs may
 // have longer ones, see TooLong.
 const (
 	MaxName = 4 << 10 // of a metric or a label; also of a unit

@@ -20,13 +20,14 @@ const (
 	lockSlot   = 4096 // and up
 )
 
-// Lock is held until Close or until the last process that has its file ends.
+// Lock is a lock that is held until Close, or until the last process ends that has its file open.
 type Lock struct {
 	file *os.File
 	dir  *Dir
 }
 
-// File returns the open file that holds the lock, for a process that is to go on holding it. It stays open.
+// File returns the open file that holds the lock, to be inherited by a process that goes on holding it. The file stays
+// open.
 func (l *Lock) File() *os.File { return l.file }
 
 // Close gives the lock up.
@@ -75,8 +76,8 @@ func (d *Dir) AdoptMaster(f *os.File) (*Lock, error) {
 // SetStatus replaces the text that Dir.Master returns; at most 64 KiB. Readers see the old one or the new one whole.
 func (l *Lock) SetStatus(text []byte) error { return l.dir.writeMaster(text) }
 
-// ClaimSlot takes the lowest slot number that no other process has claimed, for a process that no master gave one. It is
-// held as the lock is.
+// ClaimSlot claims the lowest free slot number, for a process that has no master. The process has the number as long as it
+// holds the lock.
 func (d *Dir) ClaimSlot() (int, *Lock, error) {
 	for n := range 4096 {
 		l, err := d.lock(lockSlot + n)
@@ -93,8 +94,8 @@ func (d *Dir) ClaimSlot() (int, *Lock, error) {
 // probeWait is how long LockProbe waits for what others hold for some microseconds.
 const probeWait = time.Second
 
-// LockProbe waits for the lock of who asks the system for leases on files in the store, and takes it. ErrInUse names the
-// process that has held it for a second, because it is stopped.
+// LockProbe takes the lock that a process needs to ask the kernel for leases on files in the store. It waits for a second
+// at most; ErrInUse then names the process that holds the lock.
 func (d *Dir) LockProbe() (*Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
 	defer cancel()

@@ -20,7 +20,7 @@ type Native struct {
 	MaxZeroThreshold float64
 }
 
-// MaxNativeBuckets is the largest Native.Buckets that there is.
+// MaxNativeBuckets is the largest value of Native.Buckets.
 const MaxNativeBuckets = 4096
 
 // The cells of native buckets, behind the classic ones. There are two tables, of which the selector names the one that
@@ -39,12 +39,13 @@ const (
 	NativeSlots = 2
 )
 
-// A slot is one word: free, or how often the resolution was halved, a bucket's code and a count. A bucket whose count does
-// not fit one slot has several. A slot with the mark belongs to a table that is being replaced: it never changes again.
+// A slot is one word. It is free, or it holds how often the resolution was halved, the code of a bucket, and a count. A
+// bucket whose count does not fit in one slot has several slots. A slot with the mark belongs to a table that is being
+// replaced, and never changes again.
 //
-// A goroutine may hold on to a table while its place becomes that of the one after the next. So no word says there what it
-// said before, unless it means the same: a free slot is the table's selector, and a bucket of another resolution has other
-// halvings.
+// A goroutine may still use a table when its cells have become the table after the next one. So a word never has the same
+// bits with another meaning: a free slot holds the table's selector, and a bucket of another resolution has another number
+// of halvings.
 const (
 	// SlotMark is the mark.
 	SlotMark = 1 << 63
@@ -61,8 +62,8 @@ func Slot(word uint64) (nativehist.Code, uint64) {
 	return nativehist.Code(word >> SlotBits & (1<<nativehist.CodeBits - 1)), word & (1<<SlotBits - 1)
 }
 
-// Slots returns how many slots each table has: a power of two, with half as much again as the buckets need, so that a search
-// is short.
+// Slots returns how many slots each table has: a power of two that is at least one and a half times the number of buckets,
+// so that a search is short.
 func (n *Native) Slots() int {
 	const least = 64
 	return max(least, 1<<bits.Len(uint(n.Buckets*8/5-1)))

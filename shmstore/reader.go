@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reader follows the file of one process, living or dead. It is for one goroutine at a time. It trusts nothing in the
-// file: what does not fit is an error, and a file that shrinks while it is read is one too.
+// Reader follows the file of one process, living or dead. Only one goroutine at a time may use it. It trusts nothing in the
+// file: what does not fit is an error, and so is a file that shrinks while it is read.
 type Reader struct {
 	info   Info
 	dir    *Dir
@@ -104,8 +104,8 @@ type SeriesInfo struct {
 	Values  []string // others may share them: they are not to be written to
 }
 
-// Open opens the file of that name. Errors: fs.ErrNotExist when it has gone, ErrForeign, ErrVersion and ErrCorrupt for
-// a file that is to be left out.
+// Open opens the file of that name. It returns fs.ErrNotExist when the file is gone, and ErrForeign, ErrVersion or
+// ErrCorrupt for a file that readers leave out.
 func (d *Dir) Open(name string) (*Reader, error) {
 	r, err := d.open(name)
 	if err != nil {
@@ -301,8 +301,8 @@ func (r *Reader) Layout() uint64 { return r.changes }
 // went before them: Refresh looks at one series after the other while the process goes on.
 func (r *Reader) Releases() uint64 { return r.releases }
 
-// Refresh parses what the process has announced since the last call, and looks again at all series when one was deleted
-// or replaced. After ErrCorrupt the file is to be left out.
+// Refresh parses what the process has announced since the last call. When a series was deleted or replaced it looks again
+// at all of them. After ErrCorrupt the caller leaves the file out.
 func (r *Reader) Refresh() error {
 	if r.broken != nil {
 		return r.broken
@@ -592,9 +592,9 @@ func sameValues(b []byte, values []string, n int) bool {
 	return !d.bad && len(d.b) == 0
 }
 
-// Read calls fn with the words of the file, which it reads with atomic loads: those of series s are
-// words[s.Cell:s.Cell+s.Words]. They are valid during fn only. ErrLayoutChanged means that cells may have become another
-// series' since the last Refresh: what fn read is to be thrown away, and Refresh called. It allocates nothing.
+// Read calls fn with the words of the file, which fn must read with atomic loads. Those of series s are
+// words[s.Cell:s.Cell+s.Words]. They are valid during fn only. ErrLayoutChanged means that cells may belong to another
+// series since the last Refresh: throw away what fn read, and call Refresh. Read allocates nothing.
 func (r *Reader) Read(fn func(words []uint64)) error {
 	err := r.guard(func() error {
 		if r.memory.load(hdrLayout) != r.layout {

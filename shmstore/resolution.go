@@ -21,7 +21,7 @@ type Resolution struct {
 	middle [MaxResolution]float64    // of the buckets from 1 up to 2
 }
 
-// MaxResolution is into how many buckets an octave can be cut: an error of 0.14 %.
+// MaxResolution is the largest number of buckets of an octave. It gives a relative error of 0.14 %.
 const MaxResolution = 255
 
 // startBits is as many bits of the mantissa as tell any two bounds of MaxResolution apart.
@@ -33,7 +33,7 @@ const (
 
 var resolutions [MaxResolution + 1]atomic.Pointer[Resolution]
 
-// NewResolution returns the one of n buckets an octave, 1 to MaxResolution.
+// NewResolution returns the resolution of n buckets an octave, from 1 to MaxResolution.
 func NewResolution(n int) *Resolution {
 	if r := resolutions[n].Load(); r != nil {
 		return r
@@ -62,8 +62,7 @@ func NewResolution(n int) *Resolution {
 
 func (r *Resolution) bound(i int) float64 { return 1 + float64(r.bounds[i])/(1<<mantissaBits) }
 
-// ResolutionFor returns the number of buckets an octave that it takes for a relative error, and MaxResolution for one
-// that is smaller than that can do.
+// ResolutionFor returns how many buckets an octave needs for a relative error, at most MaxResolution.
 func ResolutionFor(relativeError float64) int {
 	n := math.Ceil(math.Ln2 / math.Log((1+relativeError)/(1-relativeError)))
 	return int(min(max(n, 1), MaxResolution))
@@ -75,7 +74,7 @@ func (r *Resolution) Error() float64 {
 	return (gamma - 1) / (gamma + 1)
 }
 
-// Buckets returns into how many buckets an octave is cut.
+// Buckets returns the number of buckets of an octave.
 func (r *Resolution) Buckets() int { return r.n }
 
 // Bucket returns the bucket of a number in its octave, by the bits of the float64. The sign and the exponent do not matter.
@@ -88,7 +87,7 @@ func (r *Resolution) Bucket(bits uint64) int {
 	return i
 }
 
-// Octaves that are counted: those of 2^-64 up to 2^64, of both signs. 2^64 is 1.8e19, and 2^-64 is 5e-20.
+// Octaves is the number of octaves that have buckets: from 2^-64 (5e-20) up to 2^64 (1.8e19), of both signs.
 const (
 	Octaves       = 2 * octavesOfSign
 	octavesOfSign = 128

@@ -9,7 +9,7 @@ import (
 // which reads them and takes them into the archive.
 const QuarantinePrefix = "aside-"
 
-// RewriteOptions say what Rewrite writes.
+// RewriteOptions are the options of Rewrite.
 type RewriteOptions struct {
 	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin
 	// with QuarantinePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// BucketID names what a count of a sketch is of: a bucket of an octave, or one of the three below.
+// BucketID identifies what a count of a sketch counts: a bucket of an octave, or one of the three below.
 type BucketID uint32
 
-// Where the numbers are counted that are in no octave.
+// The buckets of numbers that are in no octave.
 const (
 	ZeroBucket  BucketID = Octaves<<8 + iota // zero, and what is nearer to it than 2^-64
 	BelowBucket                              // -2^64 and less

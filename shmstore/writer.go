@@ -90,8 +90,8 @@ type Series struct {
 	octaveWords int
 }
 
-// Create makes the file of this process. Others see it complete and locked, or not at all. ErrFull when there is no
-// space.
+// Create makes the file of this process. Other processes see it complete and locked, or not at all. It returns ErrFull when
+// there is no space.
 func (d *Dir) Create(o WriterOptions) (*Writer, error) {
 	w, err := d.create(o, d.unnamed)
 	if err != nil {
