@@ -18,8 +18,8 @@ import (
 	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
-// Config says what a master supervises and how. The zero value of each field has a meaning, said beside it; where zero
-// means a default, a negative duration means none.
+// Config says what a master supervises and how. Each field says what its zero value means. Where zero means a default, a
+// negative duration means none.
 type Config struct {
 	// Service names the default store. "": the program's name.
 	Service string

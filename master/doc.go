@@ -1,7 +1,7 @@
 // Package master supervises the worker processes of a prefork server: it owns the sockets, starts the workers, replaces
 // them without dropping a connection, and answers one scrape for all of them.
 //
-// A program calls Run, and is the master or one of its workers, as the environment says:
+// A program calls Run. The environment decides whether it becomes the master or one of its workers:
 //
 //	func main() {
 //		err := master.Run(master.Config{Listen: []string{":8080"}}, func(ctx context.Context, w *worker.Worker) error {
@@ -12,12 +12,12 @@
 //		}
 //	}
 //
-// What the master promises: a worker that dies leaves its accept queue to its successor; a rolling restart, an upgrade
-// and a change of the number of workers lose no connection; a release that fails to start does not replace one that
-// runs; whatever dies, the numbers that were counted stay.
+// What the master promises: a worker that dies leaves its accept queue to its successor; a rolling restart, an upgrade and
+// a change of the number of workers lose no connection; a release that fails to start does not replace one that runs;
+// whatever dies, the numbers that were counted stay.
 //
-// What it never does: it accepts no connection of the workers' addresses, joins no foreign group of sockets, and calls
-// neither shutdown(2) nor listen(fd, 0) on a socket that workers share.
+// The master never accepts a connection at the workers' addresses, never joins another server's group of sockets, and never
+// calls shutdown(2) or listen(fd, 0) on a socket that workers share.
 //
 // # Signals
 //
@@ -31,19 +31,19 @@
 // # Upgrade in place
 //
 // At USR2 the master runs the program that is on disk now in check mode: with the same arguments, up to Run, which
-// validates its Config and ends. If that succeeds within Config.ReadyTimeout, the master executes the program in its
-// own process, with its sockets, the store's lock and its workers, and the new one rolls them, as HUP does. If not,
-// all goes on as it was, and the rollout is shown as abandoned with what the program said. The new configuration's
-// addresses, metrics port and number of workers apply; the store stays.
+// validates its Config and ends. If that succeeds within Config.ReadyTimeout, the master executes the program in its own
+// process, with its sockets, the store's lock and its workers, and the new one rolls them, as HUP does. If not, all goes on
+// as it was, and the rollout is shown as abandoned with what the program said. The new configuration's addresses, metrics
+// port and number of workers apply; the store stays.
 //
-// Between the exec and the first moment of the new program nobody has handlers for signals, which is for some
-// milliseconds on an idle machine and is logged (deaf). HUP, INT, TTIN and TTOU that come then are lost, and the roll
-// that follows does what a HUP would have done; USR1 and USR2 wait, but for those of the last microseconds before; TERM
-// and QUIT end the master at once, and its workers drain by themselves, as they do whenever their master has gone.
+// Between the exec and the start of the new program nobody handles signals: some milliseconds on an idle machine, which the
+// log states as "deaf". HUP, INT, TTIN and TTOU are lost then; the rolling restart that follows does what HUP would have
+// done. USR1 and USR2 wait, except in the last microseconds before the exec. TERM and QUIT end the master at once, and its
+// workers drain, as they do whenever their master is gone.
 //
 // # Workers of other kinds
 //
-// With Config.Command a worker is any program that takes its sockets from LISTEN_FDS and says READY=1 on NOTIFY_SOCKET,
-// as systemd's services do. One that knows LISTEN_FDS but not NOTIFY_SOCKET is taken as ready when it has lived for
-// Config.ReadyTimeout, until the first READY=1 of that command is heard: from then on silence is a failure.
+// With Config.Command a worker is any program that takes its sockets from LISTEN_FDS and says READY=1 on NOTIFY_SOCKET, as
+// systemd's services do. A program that knows LISTEN_FDS but not NOTIFY_SOCKET counts as ready when it has lived for
+// Config.ReadyTimeout. After the first READY=1 of that command, a worker that does not say READY=1 in time has failed.
 package master

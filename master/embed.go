@@ -20,14 +20,14 @@ import (
 // embedEnv has the pid of the process that called Embed, for its children.
 const embedEnv = "ONESCRAPE_EMBED"
 
-// Embed gives the store to a prefork server that starts its own workers, as fasthttp's and Fiber's prefork do: call
-// it in main, before the server forks. In the master it opens the store in dir ("": the environment's ONESCRAPE_DIR,
-// else one for this user and program), names it to the processes that are started from now on, folds what dead ones
-// leave, and returns the store, whose Handler the master serves on a port of its own. In a child it returns nil and
-// nil: the child's metrics went to the store by themselves.
+// Embed gives the store to a prefork server that starts its own workers, as fasthttp's and Fiber's prefork do: call it in
+// main, before the server forks. In the master it opens the store in dir ("": the environment's ONESCRAPE_DIR, else one for
+// this user and program), names it to the processes that are started from now on, folds what dead ones leave, and returns
+// the store, whose Handler the master serves on a port of its own. In a child it returns nil and nil: the child's metrics
+// went to the store by themselves.
 //
-// It is an error if another master has the store. The master itself is no writer: metrics that it uses stay in its
-// memory. Close the Store at the end, or leave that to the end of the process. Call Embed once.
+// Embed returns an error if another master has the store. The master's own metrics stay in its memory. Close the Store at
+// the end, or leave that to the end of the process. Call Embed once.
 func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 	if master := os.Getenv(embedEnv); worked || master != "" && master != strconv.Itoa(os.Getpid()) {
 		return nil, nil

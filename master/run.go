@@ -24,23 +24,24 @@ import (
 // taken from the environment for the children's sake.
 var worked = os.Getenv("ONESCRAPE_SLOT") != "" && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid())
 
-// IsWorker reports whether Run will be a worker in this process, so that a program can leave to its master what is to be
-// done once. With ONESCRAPE_SINGLE=1, which has no master, it returns true.
+// IsWorker reports whether Run will make this process a worker, so that a program can do things once, in its master. With
+// ONESCRAPE_SINGLE=1, where there is no master, it returns true.
 func IsWorker() bool { return worked || isSingle() }
 
-// Run is the master, or one of its workers, as the environment says; a whole program is a Config, a function and Run.
+// Run makes this process the master or one of its workers, as the environment says. A whole program is a Config, a function
+// and Run.
 //
-// In the master it opens the sockets and the store, starts the workers, and returns when a stop signal has ended them
-// all: nil, or an error that says what to do when it could not start or no worker could ever run. In a worker it
-// calls function and returns its error; the context ends when the drain begins (worker.Worker.Stopping), whereas
-// requests live by worker.Worker.Context. With Config.Command function must be nil.
+// In the master it opens the sockets and the store, starts the workers, and returns when a stop signal has ended them all:
+// nil, or an error that says what to do when it could not start or no worker could ever run. In a worker it calls function
+// and returns its error; the context ends when the drain begins (worker.Worker.Stopping), whereas requests live by
+// worker.Worker.Context. With Config.Command function must be nil.
 //
-// With ONESCRAPE_SINGLE=1 in the environment Run is neither: it calls function in this process, for a debugger, a profiler
-// or a test. There are no workers and no store, the metrics are in memory, and the process listens and serves the endpoint
-// itself. It returns what function returns.
+// With ONESCRAPE_SINGLE=1 in the environment there is no master and no worker: Run calls function in this process, for a
+// debugger, a profiler or a test, and returns what function returns. The metrics are in memory, and the process listens and
+// serves the endpoint itself.
 //
-// Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and
-// once more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
+// Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and once
+// more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
 func Run(cfg Config, function func(context.Context, *worker.Worker) error) error {
 	if _, ok := os.LookupEnv(checkEnv); ok {
 		return answerCheck(cfg, function != nil)

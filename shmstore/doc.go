@@ -1,6 +1,6 @@
 // Package shmstore keeps the samples of a prefork server in files: one memory-mapped file per process, in one directory. A
-// process writes only its own file, with atomic stores and nothing else; whoever may read the directory reads all of them
-// at any time, without waiting for a writer and without being able to disturb one.
+// process writes only its own file, with atomic stores and nothing else; every process that may read the directory can read
+// all files at any time. A reader never waits for a writer and cannot disturb one.
 //
 // A Writer makes one process's file, announces families and series in it and hands out their cells. A Reader follows one
 // such file. Dir is the directory with its checks, its identity and its locks. What a sample means, and how those of many

@@ -75,10 +75,10 @@ func (r *registry) open(dir string, slot int) error {
 	return nil
 }
 
-// Detach takes this process's metrics out of the store into process memory, with their values, and removes its file:
-// for a process that finds that it is a master and no worker. It returns nil when there is no store, and what went
-// wrong with the file's removal otherwise; the metrics have moved in any case. It is safe for concurrent use, also with
-// the use of metrics. Open may follow.
+// Detach moves this process's metrics with their values from the store into process memory, and removes the process's file.
+// It is for a process that turns out to be a master and no worker. The error says why the file could not be removed; the
+// metrics have moved in any case. Without a store Detach does nothing. It is safe for concurrent use, also while metrics
+// are used. Open may follow.
 func Detach() error { return process.detach() }
 
 func (r *registry) detach() error {

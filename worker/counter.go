@@ -59,8 +59,8 @@ func (c *Counter) Inc() { // just small enough to be inlined
 // maxInteger bounds what is added to the integer cell in one go, so that it takes a thousand additions to fill it.
 const maxInteger = 1 << 53
 
-// Add adds v, exactly when it is a whole number. It panics when v is negative. NaN and +Inf are not added, for no later
-// value could be told from them: one log line says so, and client_golang differs.
+// Add adds v; whole numbers are added exactly. It panics when v is negative. Unlike client_golang it does not add NaN and
+// +Inf, after which no value would change any more: one log line says so.
 func (c *Counter) Add(v float64) {
 	if v < 0 {
 		panic(errDecrease)
@@ -120,8 +120,7 @@ func (c *Counter) Write(m *dto.Metric) error {
 	return nil
 }
 
-// CounterVec is the counters of one definition that differ in their label values. All methods are safe for concurrent
-// use.
+// CounterVec is a set of counters with one definition and different label values. All methods are safe for concurrent use.
 type CounterVec struct {
 	vec
 }
@@ -147,8 +146,8 @@ func (v *CounterVec) WithLabelValues(lvs ...string) *Counter {
 	return s.metric.(*Counter)
 }
 
-// GetMetricWithLabelValues is WithLabelValues with an error for a wrong number of values or one that is not valid
-// UTF-8.
+// GetMetricWithLabelValues is WithLabelValues, but returns an error for a wrong number of values and for a value that is
+// not valid UTF-8.
 func (v *CounterVec) GetMetricWithLabelValues(lvs ...string) (*Counter, error) {
 	return handle[*Counter](v.get(lvs))
 }
@@ -158,13 +157,13 @@ func (v *CounterVec) With(labels prometheus.Labels) *Counter {
 	return must(v.getWith(labels)).metric.(*Counter)
 }
 
-// GetMetricWith is With with an error for labels that are not just the vector's, or a value that is not valid UTF-8.
+// GetMetricWith is With, but returns an error for labels that are not the vector's and for a value that is not valid UTF-8.
 func (v *CounterVec) GetMetricWith(labels prometheus.Labels) (*Counter, error) {
 	return handle[*Counter](v.getWith(labels))
 }
 
-// CurryWith returns a vector over the same counters with some labels set for good. The error tells of a label that is
-// not the vector's, or curried before.
+// CurryWith returns a vector over the same counters with fixed values for some labels. It returns an error for a label that
+// the vector does not have, or that is fixed already.
 func (v *CounterVec) CurryWith(labels prometheus.Labels) (*CounterVec, error) {
 	c, err := v.curryWith(labels)
 	if err != nil {
@@ -173,7 +172,7 @@ func (v *CounterVec) CurryWith(labels prometheus.Labels) (*CounterVec, error) {
 	return &CounterVec{c}, nil
 }
 
-// MustCurryWith is CurryWith that panics where that returns an error.
+// MustCurryWith is CurryWith, but panics where CurryWith returns an error.
 func (v *CounterVec) MustCurryWith(labels prometheus.Labels) *CounterVec {
 	return must(v.CurryWith(labels))
 }

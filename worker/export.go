@@ -31,8 +31,8 @@ type ExportOptions struct {
 	Skip func(family string) bool
 }
 
-// Export publishes what a gatherer has, which was instrumented without this package: the default registry with the Go and
-// process collectors, a library's own metrics, custom collectors. All workers' are one in the scrape:
+// Export publishes the metrics of a gatherer, which were made without this package: the default registry with the Go and
+// process collectors, a library's own metrics, custom collectors. The scrape merges those of all workers:
 //
 //   - a counter adds up, and so do the buckets, _count and _sum of a histogram or summary. When one falls, because its
 //     source began anew, the sum stays, and rises again with it
@@ -44,18 +44,18 @@ type ExportOptions struct {
 //   - native buckets add up too, at no finer a resolution than the source ever had
 //   - of each exemplar the newest of all workers' is exposed
 //
-// It is asked once at once, then at an interval, when the worker says Ready and when it ends; so, unlike what the
-// constructors of this package make, an exported metric loses up to an interval when its worker is killed. Without a
-// store the gatherer is asked whenever Gatherer or Handler are, and its metrics are as they are.
+// The gatherer is asked at once, then at an interval, when the worker says Ready and when it ends. So an exported metric
+// loses up to one interval when its worker is killed; metrics of this package's constructors lose nothing. Without a store
+// the gatherer is asked whenever Gatherer or Handler are asked, and its metrics are exposed unchanged.
 //
-// A family that a constructor of this package has, or that was exported by an earlier Export, is left out, and so is what
-// cannot be exposed; a log line says so once, as it does of errors of Gather. With such an error, what was gathered
-// nevertheless is published and the rest stays.
+// A family that was made by a constructor of this package, or that an earlier Export publishes, is left out, and so is what
+// cannot be exposed. One log line says so, and one for an error of Gather. After such an error the families that were
+// gathered are published, and the others stay.
 //
 // stop publishes once more and ends the export; what was published stays in the store. The same gatherer may be exported
 // again then, and goes on. err is not nil, and stop does nothing, when g is nil, when it is exported already, and when it
-// is this package's Gatherer or a Store, which have what is exported already. Export is safe for concurrent use; g's
-// Gather is called from one goroutine at a time where there is a store.
+// is this package's Gatherer or a Store, which have what is exported already. Export is safe for concurrent use; g's Gather
+// is called from one goroutine at a time where there is a store.
 func Export(g prometheus.Gatherer, o ExportOptions) (stop func(), err error) {
 	return process.export(g, o)
 }

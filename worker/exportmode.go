@@ -2,8 +2,8 @@ package worker
 
 import "strings"
 
-// DefaultExportMode returns how the values that several workers have of an exported gauge become one, where
-// ExportOptions.Mode does not say. The first of these that fits counts:
+// DefaultExportMode returns the mode of an exported gauge for which ExportOptions.Mode names none. The first line that fits
+// counts:
 //
 //	family                               mode     why
 //	go_info, go_build_info               LiveMax  1; one series for each version that runs
@@ -25,8 +25,8 @@ import "strings"
 //	                                              worker has its own, and they end with it. Sum would keep what a
 //	                                              worker had when it died, and grow with every restart
 //
-// What the sum of process_resident_memory_bytes counts more than once is the memory that workers share, such as the
-// program's text.
+// The sum of process_resident_memory_bytes counts memory that workers share, such as the program's text, once for each
+// worker.
 func DefaultExportMode(family string) GaugeMode {
 	if mode, ok := standardModes[family]; ok {
 		return mode

@@ -45,7 +45,7 @@ func (r *registry) newGaugeFunc(opts prometheus.GaugeOpts, mode GaugeMode, f fun
 	return r.newValueFunc(shmstore.GaugeType, prometheus.Opts(opts), mode, f)
 }
 
-// NewUntypedFunc is NewGaugeFunc for a value of which nobody knows whether it is a gauge or a counter.
+// NewUntypedFunc is NewGaugeFunc for a value that may be a gauge or a counter.
 func NewUntypedFunc(opts prometheus.UntypedOpts, mode GaugeMode, f func() float64) prometheus.UntypedFunc {
 	return process.newUntypedFunc(opts, mode, f)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/onescrape/onescrape/aggregate"
 )
 
-// Gatherer returns what a scrape of this program shall have. With a store that is the merged metrics of all its
-// processes, without one those of this process alone. It decides anew at each call, so it may be taken before Open.
+// Gatherer returns a gatherer of this program's metrics: with a store the merged metrics of all its processes, without one
+// those of this process alone. The gatherer looks for a store at each call, so it may be taken before Open.
 func Gatherer() prometheus.Gatherer { return gatherer{process} }
 
 type gatherer struct{ r *registry }
@@ -44,8 +44,8 @@ func (r *registry) merged() (*aggregate.Store, error) {
 	return store, err
 }
 
-// Handler returns an HTTP handler that serves Gatherer's metrics: every worker of a server answers with all of them.
-// The zero options are right for most.
+// Handler returns an HTTP handler that serves Gatherer's metrics, so that every worker of a server answers with the metrics
+// of all. The zero options suit most programs.
 func Handler(o aggregate.HandlerOptions) http.Handler { return process.handler(o) }
 
 func (r *registry) handler(o aggregate.HandlerOptions) http.Handler {

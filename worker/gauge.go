@@ -170,7 +170,7 @@ func (g *Gauge) value() float64 {
 	return 0
 }
 
-// GaugeVec is the gauges of one definition that differ in their label values. All methods are safe for concurrent use.
+// GaugeVec is a set of gauges with one definition and different label values. All methods are safe for concurrent use.
 type GaugeVec struct {
 	vec
 }
@@ -196,8 +196,8 @@ func (v *GaugeVec) WithLabelValues(lvs ...string) *Gauge {
 	return s.metric.(*Gauge)
 }
 
-// GetMetricWithLabelValues is WithLabelValues with an error for a wrong number of values or one that is not valid
-// UTF-8.
+// GetMetricWithLabelValues is WithLabelValues, but returns an error for a wrong number of values and for a value that is
+// not valid UTF-8.
 func (v *GaugeVec) GetMetricWithLabelValues(lvs ...string) (*Gauge, error) {
 	return handle[*Gauge](v.get(lvs))
 }
@@ -207,7 +207,7 @@ func (v *GaugeVec) With(labels prometheus.Labels) *Gauge {
 	return must(v.getWith(labels)).metric.(*Gauge)
 }
 
-// GetMetricWith is With with an error for labels that are not just the vector's, or a value that is not valid UTF-8.
+// GetMetricWith is With, but returns an error for labels that are not the vector's and for a value that is not valid UTF-8.
 func (v *GaugeVec) GetMetricWith(labels prometheus.Labels) (*Gauge, error) {
 	return handle[*Gauge](v.getWith(labels))
 }
@@ -222,7 +222,7 @@ func (v *GaugeVec) CurryWith(labels prometheus.Labels) (*GaugeVec, error) {
 	return &GaugeVec{c}, nil
 }
 
-// MustCurryWith is CurryWith that panics where that returns an error.
+// MustCurryWith is CurryWith, but panics where CurryWith returns an error.
 func (v *GaugeVec) MustCurryWith(labels prometheus.Labels) *GaugeVec {
 	return must(v.CurryWith(labels))
 }

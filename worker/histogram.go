@@ -211,8 +211,8 @@ func (v *HistogramVec) WithLabelValues(lvs ...string) prometheus.Observer {
 	return s.metric.(*Histogram)
 }
 
-// GetMetricWithLabelValues is WithLabelValues with an error for a wrong number of values or one that is not valid
-// UTF-8.
+// GetMetricWithLabelValues is WithLabelValues, but returns an error for a wrong number of values and for a value that is
+// not valid UTF-8.
 func (v *HistogramVec) GetMetricWithLabelValues(lvs ...string) (prometheus.Observer, error) {
 	return handle[prometheus.Observer](v.get(lvs))
 }
@@ -222,13 +222,13 @@ func (v *HistogramVec) With(labels prometheus.Labels) prometheus.Observer {
 	return must(v.getWith(labels)).metric.(*Histogram)
 }
 
-// GetMetricWith is With with an error for labels that are not just the vector's, or a value that is not valid UTF-8.
+// GetMetricWith is With, but returns an error for labels that are not the vector's and for a value that is not valid UTF-8.
 func (v *HistogramVec) GetMetricWith(labels prometheus.Labels) (prometheus.Observer, error) {
 	return handle[prometheus.Observer](v.getWith(labels))
 }
 
-// CurryWith returns a *HistogramVec over the same histograms with some labels set for good. The error tells of a label
-// that is not the vector's, or curried before.
+// CurryWith returns a *HistogramVec over the same histograms with fixed values for some labels. It returns an error for a
+// label that the vector does not have, or that is fixed already.
 func (v *HistogramVec) CurryWith(labels prometheus.Labels) (prometheus.ObserverVec, error) {
 	c, err := v.curryWith(labels)
 	if err != nil {
@@ -237,7 +237,7 @@ func (v *HistogramVec) CurryWith(labels prometheus.Labels) (prometheus.ObserverV
 	return &HistogramVec{c}, nil
 }
 
-// MustCurryWith is CurryWith that panics where that returns an error.
+// MustCurryWith is CurryWith, but panics where CurryWith returns an error.
 func (v *HistogramVec) MustCurryWith(labels prometheus.Labels) prometheus.ObserverVec {
 	return must(v.CurryWith(labels))
 }

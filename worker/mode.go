@@ -6,12 +6,11 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// GaugeMode says how the values that several workers gave one gauge become one. It is shmstore's, under the name that
-// programs use.
+// GaugeMode says how the values of one gauge in several workers become one. It is an alias of shmstore's type.
 type GaugeMode = shmstore.GaugeMode
 
-// The modes of a gauge. Those with Live forget a worker when it dies, the others keep its last value. Add and Sub make
-// sense with Sum and LiveSum alone; the others are for Set.
+// The modes of a gauge. Modes with Live forget the value of a worker that dies, the others keep its last value. Add and Sub
+// make sense with Sum and LiveSum only.
 const (
 	All            = shmstore.All            // one series a worker, with its slot as the label "worker"
 	LiveAll        = shmstore.LiveAll        // as All, of the live ones

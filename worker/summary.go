@@ -131,8 +131,8 @@ func (v *SummaryVec) WithLabelValues(lvs ...string) prometheus.Observer {
 	return s.metric.(*Summary)
 }
 
-// GetMetricWithLabelValues is WithLabelValues with an error for a wrong number of values or one that is not valid
-// UTF-8.
+// GetMetricWithLabelValues is WithLabelValues, but returns an error for a wrong number of values and for a value that is
+// not valid UTF-8.
 func (v *SummaryVec) GetMetricWithLabelValues(lvs ...string) (prometheus.Observer, error) {
 	return handle[prometheus.Observer](v.get(lvs))
 }
@@ -142,7 +142,7 @@ func (v *SummaryVec) With(labels prometheus.Labels) prometheus.Observer {
 	return must(v.getWith(labels)).metric.(*Summary)
 }
 
-// GetMetricWith is With with an error for labels that are not just the vector's, or a value that is not valid UTF-8.
+// GetMetricWith is With, but returns an error for labels that are not the vector's and for a value that is not valid UTF-8.
 func (v *SummaryVec) GetMetricWith(labels prometheus.Labels) (prometheus.Observer, error) {
 	return handle[prometheus.Observer](v.getWith(labels))
 }
@@ -157,7 +157,7 @@ func (v *SummaryVec) CurryWith(labels prometheus.Labels) (prometheus.ObserverVec
 	return &SummaryVec{c}, nil
 }
 
-// MustCurryWith is CurryWith that panics where that returns an error.
+// MustCurryWith is CurryWith, but panics where CurryWith returns an error.
 func (v *SummaryVec) MustCurryWith(labels prometheus.Labels) prometheus.ObserverVec {
 	return must(v.CurryWith(labels))
 }

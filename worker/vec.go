@@ -222,13 +222,13 @@ func (v *vec) curryWith(labels prometheus.Labels) (vec, error) {
 	return vec{v.def, curry}, nil
 }
 
-// Delete removes the series of these labels and reports whether there was one. With labels that are not just the
-// vector's there is none. A handle on it works on, unseen.
+// Delete removes the series with these labels and reports whether there was one. There is none when the labels are not
+// exactly the vector's. A handle to it stays usable, but what it counts is not shown.
 //
-// What removal means in a prefork server: a gauge's part leaves the scrape at once. A counter, histogram or summary is
-// hidden, and leaves when every live worker that had it has deleted it; until then what this worker counted stays in
-// the sum, because a sum that falls part of the way looks like a restart to Prometheus. Made again, it goes on with its old
-// value until the garbage collector and a fold have taken the old one; without a store it starts at zero.
+// In a prefork server the value of a gauge leaves the scrape at once. A counter, histogram or summary leaves when every
+// live worker that had it has deleted it. Until then what this worker counted stays in the sum, because Prometheus would
+// take a smaller sum for a restart. Made again, it goes on with its old value until the garbage collector and a fold have
+// removed the old one; without a store it starts at zero.
 func (v *vec) Delete(labels prometheus.Labels) bool {
 	if c := v.def.constraints.Load(); c != nil {
 		labels = v.constrainLabels(c, labels)
@@ -269,7 +269,7 @@ func (v *vec) DeletePartialMatch(labels prometheus.Labels) int {
 	return n
 }
 
-// Reset deletes all series, as Delete does, also those that a curried vector does not reach.
+// Reset deletes all series as Delete does, also those that the curried vector cannot reach.
 func (v *vec) Reset() {
 	for s := range v.def.table.Load().all() {
 		v.def.remove(s)
