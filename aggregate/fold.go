@@ -14,12 +14,12 @@ import (
 // foldEvery is how long Run waits between two folds, so that a crowd of deaths is one.
 const foldEvery = time.Second
 
-// Fold takes the files of processes that have died into the store's archive, and removes them; folded is how many. What
-// is scraped stays the same. Foreign directories that are to be compacted are, each with an archive of its own. Any number
-// of processes may fold the same store; they take turns. Errors: the Store is
-// ReadOnly or closed, there is no space for the archive (shmstore.ErrFull), a newer program wrote it
-// (shmstore.ErrVersion); then nothing was changed. ctx, and Close, end the wait for others that fold; a fold that has begun
-// is brought to its end.
+// Fold moves the contents of dead processes' files into the store's archive and removes the files; folded is their number.
+// Scrapes stay the same. It also compacts the foreign directories that are to be compacted, each into an archive of its
+// own. Any number of processes may fold the same store; they take turns. Fold returns an error, and changes nothing, when
+// the Store is ReadOnly or closed, when there is no space for the archive (shmstore.ErrFull), and when a newer program
+// wrote the archive (shmstore.ErrVersion). ctx and Close end the wait for another process that folds; a fold that has begun
+// is completed.
 func (s *Store) Fold(ctx context.Context) (folded int, err error) {
 	if s.options.ReadOnly {
 		return 0, fmt.Errorf("aggregate: fold %s: the store was opened read-only", s.Dir())
@@ -78,8 +78,8 @@ func (s *Store) foldOwn(ctx context.Context) (int, error) {
 	return folded, nil
 }
 
-// Run folds once a second, if there is something to fold, until ctx ends; then it returns nil. It returns an error at
-// once when the Store can never fold. What goes wrong later is logged when it begins and when it is over.
+// Run folds once a second, if there is something to fold, until ctx ends, and then returns nil. It returns an error at once
+// when the Store can never fold. A later problem is logged when it begins and when it is over.
 func (s *Store) Run(ctx context.Context) error {
 	if s.options.ReadOnly {
 		return fmt.Errorf("aggregate: fold %s: the store was opened read-only", s.Dir())

@@ -20,21 +20,21 @@ import (
 	"github.com/onescrape/onescrape/aggregate/scrapetimeout"
 )
 
-// HandlerOptions say how a Handler answers. The zero value is right.
+// HandlerOptions are the options of Store.Handler. The zero value suits most programs.
 type HandlerOptions struct {
-	// MaxRequestsInFlight is how many answers are made at once, beyond which the answer is 503. 0: 8; negative: any
-	// number. Answers that are being sent do not count: those that scrapers have not read yet have at most 64 MiB
-	// together, or are a single one, and what comes beyond that is answered by 503 too.
+	// MaxRequestsInFlight is how many answers are made at the same time; further requests get 503. 0: 8; negative: no
+	// limit. Answers that are being sent do not count. Answers that scrapers have not read yet may have 64 MiB together, or
+	// be a single one; further requests get 503 too.
 	MaxRequestsInFlight int
-	// Timeout is after how long a scrape is given up with 503. 0: 10 s; negative: never. A scraper that says by
-	// X-Prometheus-Scrape-Timeout-Seconds that it will not wait as long is not kept waiting.
+	// Timeout is how long a scrape may take before it gets 503. 0: 10 s; negative: no limit. A shorter timeout in the
+	// header X-Prometheus-Scrape-Timeout-Seconds counts instead.
 	Timeout time.Duration
 	// CreatedLines adds _created samples to OpenMetrics.
 	CreatedLines bool
 	// DisableCompression never compresses, even if the scraper would take it.
 	DisableCompression bool
-	// Additional is what is in the answer beside the store's metrics, such as those of the process that answers; nil: nothing.
-	// It is asked in each scrape, and may be by several at once.
+	// Additional has further metrics for the answer, such as those of the process that answers; nil: none. It is asked in
+	// each scrape, by several goroutines at once if there are several scrapes.
 	Additional prometheus.Gatherer
 }
 

@@ -24,9 +24,9 @@ type stock struct {
 	known            []string       // conflicts that are counted, the oldest first
 }
 
-// Totals are what a Store counts of what it leaves out: the values of onescrape_store_errors_total, by reason, and of
-// onescrape_merge_conflicts_total, by family. It is for Options of the Store that follows, so that they do not fall. A file
-// that still cannot be read then is counted once more; a conflict is not.
+// Totals are the counts of what a Store left out: the values of onescrape_store_errors_total by reason, and of
+// onescrape_merge_conflicts_total by family. Give them to the Options of the next Store, so that these counters do not
+// fall. A file that still cannot be read is counted once more; a conflict is not.
 type Totals struct {
 	Errors    map[string]int `json:"errors,omitempty"`
 	Conflicts map[string]int `json:"conflicts,omitempty"`
@@ -57,7 +57,7 @@ func (st *stock) newConflict(id string) bool {
 	return true
 }
 
-// Totals returns what the Store has counted up to now.
+// Totals returns the current totals of the Store.
 func (s *Store) Totals() Totals {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

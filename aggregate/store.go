@@ -19,18 +19,18 @@ import (
 	"github.com/onescrape/onescrape/shmstore/foreign"
 )
 
-// Options say how a Store works. The zero value is right.
+// Options are the options of Open. The zero value suits most programs.
 type Options struct {
-	// Logger gets what is wrong with the store's files, each thing once; nil: slog.Default().
+	// Logger gets one line for each problem with the store's files; nil: slog.Default().
 	Logger *slog.Logger
-	// ReadOnly keeps the Store from folding and removing anything; it then needs no permission but to read.
+	// ReadOnly makes a Store that never folds or removes anything, and needs only the permission to read.
 	ReadOnly bool
-	// Retention is how long a series of dead processes counts that no living one has touched. 0: 24 h; negative: for
-	// ever.
+	// Retention is how long a series of dead processes counts after a living process last touched it. 0: 24 h; negative:
+	// for ever.
 	Retention time.Duration
 	// Label is the label of all and liveall gauges that holds the slot; "": "worker".
 	Label string
-	// InitialTotals is what a Store before this one has counted, from which this one goes on.
+	// InitialTotals are the totals of the Store before this one. Counting goes on from them.
 	InitialTotals Totals
 	// Foreign are directories of other client libraries' files, see package foreign, that are merged too.
 	Foreign []*foreign.Dir
@@ -38,8 +38,8 @@ type Options struct {
 
 const defaultRetention = 24 * time.Hour
 
-// Store is the directory of a store, merged, with foreign directories if there are any. It is a prometheus.Gatherer and
-// safe for concurrent use.
+// Store merges the files of a store's directory, and of foreign directories if there are any. It is a prometheus.Gatherer
+// and safe for concurrent use.
 type Store struct {
 	dir     *shmstore.Dir // nil: there are foreign directories only
 	options Options
@@ -78,8 +78,8 @@ type plan struct {
 
 var _ prometheus.Gatherer = (*Store)(nil)
 
-// Open opens the store in a directory. It must exist and be safe, see shmstore.OpenDir, whose errors it returns; "":
-// only the foreign directories are read. Any number of processes may have the same store open.
+// Open opens the store in dir, which must exist and be safe; it returns the errors of shmstore.OpenDir. With "" only the
+// foreign directories are read. Any number of processes may have the same store open.
 func Open(dir string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -126,7 +126,7 @@ func (s *Store) Dir() string {
 // errClosed is what every method of a closed Store returns.
 var errClosed = errors.New("aggregate: the store is closed")
 
-// Close lets go of the store's files. Calls that come later return an error. A second Close does nothing.
+// Close closes the store's files. Later calls return an error. A second Close does nothing.
 func (s *Store) Close() error {
 	s.close()
 	s.folding <- struct{}{}
@@ -155,8 +155,8 @@ func (s *Store) Gather() ([]*dto.MetricFamily, error) {
 	return s.gather(nil)
 }
 
-// WriteText writes the families of these names, or all, in Prometheus's text format 0.0.4. Names that nobody has are
-// passed over. The error is the writer's, or that the Store was closed.
+// WriteText writes the families with these names, or all families, in Prometheus's text format 0.0.4. Unknown names are
+// ignored. It returns the error of w, or an error when the Store is closed.
 func (s *Store) WriteText(w io.Writer, names ...string) error {
 	b := buffers.take()
 	defer buffers.give(b)

@@ -212,8 +212,8 @@ func (v *GaugeVec) GetMetricWith(labels prometheus.Labels) (*Gauge, error) {
 	return handle[*Gauge](v.getWith(labels))
 }
 
-// CurryWith returns a vector over the same gauges with some labels set for good. The error tells of a label that is not
-// the vector's, or curried before.
+// CurryWith returns a vector over the same gauges with fixed values for some labels. It returns an error for a label that
+// the vector does not have, or that is fixed already.
 func (v *GaugeVec) CurryWith(labels prometheus.Labels) (*GaugeVec, error) {
 	c, err := v.curryWith(labels)
 	if err != nil {

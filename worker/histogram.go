@@ -34,16 +34,16 @@ type Histogram struct {
 	table  atomic.Pointer[nativeTable] // nil: no native buckets
 }
 
-// NewHistogram returns the histogram that opts describe: with classic buckets where opts.Buckets has some, which may be no
-// NaN, with native ones where NativeHistogramBucketFactor is above 1, and with prometheus.DefBuckets where it has neither. It
-// panics and returns the same histogram again as NewCounter does; other buckets under one name panic too, whatever the
-// ConstLabels.
+// NewHistogram returns the histogram that opts describe. It has classic buckets if opts.Buckets has bounds, native buckets
+// if NativeHistogramBucketFactor is above 1, and prometheus.DefBuckets if it would have neither. It panics, and returns the
+// same histogram again, as NewCounter does. It also panics for a bound that is NaN, and for other buckets under the same
+// name, whatever the ConstLabels.
 //
-// Native buckets are client_golang's, with two differences. A NativeHistogramMaxBucketNumber of 0 stands for 320, and none is
-// larger than shmstore.MaxNativeBuckets, for a series has its place in the store from the beginning: from 26 bytes a bucket
-// on. And NativeHistogramMinResetDuration has no effect: what many processes add up to cannot start anew because one of them
-// would. Where there are more buckets than that number, the zero bucket is widened up to NativeHistogramMaxZeroThreshold,
-// then the resolution halved, both for good.
+// Native buckets are client_golang's, with two differences. First, a series has its space in the store from the beginning,
+// 26 bytes or more for each bucket. So a NativeHistogramMaxBucketNumber of 0 means 320, and the largest is
+// shmstore.MaxNativeBuckets. When a series needs more buckets, its zero bucket is widened up to
+// NativeHistogramMaxZeroThreshold, and then its resolution is halved; both stay so. Second, NativeHistogramMinResetDuration
+// has no effect, because the sum of many processes cannot start anew when one of them would.
 func NewHistogram(opts prometheus.HistogramOpts) *Histogram { return process.newHistogram(opts) }
 
 func (r *registry) newHistogram(opts prometheus.HistogramOpts) *Histogram {
@@ -90,7 +90,8 @@ func bucketBounds(opts prometheus.HistogramOpts) []float64 {
 	return bounds
 }
 
-// Observe counts v in its bucket, NaN in the one up to +Inf, and adds it to the sum, which a NaN makes NaN for good.
+// Observe counts v in its bucket and adds it to the sum. NaN is counted in the bucket up to +Inf, and the sum is NaN from
+// then on.
 func (h *Histogram) Observe(v float64) {
 	if n := h.table.Load(); n != nil {
 		h.observeNative(n, v)
@@ -184,7 +185,7 @@ func (h *Histogram) Write(m *dto.Metric) error {
 	return nil
 }
 
-// HistogramVec is the histograms of one definition that differ in their label values: a prometheus.ObserverVec, whose
+// HistogramVec is a set of histograms with one definition and different label values: a prometheus.ObserverVec whose
 // observers are all *Histogram. All methods are safe for concurrent use.
 type HistogramVec struct {
 	vec

@@ -23,13 +23,13 @@ const (
 	defaultLinger   = time.Second
 )
 
-// Worker is the life of one worker process: its listeners, what it tells its master, and its drain. All methods are
+// Worker is the life cycle of one worker process: its listeners, its messages to the master, and its drain. All methods are
 // safe for concurrent use.
 //
-// A drain begins at the first stop signal (TERM, or what the master was configured to send), when the master has
-// gone, or when the context given to FromEnvironment ends: Draining is closed, and whoever serves stops accepting and
-// finishes what it has. When the graceful timeout is nearly over, at INT, and without a master at a second stop
-// signal that comes more than a second after the first, Context ends: what is still being answered must give up.
+// A drain begins at the first stop signal (TERM, or the signal that the master is configured to send), when the master is
+// gone, or when the context given to FromEnvironment ends. Draining is then closed, and servers stop accepting and finish
+// what they have. Context ends when requests in flight must give up: when the graceful timeout is nearly over, at INT, and,
+// without a master, at a second stop signal more than a second after the first.
 type Worker struct {
 	slot      int
 	listeners []namedListener
@@ -66,9 +66,9 @@ var (
 // systemd with socket activation, or alone. Its sockets are those of LISTEN_FDS; without any it listens on addrs itself
 // (host:port, unix:PATH, each with name= before it where Listener is to find it). When ctx ends the worker drains.
 //
-// From then on the process handles TERM and INT by Worker's rules, ignores HUP where a master has an eye on it, and
-// no longer dies of USR1, or of a log whose reader has gone. The variables of the protocols are removed from the
-// environment, so a second call finds nothing of the master.
+// From then on the process handles TERM and INT as Worker says, ignores HUP when it has a master, and no longer dies of
+// USR1 or of a log whose reader is gone. The variables of the protocols are removed from the environment, so a second call
+// does not find the master.
 func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 	sigpipe.Survive()
 	w := &Worker{slot: -1, graceful: defaultGraceful, linger: defaultLinger, draining: make(chan struct{}),
@@ -307,9 +307,8 @@ func (w *Worker) Listener(name string) net.Listener {
 	return nil
 }
 
-// Ready tells the master that this worker accepts connections: from now on it gets its share of them, and its
-// predecessor is stopped. Serve calls it. The second call does nothing; the error is that of a master that cannot be
-// reached.
+// Ready tells the master that this worker accepts connections. The worker then gets its share of them, and its predecessor
+// is stopped. Serve calls Ready. A second call does nothing. It returns an error when the master cannot be reached.
 func (w *Worker) Ready() error {
 	if !w.ready.CompareAndSwap(false, true) {
 		return nil
@@ -331,33 +330,35 @@ func (w *Worker) Ready() error {
 // IsReady reports whether Ready was called.
 func (w *Worker) IsReady() bool { return w.ready.Load() }
 
-// Status tells the master in a few words what this worker does; systemd shows such a line beside a service.
+// Status sends the master a short text that says what this worker does. onescrape status shows it, as systemd shows the
+// status text of a service.
 func (w *Worker) Status(text string) error { return w.notify.send("STATUS=" + oneLine(text)) }
 
 // Draining returns a channel that is closed when the drain begins.
 func (w *Worker) Draining() <-chan struct{} { return w.draining }
 
-// Stopping returns a context that ends when the drain begins: Draining in another form, for loops that take contexts.
+// Stopping returns a context that ends when the drain begins. It is Draining as a context.
 func (w *Worker) Stopping() context.Context { return w.stopping }
 
 // Context returns the context that ends when requests in flight must give up; Serve makes it the base of every
 // request's. context.Cause says why.
 func (w *Worker) Context() context.Context { return w.life }
 
-// Linger returns for how long after the beginning of the drain connections are still answered, with Connection: close.
+// Linger returns how long after the beginning of the drain the worker still answers on open connections, with Connection:
+// close.
 func (w *Worker) Linger() time.Duration { return w.linger }
 
-// OnExit has f called after the drain and before the numbers are published for the last time; the last one given comes
-// first. Its context ends when the master is about to kill.
+// OnExit has f called after the drain and before the metrics are published for the last time. The function given last is
+// called first. Its context ends shortly before the master kills the process.
 func (w *Worker) OnExit(f func(context.Context) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.onExit = append(w.onExit, f)
 }
 
-// Close ends the worker's life: it closes the listeners, runs what OnExit was given and publishes the metrics for the
-// last time. Serve calls it after its drain, and so does master.Run; only a program that uses neither must call it
-// before it ends. It returns the errors of OnExit's functions, the same at every call.
+// Close ends the worker: it closes the listeners, calls the functions given to OnExit, and publishes the metrics for the
+// last time. Serve and master.Run call it; a program that uses neither must call it before it ends. It returns the errors
+// of OnExit's functions, the same at every call.
 func (w *Worker) Close() error {
 	w.closeOnce.Do(func() {
 		w.drain()

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Recycle asks the master for a successor: it starts one on the same sockets, and once that is ready this process is
-// told to drain, as in a rolling restart. Until then it goes on. Without a master nothing happens. Safe for concurrent
-// use; asking twice is asking once.
+// Recycle asks the master for a successor. The master starts one on the same sockets, and tells this process to drain when
+// the successor is ready, as in a rolling restart. Until then this process goes on. Without a master Recycle does nothing.
+// It is safe for concurrent use, and a second call has no effect.
 func (w *Worker) Recycle() {
 	if w.recycled.CompareAndSwap(false, true) {
 		if err := w.notify.send("X_ONESCRAPE_RECYCLE=1"); err != nil {
@@ -26,10 +26,10 @@ type budget struct {
 // spend takes one and reports whether it was the last.
 func (b *budget) spend() bool { return b.limit > 0 && b.used.Add(1) == b.limit }
 
-// Healthy makes the watchdog depend on check: WATCHDOG=1 goes to the master only while it returns nil. A check gets a
-// context that ends when its answer would come too late. Without Healthy a worker that runs is one that is well;
-// without a watchdog in the master's configuration check is never called. Call it before Ready; safe for concurrent
-// use.
+// Healthy makes the watchdog depend on check: the worker sends WATCHDOG=1 to the master only while check returns nil. The
+// context of check ends when its answer would be too late. Without Healthy every worker that runs counts as healthy.
+// Without a watchdog in the master's configuration check is never called. Call Healthy before Ready. check must be safe for
+// concurrent use.
 func (w *Worker) Healthy(check func(context.Context) error) { w.check.Store(&check) }
 
 // watch sends WATCHDOG=1 twice in each period in which the master expects one.

@@ -10,19 +10,17 @@ import (
 	"time"
 )
 
-// Serve is the life of a worker that is an HTTP server: it serves on all listeners, says Ready, and when the drain
-// begins ends so that no request is lost. It returns nil after a clean drain; connections that had to be cut off
-// because the graceful timeout was over, or a listener that broke, are errors. Close has been called when the last
-// Serve returns.
+// Serve runs an HTTP server as a worker: it serves on all listeners, calls Ready, and ends after the drain begins, so that
+// no request is lost. It returns nil after a clean drain, and an error when connections had to be cut off because the
+// graceful timeout was over, or when a listener broke. The last Serve to return has called Close.
 //
-// The drain does not begin with srv.Shutdown: net/http gives no answer to a request that it reads after that, and new
-// connections are hit as well as idle ones. Instead the listeners are closed and what was accepted is counted; every
-// answer says Connection: close; when no connection is new or busy, and each has been idle for the linger time,
-// Shutdown closes what is left. A client that sends its next request after a longer pause than that can still meet
-// the end, as on any server that closes idle connections. A connection on which nothing arrived for five seconds
-// counts as idle, as it does for Shutdown.
+// The drain does not begin with srv.Shutdown, because net/http does not answer a request that it reads after that, on new
+// and on idle connections. Instead Serve closes the listeners, counts the accepted connections, and adds Connection: close
+// to every answer. When no connection is new or busy, and each has been idle for the linger time, Shutdown closes the rest.
+// A client whose next request comes after a longer pause can still meet a closed connection, as with any server that closes
+// idle connections. A connection on which nothing arrived for five seconds counts as idle, as it does for Shutdown.
 //
-// Serve takes srv over: it wraps Handler and ConnState, and gives BaseContext the worker's Context if it is nil.
+// Serve changes srv: it wraps Handler and ConnState, and sets BaseContext to the worker's Context if it is nil.
 func (w *Worker) Serve(srv *http.Server) error { return w.serve(srv, srv.Serve) }
 
 // ServeTLS is Serve with TLS, as http.Server.ServeTLS: the files may be "" where srv.TLSConfig has the certificates.

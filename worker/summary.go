@@ -31,22 +31,22 @@ type Summary struct {
 
 // NewSummary returns the summary that opts describe. It panics and returns the same summary again as NewCounter does.
 //
-// With Objectives it has quantiles, and what differs from client_golang is that they are those of the whole server: of all
-// observations that the processes that live now made within MaxAge. Each is at most 1 % off, relative to the exact
-// quantile, whatever the distribution; the errors that Objectives name, which are of ranks, have no effect, nor has
-// BufCap. The exact quantile q is the observation of rank ceil(q·n) of the n in ascending order. Observations of less
-// than 2^-64 (5e-20) count as 0, from 2^64 (1.8e19) on as infinite, of either sign; NaN is in sum and count only. When
-// there is none the quantiles are NaN. Sum and count are those of all observations ever, of dead processes too.
+// With Objectives it has quantiles. Unlike client_golang's they are those of the whole server: of all observations within
+// MaxAge by the processes that live now. Each differs by at most 1 % from the exact quantile, whatever the distribution.
+// The errors in Objectives, which are errors of ranks, have no effect, and neither has BufCap. The exact quantile q is the
+// observation of rank ceil(q·n) of the n in ascending order. Observations of less than 2^-64 (5e-20) count as 0, from 2^64
+// (1.8e19) on as infinite, of either sign; NaN is in sum and count only. Without observations the quantiles are NaN. Sum
+// and count are of all observations ever made, also by dead processes.
 //
 // MaxAge is cut into AgeBuckets slices (at most 60, each of at least 1 ms), and the oldest is forgotten as a whole, in all
-// processes at the same time: an observation counts for MaxAge less up to one slice. For this a summary takes, in the
-// file of each process that has it, 16 + 32·AgeBuckets bytes, and 16 + 280·AgeBuckets for each octave (from one power of two
-// up to the next, of each sign) that it has ever observed, each rounded up to 64: 15 KiB for the default of 5 AgeBuckets
-// and durations between 1 ms and 1 s, at most 370 KiB; and 2 KiB of process memory. Observe reads no clock and takes no
-// lock, but for the first observation of a slice and of an octave.
+// processes at the same time: an observation counts for MaxAge less up to one slice. For this a summary takes, in the file
+// of each process that has it, 16 + 32·AgeBuckets bytes, and 16 + 280·AgeBuckets for each octave (from one power of two up
+// to the next, of each sign) that it has ever observed, each rounded up to 64: 15 KiB for the default of 5 AgeBuckets and
+// durations between 1 ms and 1 s, at most 370 KiB; and 2 KiB of process memory. Observe reads no clock and takes no lock,
+// but for the first observation of a slice and of an octave.
 //
-// One name with other objectives, MaxAge or AgeBuckets panics, whatever the ConstLabels. Where releases differ, those of
-// the newest that is ready count.
+// It panics for other objectives, MaxAge or AgeBuckets under the same name, whatever the ConstLabels. Where releases
+// differ, the newest release that is ready decides.
 func NewSummary(opts prometheus.SummaryOpts) *Summary { return process.newSummary(opts) }
 
 func (r *registry) newSummary(opts prometheus.SummaryOpts) *Summary {
@@ -77,7 +77,7 @@ func (r *registry) defineSummary(opts prometheus.SummaryOpts, labelNames []strin
 	})
 }
 
-// Observe counts v and adds it to the sum, which a NaN makes NaN for good.
+// Observe counts v and adds it to the sum. After a NaN the sum stays NaN.
 func (s *Summary) Observe(v float64) {
 	s.observe(s.cells.Load(), shmstore.SummaryCount, shmstore.SummarySum, v)
 	if s.window != nil {
@@ -104,8 +104,8 @@ func (s *Summary) Write(m *dto.Metric) error {
 	return nil
 }
 
-// SummaryVec is the summaries of one definition that differ in their label values: a prometheus.ObserverVec, whose
-// observers are all *Summary. All methods are safe for concurrent use.
+// SummaryVec is a set of summaries with one definition and different label values: a prometheus.ObserverVec whose observers
+// are all *Summary. All methods are safe for concurrent use.
 type SummaryVec struct {
 	vec
 }
@@ -147,8 +147,8 @@ func (v *SummaryVec) GetMetricWith(labels prometheus.Labels) (prometheus.Observe
 	return handle[prometheus.Observer](v.getWith(labels))
 }
 
-// CurryWith returns a *SummaryVec over the same summaries with some labels set for good. The error tells of a label
-// that is not the vector's, or curried before.
+// CurryWith returns a *SummaryVec over the same summaries with fixed values for some labels. It returns an error for a
+// label that the vector does not have, or that is fixed already.
 func (v *SummaryVec) CurryWith(labels prometheus.Labels) (prometheus.ObserverVec, error) {
 	c, err := v.curryWith(labels)
 	if err != nil {
