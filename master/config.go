@@ -16,6 +16,7 @@ import (
 	"github.com/onescrape/onescrape/master/webpath"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/worker"
 )
 
 // Config says what a master supervises and how. Each field says what its zero value means. Where zero means a default, a
@@ -84,13 +85,11 @@ type Config struct {
 }
 
 const (
-	defaultMetrics  = "127.0.0.1:9464"
-	defaultGraceful = 25 * time.Second
-	defaultLinger   = time.Second
-	defaultReady    = 30 * time.Second
-	defaultSettle   = 2 * time.Second
-	defaultJitter   = 0.1
-	maxWorkers      = 1024
+	defaultMetrics = "127.0.0.1:9464"
+	defaultReady   = 30 * time.Second
+	defaultSettle  = 2 * time.Second
+	defaultJitter  = 0.1
+	maxWorkers     = 1024
 )
 
 // complete returns c with its defaults in place, or what is wrong with it. function says that Run was given one.
@@ -141,7 +140,7 @@ func (c Config) complete(function bool) (Config, error) {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.GracefulTimeout, defaultGraceful}, {&c.Linger, defaultLinger}, {&c.ReadyTimeout, defaultReady},
+		{&c.GracefulTimeout, worker.DefaultGracefulTimeout}, {&c.Linger, worker.DefaultLinger}, {&c.ReadyTimeout, defaultReady},
 		{&c.ReadySettle, settle}, {&c.ShutdownDelay, 0}, {&c.Watchdog, 0}, {&c.MaxAge, 0},
 	} {
 		*d.field = max(0, cmp.Or(*d.field, d.value))

@@ -17,10 +17,12 @@ import (
 	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
-// Defaults of a worker that no master told otherwise.
+// The defaults of a worker, and of a master's Config and flags.
 const (
-	defaultGraceful = 25 * time.Second
-	defaultLinger   = time.Second
+	// DefaultGracefulTimeout is how long a worker may take to drain. It is below Kubernetes' 30 s.
+	DefaultGracefulTimeout = 25 * time.Second
+	// DefaultLinger is how long a draining worker still answers on open connections.
+	DefaultLinger = time.Second
 )
 
 // Worker is the life cycle of one worker process: its listeners, its messages to the master, and its drain. All methods are
@@ -71,7 +73,7 @@ var (
 // does not find the master.
 func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 	sigpipe.Survive()
-	w := &Worker{slot: -1, graceful: defaultGraceful, linger: defaultLinger, draining: make(chan struct{}),
+	w := &Worker{slot: -1, graceful: DefaultGracefulTimeout, linger: DefaultLinger, draining: make(chan struct{}),
 		closed: make(chan struct{})}
 	if s := os.Getenv("ONESCRAPE_SLOT"); s != "" {
 		n, err := strconv.Atoi(s)

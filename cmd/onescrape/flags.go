@@ -12,6 +12,7 @@ import (
 	promslogflag "github.com/prometheus/common/promslog/flag"
 
 	"github.com/onescrape/onescrape/master"
+	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
@@ -76,9 +77,9 @@ func (f *masterFlags) add(cmd *kingpin.CmdClause, settle string, listen ...strin
 	f.endpointFlags.add(cmd)
 	f.store.add(cmd, "one for this user and --service in /dev/shm")
 	valueFlag(cmd, "graceful-timeout", "How long a worker may take to finish what it is answering before it is killed.",
-		&f.graceful).Default("25s")
+		&f.graceful).Default(worker.DefaultGracefulTimeout.String())
 	valueFlag(cmd, "linger", "How long a stopping worker still answers on open connections, with Connection: close.",
-		&f.linger).Default("1s")
+		&f.linger).Default(worker.DefaultLinger.String())
 	valueFlag(cmd, "ready-timeout", "How long a worker may take until it says READY=1.", &f.ready).Default("30s")
 	valueFlag(cmd, "ready-settle", "How long a new worker must live after READY=1 before its predecessor is stopped.",
 		&f.settle).Default(settle)
