@@ -188,7 +188,7 @@ func (c Config) check() error {
 	return nil
 }
 
-// storePath returns the directory of the store and what is to be said about it.
+// storePath returns the directory of the store, and a warning about it or "".
 func (c Config) storePath() (path, warning string) {
 	if c.Store != "" {
 		return c.Store, ""

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT
-// group of the kernel; elsewhere, for unix sockets, for those of systemd and where the kernel refuses the steering
-// program, one socket is shared by all slots.
+// group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT group
+// of the kernel; elsewhere, for unix sockets, for those of systemd and where the kernel refuses the steering program, one
+// socket is shared by all slots.
 //
-// The kernel numbers the sockets of its group in the order in which they began to listen, and when one is closed the
-// last one takes its number. sockets is that table: whoever opens or closes one does it here. Other processes of this
-// user can join the group and leave it, and a socket that is closed here keeps its place while another process holds
-// it: compare brings the table up to date.
+// The kernel numbers the sockets of its group in the order in which they began to listen. When one is closed, the last one
+// takes its number. The field sockets is that table, and sockets are opened and closed only by methods of group. Other
+// processes of this user can join and leave the group, and a socket that is closed here keeps its place while another
+// process holds it. compare brings the table up to date.
 type group struct {
 	address
 	bound   unix.Sockaddr // nil for inherited ones

@@ -129,8 +129,8 @@ func (n *notifySocket) look() uint32 {
 // interrupt ends a receive that waits.
 func (n *notifySocket) interrupt() { n.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// queued is how many datagrams drain takes at most: more than a queue holds (net.unix.max_dgram_qlen, 512 where systemd sets
-// it), so that somebody who sends without end does not keep it from ending.
+// queued is how many datagrams drain takes at most. It is more than a queue holds (net.unix.max_dgram_qlen, 512 where
+// systemd sets it), and a limit, so that a sender without end cannot keep drain from ending.
 const queued = 1024
 
 // drain passes on what has arrived, without waiting.

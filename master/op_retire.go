@@ -75,8 +75,8 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 	return true
 }
 
-// mostRescues is how many workers are started to empty the queue of a slot that is given up. A release of which that many
-// hang or crash answers nothing anyway, and whatever else is to be done must not wait for it for ever.
+// mostRescues is how many workers are started to empty the queue of a slot that is given up. When that many hang or crash,
+// the release does not answer anyway, and other operations must not wait for it for ever.
 const mostRescues = 3
 
 // limit is how long a worker may take to empty the queue before it is stopped nevertheless.

@@ -62,12 +62,12 @@ type leftover struct {
 	foreign bool // another user's, and no worker: this master does not stop it
 }
 
-// leftoverPoll is how often it is looked at who still has a socket of the last master.
+// leftoverPoll is how often the master looks for processes that still have a socket of the last master.
 const leftoverPoll = 100 * time.Millisecond
 
-// stopPredecessors stops the processes that have sockets of the last master, which is gone, for this one has its lock:
-// its workers, whoever's they are, and others of this user. Nobody else would. It returns when none is left, or when the
-// time is over in which they must have ended.
+// stopPredecessors stops the processes that have sockets of the last master. That master is gone, because this one has its
+// lock, and nobody else would stop them. It stops the last master's workers, of any user, and other processes of this user.
+// It returns when none is left, or when the time is over in which they must have ended.
 func (s *supervisor) stopPredecessors() error {
 	if s.predecessor == nil {
 		return nil

@@ -151,7 +151,8 @@ func (p *prober) guess(k int, among []slotSocket) int {
 	return 0
 }
 
-// look returns which socket drops the probes, -1 when it is none of them. The one that is expected is asked first, alone.
+// look returns the index of the socket that drops the probes, and -1 when none does. It first asks the expected socket
+// alone.
 func (p *prober) look(among []slotSocket, guess int) (int, error) {
 	if len(among) == 0 {
 		return -1, nil

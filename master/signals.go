@@ -9,8 +9,8 @@ import (
 
 func notifyChildren(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 
-// oneRequest is how long after a TERM another one says nothing new: whoever stops a process and then its whole group, as
-// timeout(1) does, sends two.
+// oneRequest is how long after a TERM another TERM is the same request. A program that stops a process and then its whole
+// group, as timeout(1) does, sends two.
 const oneRequest = time.Second
 
 // signaled acts on a signal.

@@ -2,9 +2,9 @@ package master
 
 import "slices"
 
-// steer directs new connections to the sockets of the slots that accept, evenly. With none the last program stays, and
-// connections wait in the queues for whoever comes. The table is compared with the kernel's group before it is used;
-// where that cannot be asked, the table alone counts.
+// steer directs new connections evenly to the sockets of the slots that accept. When no slot accepts, the last program
+// stays, and connections wait in the queues for the next workers. The table is compared with the kernel's group before it
+// is used; where the kernel cannot be asked, the table alone counts.
 func (g *group) steer(accepts func(slot int) bool) error {
 	if g.shared {
 		return nil

@@ -267,8 +267,8 @@ func (s *supervisor) nextOperation(now time.Time) operation {
 	return nil
 }
 
-// oldestToRenew returns the slot whose worker is to be recycled next; nil when there is none. The oldest goes first, so
-// that every slot has its turn where workers ask sooner than they can be replaced.
+// oldestToRenew returns the slot whose worker is recycled next, or nil. The oldest worker comes first, so that every slot
+// has its turn when workers ask faster than they can be replaced.
 func (s *supervisor) oldestToRenew() (oldest *slot) {
 	for _, sl := range s.slots {
 		if p := sl.cur; p != nil && p.recycleRequested && p.state == ready && (oldest == nil || p.readyFrom.Before(oldest.cur.readyFrom)) {

@@ -194,8 +194,8 @@ func answerCheck(cfg Config, function bool) error {
 	return nil
 }
 
-// masterEnv is the environment of a program that is to be the master in this one's place. It does not name the store: a
-// master writes no metrics, and its own would open a file there before Run can tell.
+// masterEnv returns the environment of a program that becomes the master in this process. It does not name the store: a
+// master writes no metrics, and its metrics would open a file in the store before Run is called.
 func masterEnv() []string {
 	var out []string
 	for _, e := range os.Environ() {

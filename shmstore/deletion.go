@@ -1,10 +1,10 @@
 package shmstore
 
-// A series may move from one process to another: one makes it, then the other deletes it. Somebody shows it at every
-// instant. But whoever looks at one file after the other may look at the first before it makes the series, and at the
-// second after it has deleted it. So a deletion counts only if it was seen in a look at all files that ended before the
-// last listing of the directory and the last look at every file began: whoever shows the series when the first look ends
-// still has it in the second, shown or deleted. What is seen deleted later counts as shown, this once.
+// A series may move from one process to another: one makes it, then the other deletes it. At every instant some process
+// shows it. But a reader looks at one file after the other. It may look at the first file before the series is made there,
+// and at the second after it was deleted there. So a deletion counts only if it was seen in a look at all files that ended
+// before the last listing of the directory and the last look at every file began: a process that shows the series when the
+// first look ends still has it in the second, shown or deleted. A deletion that is seen later counts as shown, this once.
 
 // KeepDeleted(true) begins the second look: series that Refresh finds deleted from now on are Late, in files that the view
 // opens later too. KeepDeleted(false) ends it: what was Late is deleted, and Layout changes.

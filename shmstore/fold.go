@@ -97,9 +97,9 @@ func (f *folding) fold() (int, error) {
 	f.quarantineBroken()
 	n, err := f.write(last, dead, live)
 	if errors.Is(err, ErrFull) && len(dead) > 1 {
-		// One small file may still find its place, and what it frees makes place for the next. The others stay, and what they
-		// have is not to be forgotten before they are folded: they are as good as living.
-		// Nothing of them is taken.
+		// There may be space for one small file, and the space that it frees may be enough for the next. The other files
+		// stay and count as files of living processes, so that nothing of them is forgotten before they are folded. Nothing
+		// of them is archived.
 		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.used - b.used) })
 		for _, r := range dead[1:] {
 			r.releases = 0
@@ -562,8 +562,8 @@ func (d *Dir) encodeArchive(last, a *Archive) (*encodedArchive, error) {
 	return e, nil
 }
 
-// What cannot be read is kept for whoever wants to know why, but not much of it, and not at once: a file that was just
-// made may still become readable to a newer program.
+// A few unreadable files are kept, so that somebody can find out why. A file is moved only after a while, because a newer
+// program may still be able to read one that was just made.
 const (
 	brokenPrefix = ".broken-"
 	keepBroken   = 8

@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Locks of a store. Each is a byte of the file "lock" where the system has locks that belong to an open file and cover a
-// range, and a file of its own elsewhere. None is ever renamed or removed, so whoever holds one holds the same as
-// everybody else.
+// Locks of a store. Where the system has open-file-description locks on ranges, each is a byte of the file "lock";
+// elsewhere each is a file of its own. These files are never renamed or removed, so all processes mean the same lock.
 const (
 	lockMaster = 0
 	lockFold   = 1

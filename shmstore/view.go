@@ -279,9 +279,9 @@ func among(readers []*Reader, r *Reader) bool {
 	return found
 }
 
-// readArchive makes archive that which has the name now; ok is false when it was replaced meanwhile. A broken one is left
-// out, and the one before it taken instead; neither is read again before one of them changes. An error is the system's: then
-// nobody knows what the archive holds.
+// readArchive reads the file that has the archive's name now. ok is false when that file was replaced meanwhile. Instead of
+// a broken archive it takes the generation before; neither is read again before one of them changes. An error comes from
+// the system and means that the content of the archive is unknown.
 func (v *View) readArchive() (ok bool, err error) {
 	now, settled := v.stamps()
 	if v.damage != nil && settled && now == v.damaged {

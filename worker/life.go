@@ -148,8 +148,8 @@ func (w *Worker) settings() error {
 	return nil
 }
 
-// oneRequest is how long after a stop signal another one says nothing new: whoever stops a process and then its whole group,
-// as timeout(1) does, sends two.
+// oneRequest is how long after a stop signal another one is the same request. A program that stops a process and then its
+// whole group, as timeout(1) does, sends two.
 const oneRequest = time.Second
 
 // handleSignals makes TERM (and the master's stop signal) a drain, and INT, or a second one, the end. QUIT keeps
@@ -176,8 +176,8 @@ func (w *Worker) handleSignals() {
 			case s := <-c:
 				switch {
 				case s == stop || s == syscall.SIGTERM:
-					// Below a master a second one is nothing new: whoever stops the whole group sends one, and the master
-					// another. The master itself sends INT when it is in a hurry.
+					// With a master a second signal is the same request: a program that stops the whole group sends one,
+					// and the master another. To stop the worker at once the master sends INT.
 					if w.isDraining() && w.slot < 0 && time.Since(stopped) >= oneRequest {
 						w.giveUp(errQuick)
 					}

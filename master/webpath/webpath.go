@@ -29,8 +29,8 @@ func Check(p string, taken ...string) error {
 	return nil
 }
 
-// refused reports whether a character is none of those that RFC 3986 allows in a path without being written as %XX. The %
-// is refused too: a mux would compare what it stands for.
+// refused reports whether RFC 3986 allows a character in a path only as %XX. The % is refused too, because a mux compares
+// the decoded path.
 func refused(r rune) bool {
 	switch {
 	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':

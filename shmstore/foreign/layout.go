@@ -168,8 +168,8 @@ func tooManyBounds(family string) error {
 	return corrupt("%s has more than %d buckets", family, MaxBounds)
 }
 
-// shape gives all series their families and cells, histograms with the bounds that the whole directory has. After
-// an error the file is to be left out. used is how many bytes of the file are: what is made of it is bounded by them.
+// shape gives all series their families and cells, and histograms the bounds of the whole directory. After an error the
+// caller leaves the file out. used is the length of the file in bytes, which limits the memory of the result.
 func (l *layout) shape(bounds map[string][]float64, used int64) error {
 	words, weight, budget := 0, int64(0), shmstore.Budget(used)
 	for i := range l.composites {

@@ -232,7 +232,8 @@ func (l *lister) wanted(dir *os.File) func(name []byte, inode uint64) bool {
 	}
 }
 
-// take brings the Reader of one file up to date. It is false when the directory is to be looked at anew, or cannot be.
+// take brings the Reader of one file up to date. It returns false when the directory must be listed again, or cannot be
+// listed.
 func (l *lister) take(dir *os.File, name, original string) bool {
 	v := l.v
 	path := filepath.Join(dir.Name(), name)
@@ -304,9 +305,9 @@ func (l *lister) open(dir *os.File, name, original, path string) (*Reader, error
 	return r, nil
 }
 
-// fetch reads what is new in a file, and finds out whether its process lives. In a directory that is compacted a file
-// may stay mapped only as long as its process seems to live, or whoever compacts would never get a lease. For gauges of
-// the living seeming is not enough.
+// fetch reads what is new in a file, and finds out whether its process lives. In a directory that is compacted a file stays
+// mapped only as long as its process seems to live, because otherwise the compacting process would never get a lease.
+// Gauges of living processes need better evidence.
 func (l *lister) fetch(r *Reader, st *unix.Stat_t) (err error) {
 	s := l.v.store
 	switch {
@@ -430,7 +431,7 @@ func (v *View) shape(a *shmstore.Archive) {
 	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool { return v.leftOut(r, r.shape(v.bounds, r.used)) })
 }
 
-// leftOut closes a file that is to be left out because of err, unless that is nil.
+// leftOut closes a file that err makes unusable, and does nothing when err is nil.
 func (v *View) leftOut(r *Reader, err error) bool {
 	if err == nil {
 		return false

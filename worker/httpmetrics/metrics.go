@@ -110,7 +110,7 @@ func (m *Metrics) name(name string) string {
 	return m.options.Prefix + "_" + name
 }
 
-// excludes reports whether a path is not to be measured.
+// excludes reports whether requests for a path are not measured.
 func (m *Metrics) excludes(path string) bool {
 	for _, p := range m.options.ExcludedPaths {
 		if p.MatchString(path) {

@@ -86,7 +86,7 @@ func (x *response) own(w *plainWriter) {
 	w.response.Store(x)
 }
 
-// finish ends the exchange. It is to be deferred.
+// finish ends the exchange. Callers defer it.
 func (x *response) finish() {
 	recovered := recover()
 	// From here on the writer refuses what a handler that keeps it may try.
