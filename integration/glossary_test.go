@@ -116,3 +116,45 @@ func TestGlossary(t *testing.T) {
 	}))
 	assert.Greater(t, checked, 300)
 }
+
+// The comment of a function or a type begins with its name, or with a sentence that names something else in capitals. One that
+// begins with another identifier has outlived a renaming.
+func TestCommentsBeginWithTheName(t *testing.T) {
+	checked := 0
+	require.NoError(t, filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		check := func(name *ast.Ident, doc *ast.CommentGroup) {
+			first, _, _ := strings.Cut(doc.Text(), " ")
+			if first = strings.TrimRight(strings.TrimSpace(first), ".,:'s"); first == "" {
+				return
+			}
+			checked++
+			if name.IsExported() || !ast.IsExported(first) {
+				assert.True(t, strings.HasPrefix(name.Name, first), "%s: the comment of %s begins with %q", set.Position(name.Pos()), name, first)
+			}
+		}
+		for _, d := range file.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				check(d.Name, d.Doc)
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if spec, ok := spec.(*ast.TypeSpec); ok && spec.Doc != nil {
+						check(spec.Name, spec.Doc)
+					} else if ok && len(d.Specs) == 1 {
+						check(spec.Name, d.Doc)
+					}
+				}
+			}
+		}
+		return nil
+	}))
+	assert.Greater(t, checked, 1000)
+}

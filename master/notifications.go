@@ -9,7 +9,7 @@ import (
 // maxText is how much of a worker's STATUS= is kept.
 const maxText = 200
 
-// heard acts on what a worker said.
+// handle acts on a message of a worker.
 func (s *supervisor) handle(n message) {
 	p := n.from
 	sl := s.slotOf(p)

@@ -26,7 +26,7 @@ type notifySocket struct {
 	warned   bool          // the reader's: another process said READY=1
 }
 
-// notice is what the reader of a worker's socket passes on: what the worker said, or something about the socket itself.
+// message is what the reader of a worker's socket passes on: what the worker sent, or something about the socket itself.
 type message struct {
 	from         *process
 	fields       map[string]string // of a datagram of the worker's own process

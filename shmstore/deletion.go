@@ -6,8 +6,8 @@ package shmstore
 // before the last listing of the directory and the last look at every file began: a process that shows the series when the
 // first look ends still has it in the second, shown or deleted. A deletion that is seen later counts as shown, this once.
 
-// KeepDeleted(true) begins the second look: series that Refresh finds deleted from now on are Late, in files that the view
-// opens later too. KeepDeleted(false) ends it: what was Late is deleted, and Layout changes.
+// KeepDeleted begins the second look with true and ends it with false. During the second look, series that Refresh finds
+// deleted are Late, also in files that the view opens meanwhile. At its end the Late series are deleted, and Layout changes.
 func (v *View) KeepDeleted(keep bool) {
 	v.keeps = keep
 	for _, r := range v.readers {

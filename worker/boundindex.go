@@ -2,7 +2,7 @@ package worker
 
 import "math"
 
-// binades says where among a histogram's bounds to begin to look for a value, by the value's binade, which is all numbers
+// boundIndex says where among a histogram's bounds to begin to look for a value, by the value's binade, which is all numbers
 // from one power of two to the next. Bounds are mostly as far apart as that or further, so that the search is over at
 // once; one from the first bound on ends at a place that the processor cannot foresee, which costs more than all else in
 // Observe.
@@ -11,7 +11,7 @@ type boundIndex struct {
 	first []uint16 // by binade: how many bounds are below it
 }
 
-// newBinades returns where to begin among bounds, which are sorted. It knows the binades from the first positive bound's to
+// newBoundIndex returns where to begin among bounds, which are sorted. It knows the binades from the first positive bound's to
 // the last one's, but not that of zero and the numbers next to it.
 func newBoundIndex(bounds []float64) (b boundIndex) {
 	n := 0

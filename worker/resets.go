@@ -10,7 +10,7 @@ import (
 // What a source counts is published as last + max(0, new - old): a source that begins anew does not take the sum along,
 // and one that slips back a little, as some that compute their counters do, is not counted twice.
 
-// riseCount is a whole number that follows a source's.
+// resetAdjustedCount is a whole number that follows a source's.
 type resetAdjustedCount struct{ total, old uint64 }
 
 // follow takes the source's new value and reports whether that has fallen.
@@ -22,7 +22,7 @@ func (c *resetAdjustedCount) follow(v uint64) (fell bool) {
 	return fell
 }
 
-// riseValue is a number that follows a source's. As long as the source does not fall it is the source's to the bit,
+// resetAdjusted is a number that follows a source's. As long as the source does not fall it is the source's to the bit,
 // because what was lost is kept, and not the differences.
 type resetAdjusted struct{ total, old, lost float64 }
 

@@ -164,7 +164,7 @@ func (w *window) counts(block *uint64, place int) []uint64 {
 	return words(word(block, shmstore.OctaveCounts+place*w.shape.Resolution), w.shape.Resolution)
 }
 
-// wasted reports whether a block stands for an octave that found no space.
+// overflowed reports whether a block stands for an octave that found no space.
 func (w *window) overflowed(block *uint64) bool { return w.overflow != nil && block == &w.overflow[0] }
 
 // missingOctave returns the block of an octave that had none when the caller looked. Where the file has no space for it, what is

@@ -92,7 +92,7 @@ func (l *Listener) admit(c *conn) bool {
 	return true
 }
 
-// silent returns the connection that has been silent for longest; nil when there is none.
+// longestSilent returns the connection that has been silent for longest; nil when there is none.
 func (l *Listener) longestSilent(now time.Time) (victim *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
