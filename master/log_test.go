@@ -2,9 +2,11 @@ package master
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -44,17 +46,24 @@ func (m *testMaster) logDropped() (n int) {
 	return n
 }
 
+// ignoredPipe is a variable for launchMaster: the master's parent has ignored SIGPIPE.
+const ignoredPipe = "ONESCRAPE_TEST_IGNORED_PIPE=1"
+
 func TestClosedLogPipe(t *testing.T) {
-	r, w, err := os.Pipe()
-	require.NoError(t, err)
-	defer r.Close()
-	m := startMaster(t, options{"stderr": w})
-	require.NoError(t, w.Close())
-	require.NoError(t, r.Close())
-	assert.Equal(t, done, m.roll(syscall.SIGHUP).State)
-	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
-	m.signal(syscall.SIGTERM)
-	assert.Zero(t, m.finished(), m.cmd.ProcessState)
+	for name, env := range map[string][]string{"as usual": nil, "ignored by the parent": {ignoredPipe}} {
+		t.Run(name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			require.NoError(t, err)
+			defer r.Close()
+			m := startMaster(t, options{"stderr": w}, env...)
+			require.NoError(t, w.Close())
+			require.NoError(t, r.Close())
+			assert.Equal(t, done, m.roll(syscall.SIGHUP).State)
+			assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
+			m.signal(syscall.SIGTERM)
+			assert.Zero(t, m.finished(), m.cmd.ProcessState)
+		})
+	}
 }
 
 // The worker says that its master has gone, to nobody, and still answers what it has begun to answer.
@@ -148,4 +157,45 @@ func TestLogPipeOfAWorkerThatNobodyReads(t *testing.T) {
 	for _, sl := range s.Slots {
 		require.Eventually(t, func() bool { return gone(sl.PID) }, patient, 10*time.Millisecond)
 	}
+}
+
+// slowLog is a variable for launchMaster: each line of the log takes a while to be written.
+const slowLog = "ONESCRAPE_TEST_SLOW_LOG"
+
+// slowHandler is a log that is read slowly.
+type slowHandler struct{ slog.Handler }
+
+func (h slowHandler) Handle(ctx context.Context, r slog.Record) error {
+	time.Sleep(5 * time.Millisecond)
+	return h.Handler.Handle(ctx, r)
+}
+
+// The lines that still wait are written before the exec of an upgrade and before the master ends.
+func TestLastWordsOfTheLog(t *testing.T) {
+	long(t)
+	m := startMaster(t, options{"Workers": 1, "Linger": time.Millisecond}, slowLog+"=1")
+	for range 10 {
+		m.signal(syscall.SIGTTOU)
+		time.Sleep(time.Millisecond) // so that no signal is merged with the one before
+	}
+	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
+	m.signal(syscall.SIGTERM)
+	assert.Zero(t, m.finished())
+	m.logged("the new program has passed the check")
+	m.logged("msg=stopped")
+}
+
+// A worker of a command does not inherit what the master does with SIGPIPE, also where the master's parent ignored it.
+func TestCommandsDoNotIgnoreSIGPIPE(t *testing.T) {
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Skip("this system does not show it")
+	}
+	m := startMaster(t, options{"Workers": 1, "Command": []string{"sleep", "3600"}, "ReadyTimeout": 200 * time.Millisecond,
+		"ReadySettle": time.Millisecond}, ignoredPipe)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.status().Slots[0].PID))
+	require.NoError(t, err)
+	_, value, _ := strings.Cut(string(text), "SigIgn:")
+	var ignored uint64
+	fmt.Sscanf(strings.TrimSpace(value), "%x", &ignored)
+	assert.Zero(t, ignored&(1<<(syscall.SIGPIPE-1)))
 }

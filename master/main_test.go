@@ -104,6 +104,9 @@ func testProgram() int {
 		Chdir: c.Chdir, GracefulTimeout: c.GracefulTimeout, Linger: c.Linger,
 		ReadyTimeout: c.ReadyTimeout, ReadySettle: c.ReadySettle, ShutdownDelay: c.ShutdownDelay, Watchdog: c.Watchdog,
 		MaxAge: c.MaxAge, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	if os.Getenv(slowLog) != "" {
+		cfg.Logger = slog.New(slowHandler{cfg.Logger.Handler()})
+	}
 	function := testWorker
 	if len(c.Command) > 0 {
 		function = nil
@@ -317,6 +320,9 @@ func launchMaster(t *testing.T, o options, env ...string) *testMaster {
 	m.cmd = exec.Command(m.program)
 	if slices.Contains(env, "ONESCRAPE_TEST_PID_ONE=1") {
 		m.cmd = exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", m.program)
+	}
+	if slices.Contains(env, ignoredPipe) {
+		m.cmd = exec.Command("sh", "-c", "trap '' PIPE; exec \"$0\"", m.program)
 	}
 	if slices.Contains(env, fewFiles) {
 		m.cmd = exec.Command("prlimit", "--nofile=128:128", m.program)
