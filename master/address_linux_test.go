@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // What is passed as a socket must be one that listens, and as many as were said.
@@ -63,36 +65,23 @@ func TestUnixSocketsModeAndGroup(t *testing.T) {
 			}
 			text += fmt.Sprint(gid)
 		}
-		a, err := parseAddress(text)
+		a, err := reuseport.ParseAddress(text)
 		require.NoError(t, err, text)
 		before := unix.Umask(0o022)
-		g, err := openGroup(a)
+		g, err := reuseport.Open(a)
 		assert.Equal(t, 0o022, unix.Umask(before))
 		require.NoError(t, err)
 		info, err := os.Lstat(path)
 		require.NoError(t, err)
 		assert.Equal(t, want, info.Mode().Perm(), text)
 		assert.EqualValues(t, gid, info.Sys().(*syscall.Stat_t).Gid, text)
-		g.close()
+		g.Close()
 	}
 	for _, wrong := range []string{"unix:/x?mode=9", "unix:/x?mode=7777", "unix:/x?group=no-such-group", "unix:/x?color=red",
 		"unix:@x?mode=0660", "unix:?mode=0660", "unix:/x?mode=%zz"} {
-		_, err := parseAddress(wrong)
+		_, err := reuseport.ParseAddress(wrong)
 		assert.Error(t, err, wrong)
 	}
-}
-
-// A unix socket is bound so that nobody else can connect before it has its mode and group.
-func TestUnixSocketIsPrivateUntilItHasItsMode(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	fd, err := streamSocket(unix.AF_UNIX)
-	require.NoError(t, err)
-	defer unix.Close(fd)
-	_, err = bindPrivately(fd, path)
-	require.NoError(t, err)
-	info, err := os.Lstat(path)
-	require.NoError(t, err)
-	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
 // pythonServer accepts on the blocking socket that it got, as a program that knows nothing of us does. A signal ends it.
@@ -158,23 +147,6 @@ func TestBlockingSockets(t *testing.T) {
 	t.Run("Run's function", func(t *testing.T) {
 		a, err := Config{}.address("127.0.0.1:0")
 		require.NoError(t, err)
-		assert.False(t, a.blocking)
+		assert.False(t, a.Blocking)
 	})
-}
-
-// The sockets of every kind of address are blocking for a command, and those that are added later.
-func TestBlockingSocketsOfEveryKind(t *testing.T) {
-	for _, text := range []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "s")} {
-		a, err := Config{Command: []string{"x"}}.address(text)
-		require.NoError(t, err)
-		g, err := openGroup(a)
-		require.NoError(t, err)
-		defer g.close()
-		require.NoError(t, g.add(1))
-		for _, so := range g.sockets {
-			flags, err := unix.FcntlInt(uintptr(so.fd), unix.F_GETFL, 0)
-			require.NoError(t, err)
-			assert.Zero(t, flags&unix.O_NONBLOCK, text)
-		}
-	}
 }

@@ -4,6 +4,9 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // parkedSlot is a slot that is no more and whose sockets are still open. They stay in the tables, excluded, while
@@ -43,7 +46,7 @@ func (s *supervisor) unpark(now time.Time) {
 	if s.unparking {
 		return
 	}
-	inodes := make(map[uint64]bool)
+	inodes := make(proc.Inodes)
 	var looked []*parkedSlot
 	for _, p := range s.closingSockets {
 		if s.queued(p.slot) {
@@ -55,8 +58,8 @@ func (s *supervisor) unpark(now time.Time) {
 		}
 		looked = append(looked, p)
 		for _, g := range s.groups {
-			if i := g.index(p.slot); i >= 0 && !g.shared {
-				inodes[g.sockets[i].inode] = true
+			if inode, ok := g.Inode(p.slot); ok {
+				inodes[inode] = true
 			}
 		}
 	}
@@ -65,7 +68,7 @@ func (s *supervisor) unpark(now time.Time) {
 	}
 	s.unparking = true
 	s.background(func() func() {
-		held := socketHolders(inodes)
+		held := proc.HoldersBySocket(inodes)
 		return func() {
 			s.unparking = false
 			for _, p := range looked {
@@ -77,23 +80,23 @@ func (s *supervisor) unpark(now time.Time) {
 
 // queued reports whether connections wait in one of the slot's sockets.
 func (s *supervisor) queued(slot int) bool {
-	return slices.ContainsFunc(s.groups, func(g *group) bool { return g.queued(slot) })
+	return slices.ContainsFunc(s.groups, func(g *reuseport.Group) bool { return g.Queued(slot) })
 }
 
 // closeParked closes the sockets of a parked slot that nobody else was seen to hold.
-func (s *supervisor) closeParked(p *parkedSlot, held map[uint64][]holder) {
+func (s *supervisor) closeParked(p *parkedSlot, held map[uint64][]proc.Holder) {
 	if !slices.Contains(s.closingSockets, p) || s.queued(p.slot) {
 		return // it is in service again, or somebody waits
 	}
 	open := false
 	for _, g := range s.groups {
-		i := g.index(p.slot)
+		inode, ok := g.Inode(p.slot)
 		switch {
-		case i < 0 || g.shared:
-		case len(held[g.sockets[i].inode]) > 0:
+		case !ok:
+		case len(held[inode]) > 0:
 			open = true
 		default:
-			s.closeSocket(g, p.slot)
+			g.RemoveSteered(p.slot, among(s.targets(time.Now())))
 		}
 	}
 	if !open {
@@ -102,25 +105,7 @@ func (s *supervisor) closeParked(p *parkedSlot, held map[uint64][]holder) {
 	}
 	if p.lookAt.IsZero() {
 		s.log.Warn("sockets of a slot that is no more stay open, because another process holds them", "slot", p.slot,
-			"holders", holderText(slices.Concat(slices.Collect(maps.Values(held))...)))
+			"holders", proc.Text(slices.Concat(slices.Collect(maps.Values(held))...)))
 	}
 	p.lookAt, p.wait = time.Now().Add(p.wait), min(2*p.wait, unparkMost)
-}
-
-// closeSocket closes one socket of a group by the kernel's rule that the last one takes its index: the program that is
-// attached meanwhile names neither, and then the last one at its new place.
-func (s *supervisor) closeSocket(g *group, n int) {
-	i := g.index(n)
-	if i < 0 || g.shared {
-		return
-	}
-	last := g.sockets[len(g.sockets)-1].slot
-	accepts := among(s.targets(time.Now()))
-	if last != n {
-		g.steer(func(slot int) bool { return slot != last && slot != n && accepts(slot) })
-	}
-	g.remove(n)
-	if last != n {
-		g.steer(accepts)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/master/webpath"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
@@ -162,14 +163,14 @@ func (c Config) complete(function bool) (Config, error) {
 func (c Config) check() error {
 	seen := make(map[string]bool)
 	for _, l := range c.Listen {
-		a, err := parseAddress(l)
+		a, err := reuseport.ParseAddress(l)
 		if err != nil {
 			return err
 		}
-		if seen[a.spec()] {
+		if seen[a.Spec()] {
 			return fmt.Errorf("master: listen address %s is given twice", l)
 		}
-		seen[a.spec()] = true
+		seen[a.Spec()] = true
 	}
 	if c.MetricsListen != "off" {
 		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
@@ -177,7 +178,7 @@ func (c Config) check() error {
 		}
 	}
 	for _, l := range c.Listen {
-		if a, _ := parseAddress(l); c.MetricsListen != "off" && a.network == "tcp" && overlap(a.addr, c.MetricsListen) {
+		if a, _ := reuseport.ParseAddress(l); c.MetricsListen != "off" && a.Network == "tcp" && reuseport.Overlap(a.Addr, c.MetricsListen) {
 			return fmt.Errorf("master: the listen address %s and the metrics address %s are the same: give one of them another port",
 				l, c.MetricsListen)
 		}
@@ -198,3 +199,10 @@ func (c Config) storePath() (path, warning string) {
 
 // stopSignal is StopSignal as a number; complete has checked that it is one.
 func (c Config) stopSignal() syscall.Signal { return c.StopSignal.(syscall.Signal) }
+
+// address is what an entry of Listen says, with what the configuration says of all of them.
+func (c Config) address(text string) (reuseport.Address, error) {
+	a, err := reuseport.ParseAddress(text)
+	a.Blocking = len(c.Command) > 0 && !c.SocketNonblocking
+	return a, err
+}

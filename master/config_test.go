@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 func TestDefaults(t *testing.T) {
@@ -64,14 +66,14 @@ func TestBadConfigs(t *testing.T) {
 }
 
 func TestParseAddress(t *testing.T) {
-	for text, want := range map[string]address{
-		":8080":                  {network: "tcp", addr: ":8080"},
-		"web=[::1]:80":           {name: "web", network: "tcp", addr: "[::1]:80"},
-		"unix:/run/a=b":          {network: "unix", addr: "/run/a=b"},
-		"admin=unix:@abstract":   {name: "admin", network: "unix", addr: "@abstract"},
-		"web-1.x=localhost:http": {name: "web-1.x", network: "tcp", addr: "localhost:http"},
+	for text, want := range map[string]reuseport.Address{
+		":8080":                  {Network: "tcp", Addr: ":8080"},
+		"web=[::1]:80":           {Name: "web", Network: "tcp", Addr: "[::1]:80"},
+		"unix:/run/a=b":          {Network: "unix", Addr: "/run/a=b"},
+		"admin=unix:@abstract":   {Name: "admin", Network: "unix", Addr: "@abstract"},
+		"web-1.x=localhost:http": {Name: "web-1.x", Network: "tcp", Addr: "localhost:http"},
 	} {
-		got, err := parseAddress(text)
+		got, err := reuseport.ParseAddress(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got)
 	}

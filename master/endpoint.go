@@ -14,6 +14,8 @@ import (
 
 	"github.com/onescrape/onescrape/aggregate/scrapetimeout"
 	"github.com/onescrape/onescrape/master/connlimit"
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker/readonly"
 )
 
@@ -34,20 +36,11 @@ func newEndpoint(cfg Config, h http.Handler) (*endpoint, error) {
 	if cfg.MetricsListen == "off" {
 		return nil, nil
 	}
-	sa, err := resolve(cfg.MetricsListen)
+	fd, err := reuseport.ListenTCP(cfg.MetricsListen)
 	if err != nil {
-		return nil, fmt.Errorf("master: metrics address %s: %w", cfg.MetricsListen, err)
-	}
-	fd, err := openTCP(sa, false)
-	if err == nil {
-		if err = os.NewSyscallError("listen", unix.Listen(fd, backlog)); err != nil {
-			unix.Close(fd)
-		}
-	}
-	if err != nil {
-		if inUse(err) {
+		if reuseport.InUse(err) {
 			return nil, fmt.Errorf("master: metrics address %s is in use by %s: stop it, or choose another address or off: %w",
-				cfg.MetricsListen, holderText(holders("tcp", cfg.MetricsListen, "")), err)
+				cfg.MetricsListen, proc.Text(reuseport.Address{Network: "tcp", Addr: cfg.MetricsListen}.Holders()), err)
 		}
 		return nil, fmt.Errorf("master: metrics address %s: %w", cfg.MetricsListen, err)
 	}
@@ -56,7 +49,7 @@ func newEndpoint(cfg Config, h http.Handler) (*endpoint, error) {
 
 // endpointOn takes over a socket that listens.
 func endpointOn(cfg Config, h http.Handler, fd int) (*endpoint, error) {
-	_, text, err := boundTo(fd)
+	text, err := reuseport.BoundAddress(fd)
 	if err != nil {
 		return nil, fmt.Errorf("master: metrics address: %w", err)
 	}

@@ -107,13 +107,13 @@ func (s *supervisor) endHelp() string {
 // checkSockets replaces sockets that a worker has shut down: they can never accept again.
 func (s *supervisor) checkSockets(slot int) {
 	for _, g := range s.groups {
-		if fd := g.fd(slot); g.shared || fd >= 0 && stillListens(fd) {
+		if g.Intact(slot) {
 			continue // else compare may have dropped it already
 		}
 		s.log.Warn("worker has shut its socket down, which every process that shares it feels: it is replaced; a "+
-			"worker must only close it", "slot", slot, "address", g.text)
-		g.remove(slot)
-		if err := g.add(slot); err != nil {
+			"worker must only close it", "slot", slot, "address", g.Where())
+		g.Remove(slot)
+		if err := g.Add(slot); err != nil {
 			s.log.Error("socket not replaced", "err", err)
 		}
 		s.steered = nil

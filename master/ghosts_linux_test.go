@@ -1,6 +1,7 @@
 package master
 
 import (
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 )
 
 // withHelper is a command whose worker leaves a process behind, by a line of shell that starts one in the background. The
@@ -92,14 +92,7 @@ func TestGhostSockets(t *testing.T) {
 func TestStrangerInTheGroup(t *testing.T) {
 	long(t)
 	m := startMaster(t, options{"Workers": 2})
-	sa, err := resolve(m.status().Addresses[0])
-	require.NoError(t, err)
-	join := func() int {
-		fd, err := openTCP(sa, true)
-		require.NoError(t, err)
-		require.NoError(t, unix.Listen(fd, backlog))
-		return fd
-	}
+	join := func() net.Listener { return listenReuse(t, m.status().Addresses[0], true) }
 	first := join()
 	m.signal(syscall.SIGTTIN)
 	m.workersReady(3)
@@ -115,11 +108,11 @@ func TestStrangerInTheGroup(t *testing.T) {
 	m.logged("another process listens at the workers' address")
 	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State, "the next master knows them too")
 	m.answersAll(50)
-	require.NoError(t, unix.Close(first))
+	require.NoError(t, first.Close())
 	m.signal(syscall.SIGTTOU)
 	m.workersReady(3)
 	m.answersAll(100)
-	require.NoError(t, unix.Close(second))
+	require.NoError(t, second.Close())
 	m.until("they have left", func(s Status) bool { return len(s.Strangers) == 0 })
 	m.signal(syscall.SIGTTIN)
 	m.workersReady(4)

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // checkEnv names the descriptor on which a program that is only checked says that it would run.
@@ -24,29 +26,29 @@ const handoverVersion = 1
 // handover is what a master leaves to the one that follows in the same process. Descriptors are numbers that stay open
 // over the exec.
 type handover struct {
-	Version    int            `json:"version"`
-	Program    string         `json:"program"`
-	Store      string         `json:"store"`
-	StoreEnv   string         `json:"store_env"` // ONESCRAPE_DIR of the master itself
-	Lock       int            `json:"lock"`
-	Lifeline   [2]int         `json:"lifeline"`
-	Metrics    int            `json:"metrics"` // -1: off
-	MetricsAt  string         `json:"metrics_at"`
-	Groups     []groupState   `json:"groups"`
-	Slots      []slotState    `json:"slots"`
-	Gone       []processState `json:"gone"` // of slots that are no more
-	Parked     []int          `json:"parked"`
-	Remnants   []remnantState `json:"remnants"`
-	Target     int            `json:"target"`
-	Configured int            `json:"configured"`
-	Started    time.Time      `json:"started"`
-	Speaks     bool           `json:"speaks"`
-	Ever       bool           `json:"ever"`
-	Epoch      int            `json:"epoch"`
-	Rollout    *Rollout       `json:"rollout"`
-	Began      time.Time      `json:"began"`
-	Upgrade    bool           `json:"upgrade"`  // a USR2 came meanwhile
-	Executed   time.Time      `json:"executed"` // when the old program ended
+	Version    int               `json:"version"`
+	Program    string            `json:"program"`
+	Store      string            `json:"store"`
+	StoreEnv   string            `json:"store_env"` // ONESCRAPE_DIR of the master itself
+	Lock       int               `json:"lock"`
+	Lifeline   [2]int            `json:"lifeline"`
+	Metrics    int               `json:"metrics"` // -1: off
+	MetricsAt  string            `json:"metrics_at"`
+	Groups     []reuseport.State `json:"groups"`
+	Slots      []slotState       `json:"slots"`
+	Gone       []processState    `json:"gone"` // of slots that are no more
+	Parked     []int             `json:"parked"`
+	Remnants   []remnantState    `json:"remnants"`
+	Target     int               `json:"target"`
+	Configured int               `json:"configured"`
+	Started    time.Time         `json:"started"`
+	Speaks     bool              `json:"speaks"`
+	Ever       bool              `json:"ever"`
+	Epoch      int               `json:"epoch"`
+	Rollout    *Rollout          `json:"rollout"`
+	Began      time.Time         `json:"began"`
+	Upgrade    bool              `json:"upgrade"`  // a USR2 came meanwhile
+	Executed   time.Time         `json:"executed"` // when the old program ended
 
 	Checked     fileIdentity `json:"checked"` // the program that was checked and executed
 	Dir         string       `json:"dir,omitempty"`
@@ -58,23 +60,6 @@ type handover struct {
 // durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
 // wall clock, by which the fields beside them say the same for older masters, can be set meanwhile.
 type durations map[string]time.Duration
-
-type groupState struct {
-	Name    string        `json:"name"`
-	Network string        `json:"network"`
-	Addr    string        `json:"addr"`
-	Shared  bool          `json:"shared"`
-	Why     string        `json:"why"`
-	Sockets []socketState `json:"sockets"` // in the order of the kernel's indexes
-	// Strangers are the sockets of other processes in the table, by the indexes that they have in it. nil, as from a
-	// master that does not compare its tables with the kernel's: unknown.
-	Strangers map[int]uint64 `json:"strangers"`
-}
-
-type socketState struct {
-	Slot int `json:"slot"`
-	FD   int `json:"fd"`
-}
 
 type slotState struct {
 	Restarts int            `json:"restarts"`
@@ -164,18 +149,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
 	}
 	for _, g := range s.groups {
-		gs := groupState{Name: g.name, Network: g.network, Addr: g.addr, Shared: g.shared, Why: g.why}
-		if !g.unsure {
-			gs.Strangers = make(map[int]uint64)
-		}
-		for i, so := range g.sockets {
-			if so.fd >= 0 {
-				gs.Sockets = append(gs.Sockets, socketState{so.slot, h.keep(so.fd)})
-			} else if !g.unsure {
-				gs.Strangers[i] = so.inode
-			}
-		}
-		out.Groups = append(out.Groups, gs)
+		out.Groups = append(out.Groups, g.State(h.keep))
 	}
 	described := make(map[*process]bool)
 	state := func(p *process) processState {
@@ -265,44 +239,9 @@ func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*pr
 	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started,
 		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, recycleAt: ps.RenewAt, stoppingItself: ps.Stops,
 		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
-	p.leads, p.start = leadsGroup(p.pid), processStart(p.pid)
+	p.leads, p.start = leadsGroup(p.pid), proc.Start(p.pid)
 	restore(p, ps.Remaining, executed, now)
 	p.release = s.releaseNumber(ps.Release)
 	s.follow(p)
 	return p, nil
-}
-
-// adoptGroup goes on with an address's sockets.
-func adoptGroup(gs groupState) (*group, error) {
-	g := &group{address: address{name: gs.Name, network: gs.Network, addr: gs.Addr}, shared: gs.Shared, why: gs.Why}
-	g.unsure = gs.Strangers == nil
-	for _, so := range gs.Sockets {
-		g.adoptStrangers(gs.Strangers)
-		unix.CloseOnExec(so.FD)
-		g.sockets = append(g.sockets, ownSocket(so.Slot, so.FD))
-	}
-	g.adoptStrangers(gs.Strangers)
-	if g.anyFD() < 0 {
-		return nil, fmt.Errorf("master: adopt %s: it has no sockets", g.spec())
-	}
-	sa, text, err := boundTo(g.anyFD())
-	if err != nil {
-		return nil, fmt.Errorf("master: adopt %s: %w", g.spec(), err)
-	}
-	g.text = text
-	if g.network == "tcp" {
-		g.bound = sa
-	}
-	return g, nil
-}
-
-// adoptStrangers appends the strangers that come next in the table.
-func (g *group) adoptStrangers(strangers map[int]uint64) {
-	for {
-		inode, ok := strangers[len(g.sockets)]
-		if !ok {
-			return
-		}
-		g.sockets = append(g.sockets, strangerSocket(inode))
-	}
 }

@@ -3,6 +3,8 @@ package master
 import (
 	"slices"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // retirement gives the last slot up. Its sockets must not be closed while a client's connection is in one of them:
@@ -14,8 +16,8 @@ import (
 type retirement struct {
 	slot    *slot
 	began   time.Time
-	halfway map[handshake]bool // half open when the slot was excluded, per address
-	settled bool               // halfway has all of them
+	halfway map[reuseport.Handshake]bool // half open when the slot was excluded, per address
+	settled bool                         // halfway has all of them
 	stopped bool
 	rescues int // how many workers were started to empty the queue
 }
@@ -31,7 +33,7 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 		r.began = now
 		sl.retiring = true
 		s.steer()
-		r.halfway = make(map[handshake]bool)
+		r.halfway = make(map[reuseport.Handshake]bool)
 		r.note(s)
 		s.log.Info("worker retires", "slot", sl.number)
 	}
@@ -91,7 +93,7 @@ func (r *retirement) limit(s *supervisor) time.Duration {
 // program that steers was replaced may show the handshake a little later.
 func (r *retirement) note(s *supervisor) {
 	for _, g := range s.groups {
-		for _, h := range g.handshakes() {
+		for _, h := range g.Handshakes() {
 			r.halfway[h] = true
 		}
 	}
@@ -100,10 +102,10 @@ func (r *retirement) note(s *supervisor) {
 // pending reports whether a connection can still come out of the slot's sockets.
 func (r *retirement) pending(s *supervisor) bool {
 	for _, g := range s.groups {
-		if g.queued(r.slot.number) {
+		if g.Queued(r.slot.number) {
 			return true
 		}
-		for _, h := range g.handshakes() {
+		for _, h := range g.Handshakes() {
 			if r.halfway[h] {
 				return true
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // growth adds slots until there are as many as there are to be.
@@ -46,14 +48,14 @@ func (*growth) abort(*supervisor) {}
 // addSlot opens the next slot. Its worker starts with the next step.
 func (s *supervisor) addSlot() error {
 	n := len(s.slots)
-	var added []*group // but not those where the slot's socket was parked
+	var added []*reuseport.Group // but not those where the slot's socket was parked
 	for _, g := range s.groups {
-		if g.index(n) >= 0 {
+		if g.Has(n) {
 			continue
 		}
-		if err := g.add(n); err != nil {
+		if err := g.Add(n); err != nil {
 			for _, g := range added {
-				s.closeSocket(g, n)
+				g.RemoveSteered(n, among(s.targets(time.Now())))
 			}
 			return err
 		}

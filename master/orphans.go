@@ -4,6 +4,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
 // orphanAge is how long a process that ended and that nobody here knows may wait to be reaped by whoever started it.
@@ -28,7 +30,7 @@ func (o *orphans) reap(known func(pid int) bool) {
 	}
 	now := time.Now()
 	seen := make(map[int]time.Time)
-	for _, pid := range zombies(1) {
+	for _, pid := range proc.Zombies(1) {
 		if known(pid) {
 			continue
 		}

@@ -13,3 +13,6 @@ func waitGroup(cmd *exec.Cmd) error {
 	defer killGroup(cmd)
 	return cmd.Wait()
 }
+
+// monotonicUsec is for systemd, which is not here.
+func monotonicUsec() string { return "0" }

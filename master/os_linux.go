@@ -2,6 +2,7 @@ package master
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 
@@ -28,4 +29,13 @@ func waitGroup(cmd *exec.Cmd) error {
 	}
 	killGroup(cmd)
 	return cmd.Wait()
+}
+
+// monotonicUsec is the clock by which systemd orders a reload.
+func monotonicUsec() string {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return "0"
+	}
+	return fmt.Sprint(ts.Nano() / 1000)
 }

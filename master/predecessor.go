@@ -7,37 +7,32 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // possessions are what the master has and what would stay behind if it were killed. They are kept in the store for the next
 // master, which stops the processes that still have one of the sockets.
 type possessions struct {
-	Boot      string      `json:"boot_id"`
-	Sockets   []uint64    `json:"sockets"` // inodes of the listening sockets, but not of those from systemd
-	Processes []processID `json:"processes"`
-}
-
-// processID names a process for as long as the machine runs: its pid and when it started, in the kernel's ticks.
-type processID struct {
-	PID   int    `json:"pid"`
-	Start uint64 `json:"start"`
+	Boot      string    `json:"boot_id"`
+	Sockets   []uint64  `json:"sockets"` // inodes of the listening sockets, but not of those from systemd
+	Processes []proc.ID `json:"processes"`
 }
 
 func (s *supervisor) possessions() *possessions {
-	out := &possessions{Boot: bootID, Sockets: []uint64{}, Processes: []processID{}}
-	for _, groups := range [...][]*group{s.groups, s.removedAddresses} {
+	out := &possessions{Boot: proc.BootID, Sockets: []uint64{}, Processes: []proc.ID{}}
+	for _, groups := range [...][]*reuseport.Group{s.groups, s.removedAddresses} {
 		for _, g := range groups {
-			for _, so := range g.sockets {
-				if so.fd >= 0 && g.network != "inherited" {
-					out.Sockets = append(out.Sockets, so.inode)
-				}
+			if g.Network != "inherited" {
+				out.Sockets = append(out.Sockets, g.Inodes()...)
 			}
 		}
 	}
 	for _, p := range s.processes {
-		out.Processes = append(out.Processes, processID{p.pid, p.start})
+		out.Processes = append(out.Processes, proc.ID{PID: p.pid, Start: p.start})
 	}
-	slices.SortFunc(out.Processes, func(a, b processID) int { return cmp.Compare(a.PID, b.PID) })
+	slices.SortFunc(out.Processes, func(a, b proc.ID) int { return cmp.Compare(a.PID, b.PID) })
 	return out
 }
 
@@ -46,7 +41,7 @@ func readPossessions(status []byte) *possessions {
 	var kept struct {
 		Possessions *possessions `json:"possessions"`
 	}
-	if json.Unmarshal(status, &kept) != nil || kept.Possessions == nil || kept.Possessions.Boot != bootID || bootID == "" {
+	if json.Unmarshal(status, &kept) != nil || kept.Possessions == nil || kept.Possessions.Boot != proc.BootID || proc.BootID == "" {
 		return nil
 	}
 	return kept.Possessions
@@ -54,7 +49,7 @@ func readPossessions(status []byte) *possessions {
 
 // leftover is a process that the last master has left behind and that has one of its sockets.
 type leftover struct {
-	holder
+	proc.Holder
 	handle  processHandle
 	worker  bool
 	stopAt  time.Time // when it was told to stop
@@ -72,7 +67,7 @@ func (s *supervisor) stopPredecessors() error {
 	if s.predecessor == nil {
 		return nil
 	}
-	inodes := stillListening(s.predecessor.Sockets)
+	inodes := proc.StillListening(s.predecessor.Sockets)
 	if len(inodes) == 0 {
 		return nil
 	}
@@ -85,11 +80,11 @@ func (s *supervisor) stopPredecessors() error {
 	deadline := time.Now().Add(s.cfg.GracefulTimeout + lateGrace)
 	for {
 		left := false
-		for _, h := range holdersOf(inodes) {
-			l := found[h.pid]
-			if l == nil || l.start != h.start {
+		for _, h := range proc.Holders(inodes) {
+			l := found[h.PID]
+			if l == nil || l.Start != h.Start {
 				l = s.newLeftover(h, inodes)
-				found[h.pid] = l
+				found[h.PID] = l
 			}
 			s.urge(l)
 			left = left || !l.foreign
@@ -108,19 +103,19 @@ func (s *supervisor) stopPredecessors() error {
 }
 
 // newLeftover decides about a process that has a socket of the last master.
-func (s *supervisor) newLeftover(h holder, inodes map[uint64]bool) *leftover {
-	l := &leftover{holder: h}
-	l.worker = slices.Contains(s.predecessor.Processes, processID{h.pid, h.start})
-	ours := l.worker || ownUser(h.pid)
-	if !ours || h.pid == 1 || h.pid == os.Getppid() {
+func (s *supervisor) newLeftover(h proc.Holder, inodes proc.Inodes) *leftover {
+	l := &leftover{Holder: h}
+	l.worker = slices.Contains(s.predecessor.Processes, h.ID)
+	ours := l.worker || proc.OwnUser(h.PID)
+	if !ours || h.PID == 1 || h.PID == os.Getppid() {
 		l.foreign = true
-		s.log.Warn("a process has a socket of the last master and is no worker and not this user's: it goes on", "pid", h.pid,
-			"command", h.name)
+		s.log.Warn("a process has a socket of the last master and is no worker and not this user's: it goes on", "pid", h.PID,
+			"command", h.Name)
 		return l
 	}
-	l.handle = openProcess(h.pid)
+	l.handle = openProcess(h.PID)
 	// The handle is for whatever has the pid now: the same process still?
-	if processStart(h.pid) != h.start || len(heldSockets(h.pid, inodes)) == 0 {
+	if proc.Start(h.PID) != h.Start || len(proc.Held(h.PID, inodes)) == 0 {
 		l.foreign = true
 	}
 	return l
@@ -133,8 +128,8 @@ func (s *supervisor) urge(l *leftover) {
 	case l.foreign || l.killed:
 	case l.stopAt.IsZero():
 		l.stopAt = now
-		s.log.Warn("a process that the last master has left behind has its sockets: it is told to stop", "pid", l.pid,
-			"command", l.name, "worker", l.worker)
+		s.log.Warn("a process that the last master has left behind has its sockets: it is told to stop", "pid", l.PID,
+			"command", l.Name, "worker", l.worker)
 		sig := syscall.SIGTERM
 		if l.worker {
 			sig = s.cfg.stopSignal()
@@ -142,25 +137,10 @@ func (s *supervisor) urge(l *leftover) {
 		l.handle.signal(sig)
 	case now.Sub(l.stopAt) >= s.cfg.GracefulTimeout:
 		l.killed = true
-		s.log.Warn("a process that the last master has left behind did not stop in time and is killed", "pid", l.pid,
-			"command", l.name)
+		s.log.Warn("a process that the last master has left behind did not stop in time and is killed", "pid", l.PID,
+			"command", l.Name)
 		l.handle.signal(syscall.SIGKILL)
 	}
-}
-
-// holdersOf returns the processes that have one of these sockets.
-func holdersOf(inodes map[uint64]bool) (out []holder) {
-	seen := make(map[int]bool)
-	for _, hs := range socketHolders(inodes) {
-		for _, h := range hs {
-			if !seen[h.pid] {
-				seen[h.pid] = true
-				out = append(out, h)
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b holder) int { return cmp.Compare(a.pid, b.pid) })
-	return out
 }
 
 // pauseStart waits during a start; it is an error when the master is told to stop meanwhile.

@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
 func init() {
@@ -63,7 +65,7 @@ func killedMaster(t *testing.T, o options, env ...string) (*testMaster, Status) 
 		}
 	})
 	m.signal(syscall.SIGKILL)
-	require.Eventually(t, func() bool { return processStat(m.cmd.Process.Pid) == nil }, patient, time.Millisecond,
+	require.Eventually(t, func() bool { return proc.Start(m.cmd.Process.Pid) == 0 }, patient, time.Millisecond,
 		"reaped, so that its lock has gone too")
 	return m, s
 }
@@ -96,18 +98,18 @@ func TestNewMasterAfterSIGKILL(t *testing.T) {
 				"Listen": []string{"127.0.0.1:0", "unix:" + t.TempDir() + "/s"}}
 			m, s := killedMaster(t, o, test.env...)
 			for _, sl := range s.Slots {
-				assert.True(t, alive(sl.PID))
+				assert.True(t, proc.Alive(sl.PID))
 			}
 			o["Store"], o["Listen"] = m.store, s.Addresses
 			next := startMaster(t, o, test.env...)
 			next.logged(test.says)
 			for _, sl := range s.Slots {
-				assert.False(t, alive(sl.PID))
+				assert.False(t, proc.Alive(sl.PID))
 				next.logged("pid=" + strconv.Itoa(sl.PID) + " ")
 			}
 			next.answersAll(20)
 			if name == "left a helper" {
-				assert.False(t, alive(helpers()[0]))
+				assert.False(t, proc.Alive(helpers()[0]))
 			}
 		})
 	}
@@ -122,7 +124,7 @@ func TestNewMasterAtAnotherAddress(t *testing.T) {
 	o["Store"] = m.store
 	next := startMaster(t, o)
 	for _, sl := range s.Slots {
-		assert.False(t, alive(sl.PID))
+		assert.False(t, proc.Alive(sl.PID))
 	}
 	next.answersAll(10)
 }
@@ -144,9 +146,9 @@ func TestNewMasterStopsNobodyElse(t *testing.T) {
 	next := launchMaster(t, options{"Store": m.store, "Listen": []string{addr}})
 	assert.Equal(t, 1, next.finished())
 	next.logged("in use by pid " + strconv.Itoa(cmd.Process.Pid))
-	assert.True(t, alive(cmd.Process.Pid))
+	assert.True(t, proc.Alive(cmd.Process.Pid))
 	for _, sl := range s.Slots {
-		require.Eventually(t, func() bool { return !alive(sl.PID) }, patient, time.Millisecond)
+		require.Eventually(t, func() bool { return !proc.Alive(sl.PID) }, patient, time.Millisecond)
 	}
 }
 
@@ -158,18 +160,18 @@ func TestOtherUsersHolderIsLeftAlone(t *testing.T) {
 	command, helpers := withHelper(t, "setsid setpriv --reuid "+strconv.Itoa(nobody)+" --clear-groups sleep 1000")
 	m, s := killedMaster(t, options{"Command": command, "Workers": 1, "ReadySettle": time.Millisecond})
 	helper := helpers()[0]
-	require.Eventually(t, func() bool { return !ownUser(helper) }, patient, time.Millisecond)
+	require.Eventually(t, func() bool { return !proc.OwnUser(helper) }, patient, time.Millisecond)
 	next := launchMaster(t, options{"Command": command, "Workers": 1, "Store": m.store, "Listen": s.Addresses})
 	assert.Equal(t, 1, next.finished())
 	next.logged("in use by pid " + strconv.Itoa(helper))
-	assert.True(t, alive(helper))
+	assert.True(t, proc.Alive(helper))
 }
 
 // A status of another boot is no evidence.
 func TestPossessionsOfAnotherBoot(t *testing.T) {
-	now := marshal(map[string]any{"possessions": possessions{Boot: bootID, Sockets: []uint64{1}}})
+	now := marshal(map[string]any{"possessions": possessions{Boot: proc.BootID, Sockets: []uint64{1}}})
 	assert.NotNil(t, readPossessions(now))
-	assert.Nil(t, readPossessions([]byte(strings.Replace(string(now), bootID, "another", 1))))
+	assert.Nil(t, readPossessions([]byte(strings.Replace(string(now), proc.BootID, "another", 1))))
 	assert.Nil(t, readPossessions([]byte(`{"possessions":null}`)))
 	assert.Nil(t, readPossessions(nil))
 }

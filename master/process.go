@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
 // process is one worker process. The control goroutine owns it.
@@ -36,7 +38,7 @@ type process struct {
 	execErr          error  // the command could not be executed
 	forkChecked      bool   // whether it forks before it listens was looked at
 
-	start       uint64 // see processID
+	start       uint64 // see proc.ID
 	leads       bool   // it leads a process group of its own
 	notifyEnded bool   // nobody reads its notify socket any more
 	reaped      bool   // its end was taken; its pid must not be used any more
@@ -152,8 +154,8 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	files := []uintptr{null.Fd(), 1, 2}
 	var names []string
 	for _, g := range s.groups {
-		files = append(files, uintptr(g.fd(slot)))
-		names = append(names, g.fdName())
+		files = append(files, uintptr(g.FD(slot)))
+		names = append(names, g.FDName())
 	}
 	files = append(files, uintptr(s.lifeline.read))
 	env := s.cfg.environ(s.environ, workerEnv{
@@ -173,7 +175,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	now := time.Now()
 	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutOf(dir), release: rel, state: starting,
 		started: now, readyFrom: now, beat: now, notify: notify}
-	p.leads, p.start = attr.Sys != nil, processStart(pid)
+	p.leads, p.start = attr.Sys != nil, proc.Start(pid)
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.recycleAt = now.Add(age)
 	}

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -286,7 +287,7 @@ func stoppedWhole(pid int) bool {
 	stats, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
 	for _, file := range stats {
 		text, _ := os.ReadFile(file)
-		if _, after, _ := cutLast(string(text), ") "); !strings.HasPrefix(after, "T") {
+		if i := bytes.LastIndex(text, []byte(") ")); i < 0 || !bytes.HasPrefix(text[i:], []byte(") T")) {
 			return false
 		}
 	}
@@ -301,7 +302,7 @@ func listeningAt(addr string) (lines []string) { return socketsAt(addr, "0A") }
 
 func socketsAt(addr, state string) (lines []string) {
 	text, _ := os.ReadFile("/proc/net/tcp")
-	_, port, _ := cutLast(addr, ":")
+	port := addr[strings.LastIndex(addr, ":")+1:]
 	suffix := ":" + strings.ToUpper(hex4(port))
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)

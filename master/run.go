@@ -15,6 +15,8 @@ import (
 
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
 	"github.com/onescrape/onescrape/worker/sigpipe"
@@ -160,12 +162,12 @@ func (s *supervisor) begin() (err error) {
 	}
 	for _, g := range s.groups {
 		// Until somebody is ready every socket gets its share, to be answered when its worker is there.
-		if err := g.steer(func(int) bool { return true }); err != nil {
-			return fmt.Errorf("master: steer %s: %w", g.text, err)
+		if err := g.Steer(func(int) bool { return true }); err != nil {
+			return fmt.Errorf("master: steer %s: %w", g.Where(), err)
 		}
-		if g.shared && steerable && g.network == "tcp" {
+		if g.Sharing() != "" && reuseport.Steerable && g.Network == "tcp" {
 			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much",
-				"address", g.text, "reason", g.why)
+				"address", g.Where(), "reason", g.Sharing())
 		}
 	}
 	s.log.Info("master started", "pid", os.Getpid(), "workers", s.target, "listen", s.addressTexts(), "metrics",
@@ -176,7 +178,7 @@ func (s *supervisor) begin() (err error) {
 func (s *supervisor) addressTexts() []string {
 	var out []string
 	for _, g := range s.groups {
-		out = append(out, g.text)
+		out = append(out, g.Where())
 	}
 	return out
 }
@@ -253,7 +255,7 @@ func (s *supervisor) close() {
 	s.stopFold()
 	s.endpoint.close()
 	for _, g := range append(s.groups, s.removedAddresses...) {
-		g.close()
+		g.Close()
 	}
 	if s.merged != nil {
 		within(closeTime, func() { s.merged.Close() })
@@ -271,7 +273,7 @@ func (s *supervisor) close() {
 }
 
 // openAddresses opens the addresses of the configuration, or takes the sockets that systemd passed.
-func (s *supervisor) openAddresses(inherited []*group) error {
+func (s *supervisor) openAddresses(inherited []*reuseport.Group) error {
 	if len(s.cfg.Listen) == 0 {
 		s.groups = inherited
 		return nil
@@ -303,30 +305,30 @@ const holderGrace = 500 * time.Millisecond
 
 // openWhenFree opens an address. While workers of a master that has gone drain on it, which they do for the graceful
 // timeout at most, it waits; anybody else is a reason to refuse.
-func (s *supervisor) openWhenFree(a address) (*group, error) {
+func (s *supervisor) openWhenFree(a reuseport.Address) (*reuseport.Group, error) {
 	deadline := time.Now().Add(s.cfg.GracefulTimeout + lateGrace)
 	said := ""
 	var foreign time.Time // since when the holders are not the last master's workers
 	for {
-		g, err := openGroup(a)
+		g, err := reuseport.Open(a)
 		if err == nil {
 			return g, nil
 		}
-		if !inUse(err) {
-			return nil, fmt.Errorf("master: listen %s: %w", a.spec(), err)
+		if !reuseport.InUse(err) {
+			return nil, fmt.Errorf("master: listen %s: %w", a.Spec(), err)
 		}
-		hs := holders(a.network, a.addr, s.storePath)
+		hs := a.Holders()
 		if s.ofPredecessor(hs) {
 			foreign = time.Time{}
 		} else if foreign.IsZero() {
 			foreign = time.Now()
 		}
 		if !foreign.IsZero() && time.Since(foreign) > holderGrace || time.Now().After(deadline) {
-			return nil, fmt.Errorf("master: listen %s: in use by %s: stop it or choose another address: %w", a.spec(),
-				holderText(hs), err)
+			return nil, fmt.Errorf("master: listen %s: in use by %s: stop it or choose another address: %w", a.Spec(),
+				proc.Text(hs), err)
 		}
-		if text := holderText(hs); foreign.IsZero() && text != said {
-			s.log.Warn("waiting for an address that workers of the last master still hold", "address", a.spec(), "holders", text,
+		if text := proc.Text(hs); foreign.IsZero() && text != said {
+			s.log.Warn("waiting for an address that workers of the last master still hold", "address", a.Spec(), "holders", text,
 				"at_most", time.Until(deadline).Round(time.Second))
 			said = text
 		}
@@ -338,12 +340,12 @@ func (s *supervisor) openWhenFree(a address) (*group, error) {
 
 // ofPredecessor reports whether all holders may be workers of a master that was on this store before. The environment is
 // the only evidence where that master has left no list of its possessions; where it has, they were stopped already.
-func (s *supervisor) ofPredecessor(hs []holder) bool {
+func (s *supervisor) ofPredecessor(hs []proc.Holder) bool {
 	if s.predecessor != nil {
 		return false
 	}
 	for _, h := range hs {
-		if !h.ours {
+		if !proc.HasEnv(h.PID, "ONESCRAPE_DIR", s.storePath) {
 			return false
 		}
 	}
@@ -351,7 +353,7 @@ func (s *supervisor) ofPredecessor(hs []holder) bool {
 }
 
 // systemdSockets takes the sockets that systemd passed to the master.
-func systemdSockets() ([]*group, error) {
+func systemdSockets() ([]*reuseport.Group, error) {
 	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, key := range [...]string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
 		os.Unsetenv(key)
@@ -364,13 +366,13 @@ func systemdSockets() ([]*group, error) {
 		return nil, fmt.Errorf("master: LISTEN_FDS=%q is no number of sockets", fds)
 	}
 	named := strings.Split(names, ":")
-	var out []*group
+	var out []*reuseport.Group
 	for i := range n {
 		name := ""
 		if i < len(named) {
 			name = named[i]
 		}
-		g, err := inheritedGroup(name, 3+i)
+		g, err := reuseport.Inherited(name, 3+i)
 		if err != nil {
 			return nil, err
 		}

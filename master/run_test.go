@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -111,17 +113,28 @@ func TestUnixSocket(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// listenReuse listens at a TCP address, with SO_REUSEPORT if reuse is set.
+func listenReuse(t *testing.T, addr string, reuse bool) net.Listener {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			if reuse {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			}
+		}), err)
+	}}
+	l, err := config.Listen(t.Context(), "tcp", addr)
+	require.NoError(t, err)
+	return l
+}
+
 func TestAddressInUse(t *testing.T) {
 	long(t)
 	for _, reuse := range []bool{false, true} {
-		sa, err := resolve("127.0.0.1:0")
-		require.NoError(t, err)
-		fd, err := openTCP(sa, reuse)
-		require.NoError(t, err)
-		defer syscall.Close(fd)
-		require.NoError(t, syscall.Listen(fd, 1))
-		_, addr, err := boundTo(fd)
-		require.NoError(t, err)
+		l := listenReuse(t, "127.0.0.1:0", reuse)
+		defer l.Close()
+		addr := l.Addr().String()
 		m := launchMaster(t, options{"Listen": []string{addr}})
 		assert.Equal(t, 1, m.finished())
 		m.logged("listen " + addr + ": in use by pid " + strconv.Itoa(os.Getpid()))

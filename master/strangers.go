@@ -4,6 +4,9 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // strangers are the sockets of other processes in the groups of our addresses. No connection is steered to them, but
@@ -27,15 +30,13 @@ func (s *supervisor) lookForStrangers(now time.Time) {
 	s.wake(s.strangers.lookAt)
 	found := make(map[uint64]string) // addresses by inode
 	for _, g := range s.groups {
-		changed, err := g.compare()
+		changed, err := g.Compare()
 		if changed {
 			s.steered = nil
 		}
 		s.sayTrouble(g, err)
-		for _, so := range g.sockets {
-			if so.slot == strangerSlot {
-				found[so.inode] = g.text
-			}
+		for _, inode := range g.Strangers() {
+			found[inode] = g.Where()
 		}
 	}
 	maps.DeleteFunc(s.strangers.named, func(inode uint64, st Stranger) bool {
@@ -45,7 +46,7 @@ func (s *supervisor) lookForStrangers(now time.Time) {
 		}
 		return !there
 	})
-	unnamed := make(map[uint64]bool)
+	unnamed := make(proc.Inodes)
 	for inode := range found {
 		if _, ok := s.strangers.named[inode]; !ok {
 			unnamed[inode] = true
@@ -56,7 +57,7 @@ func (s *supervisor) lookForStrangers(now time.Time) {
 	}
 	s.strangers.looking = true
 	s.background(func() func() {
-		holders := socketHolders(unnamed)
+		holders := proc.HoldersBySocket(unnamed)
 		return func() {
 			s.strangers.looking = false
 			for inode := range unnamed {
@@ -66,28 +67,28 @@ func (s *supervisor) lookForStrangers(now time.Time) {
 	})
 }
 
-func (s *supervisor) nameStranger(inode uint64, address string, hs []holder) {
+func (s *supervisor) nameStranger(inode uint64, address string, hs []proc.Holder) {
 	st := Stranger{Address: address, Inode: inode, Holders: []Holder{}}
 	for _, h := range hs {
-		st.Holders = append(st.Holders, Holder{PID: h.pid, Name: h.name})
+		st.Holders = append(st.Holders, Holder{PID: h.PID, Name: h.Name})
 	}
 	if s.strangers.named == nil {
 		s.strangers.named = make(map[uint64]Stranger)
 	}
 	s.strangers.named[inode] = st
 	s.log.Warn("another process listens at the workers' address: no connection is steered to it", "address", address,
-		"inode", inode, "holders", holderText(hs), "help", "stop it")
+		"inode", inode, "holders", proc.Text(hs), "help", "stop it")
 }
 
 // sayTrouble logs why a table could not be compared, once.
-func (s *supervisor) sayTrouble(g *group, err error) {
+func (s *supervisor) sayTrouble(g *reuseport.Group, err error) {
 	if err == nil {
 		return
 	}
 	if text := err.Error(); text != s.strangers.trouble {
 		s.strangers.trouble = text
 		s.log.Warn("it is not known whether other processes listen at the workers' address, and in which order: connections "+
-			"may wait where nobody accepts", "address", g.text, "err", err)
+			"may wait where nobody accepts", "address", g.Where(), "err", err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -34,15 +36,15 @@ type supervisor struct {
 	scrape    atomic.Pointer[http.Handler]  // answers with merged and the counters
 	folding   func() (over <-chan struct{}) // ends the folding of the store; nil when there is none
 
-	groups           []*group
+	groups           []*reuseport.Group
 	slots            []*slot
-	processes        map[int]*process // by pid, until they are gone
-	remnants         map[int]*remnant // by the pid of the group's leader
-	target           int              // how many slots there are to be
-	removedAddresses []*group         // addresses that the configuration no longer has
-	epoch            int              // counts upgrades in place
-	closingSockets   []*parkedSlot    // slots that are no more and whose sockets could not be closed yet
-	unparking        bool             // who holds the sockets of parked slots is being looked up
+	processes        map[int]*process   // by pid, until they are gone
+	remnants         map[int]*remnant   // by the pid of the group's leader
+	target           int                // how many slots there are to be
+	removedAddresses []*reuseport.Group // addresses that the configuration no longer has
+	epoch            int                // counts upgrades in place
+	closingSockets   []*parkedSlot      // slots that are no more and whose sockets could not be closed yet
+	unparking        bool               // who holds the sockets of parked slots is being looked up
 	strangers        strangers
 	storeWatch       storeWatch
 
@@ -127,7 +129,7 @@ func (s *supervisor) stopping() bool { return s.phase >= stopping }
 
 // limits returns the workers' shares of the machine.
 func (s *supervisor) limits() []string {
-	return limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.target), memoryLimit())
+	return limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.target), proc.MemoryLimit())
 }
 
 // due reports whether t has come, and has the next step taken then if not.
@@ -308,16 +310,16 @@ func (s *supervisor) steer() {
 	s.steered = want
 	steered, why := 0, "no addresses"
 	for _, g := range s.groups {
-		err := g.steer(among(want))
+		err := g.Steer(among(want))
 		switch {
-		case g.shared:
-			why = g.why
-			if g.network == "tcp" {
+		case g.Sharing() != "":
+			why = g.Sharing()
+			if g.Network == "tcp" {
 				steered = -len(s.groups) // it should be
 			}
 		case err != nil:
 			s.log.Error("steering failed: connections go to all sockets, those of slots without a worker included",
-				"address", g.text, "err", err)
+				"address", g.Where(), "err", err)
 			why, steered, s.steered = err.Error(), -len(s.groups), nil
 			s.wake(time.Now().Add(time.Second))
 		default:
@@ -346,7 +348,7 @@ func (s *supervisor) publish(now time.Time) {
 	st := Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Metrics: s.endpoint.address(),
 		Ready: s.allReadyOnce && readySlots > 0 && s.phase == serving && !s.allCrashing(), Steering: s.steering, Workers: s.target, Addresses: []string{}}
 	for _, g := range s.groups {
-		st.Addresses = append(st.Addresses, g.text)
+		st.Addresses = append(st.Addresses, g.Where())
 	}
 	if len(s.slots) < s.target {
 		st.Shortage = s.shortage

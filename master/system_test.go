@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
 // systemd is a supervisor of the master that only listens.
@@ -156,10 +158,10 @@ func TestAsPidOne(t *testing.T) {
 		require.Equal(t, http.StatusOK, code)
 	}
 	// The master's pid out here: the child of unshare.
-	pids := children(m.cmd.Process.Pid)
+	pids := proc.Children(m.cmd.Process.Pid)
 	require.Len(t, pids, 1)
 	one := pids[0]
-	require.Eventually(t, func() bool { return len(zombies(one)) == 0 && len(children(one)) == 2 }, patient,
+	require.Eventually(t, func() bool { return len(proc.Zombies(one)) == 0 && len(proc.Children(one)) == 2 }, patient,
 		10*time.Millisecond)
 	require.NoError(t, syscall.Kill(one, syscall.SIGUSR2))
 	require.Eventually(t, func() bool { s := status(); return s.Rollout != nil && s.Rollout.State == done }, patient,

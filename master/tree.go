@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // remnant is what is left of the process group of a command whose leader has ended. Processes of the group that still
@@ -42,7 +45,7 @@ func (s *supervisor) tendRemnants(now time.Time) {
 		r.looking = true
 		inodes := s.ownInodes()
 		s.background(func() func() {
-			left := groupHolders(r.pgid, inodes)
+			left := proc.GroupHolders(r.pgid, inodes)
 			return func() { s.judge(r, left) }
 		})
 	}
@@ -91,21 +94,19 @@ func (s *supervisor) killRest() {
 		p.signal(syscall.SIGKILL)
 	}
 	for _, r := range s.remnants {
-		if len(groupHolders(r.pgid, s.ownInodes())) > 0 {
+		if len(proc.GroupHolders(r.pgid, s.ownInodes())) > 0 {
 			syscall.Kill(-r.pgid, syscall.SIGKILL)
 		}
 	}
 }
 
 // ownInodes returns the inodes of all sockets that workers have or had.
-func (s *supervisor) ownInodes() map[uint64]bool {
-	inodes := make(map[uint64]bool)
-	for _, groups := range [...][]*group{s.groups, s.removedAddresses} {
+func (s *supervisor) ownInodes() proc.Inodes {
+	inodes := make(proc.Inodes)
+	for _, groups := range [...][]*reuseport.Group{s.groups, s.removedAddresses} {
 		for _, g := range groups {
-			for _, so := range g.sockets {
-				if so.fd >= 0 {
-					inodes[so.inode] = true
-				}
+			for _, inode := range g.Inodes() {
+				inodes[inode] = true
 			}
 		}
 	}

@@ -6,4 +6,3 @@ import "syscall"
 func ownGroup() *syscall.SysProcAttr               { return nil }
 func leadsGroup(int) bool                          { return false }
 func endedUnreaped(int) (syscall.WaitStatus, bool) { return 0, false }
-func groupHolders(int, map[uint64]bool) []int      { return nil }

@@ -2,8 +2,6 @@ package master
 
 import (
 	"errors"
-	"slices"
-	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -49,16 +47,4 @@ func endedUnreaped(pid int) (status syscall.WaitStatus, ended bool) {
 		status |= 0x80
 	}
 	return status, true
-}
-
-// groupHolders returns the processes of a group that have one of these sockets. It looks at all processes, so it is not
-// for the control goroutine.
-func groupHolders(pgid int, inodes map[uint64]bool) (pids []int) {
-	eachProcess(func(pid int, stat []string) {
-		if stat[statGroup] == strconv.Itoa(pgid) && stat[statState] != "Z" && len(heldSockets(pid, inodes)) > 0 {
-			pids = append(pids, pid)
-		}
-	})
-	slices.Sort(pids)
-	return pids
 }

@@ -8,13 +8,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-// alive reports whether a process is there and has not ended.
-func alive(pid int) bool {
-	stat := processStat(pid)
-	return stat != nil && stat[statState] != "Z"
-}
+	"github.com/onescrape/onescrape/master/internal/proc"
+)
 
 // When the worker of a command has ended, what it has started and what still holds its sockets is stopped, and killed if
 // need be. The slot's next worker does not wait for that, and helpers that hold no socket are left alone.
@@ -40,15 +36,15 @@ func TestChildrenOfCommands(t *testing.T) {
 				return len(s.Slots) == 1 && s.Slots[0].PID != worker && s.Slots[0].State == ready
 			})
 			if test.lives {
-				assert.True(t, alive(helper))
+				assert.True(t, proc.Alive(helper))
 			}
 			if !test.survives {
-				require.Eventually(t, func() bool { return !alive(helper) }, patient, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return !proc.Alive(helper) }, patient, 5*time.Millisecond)
 				m.logged("processes that it started hold its sockets")
 			}
-			require.Eventually(t, func() bool { return processStat(worker) == nil }, patient, 5*time.Millisecond,
+			require.Eventually(t, func() bool { return proc.Start(worker) == 0 }, patient, 5*time.Millisecond,
 				"the worker is reaped")
-			assert.Equal(t, test.survives, alive(helper))
+			assert.Equal(t, test.survives, proc.Alive(helper))
 			m.answersAll(10)
 
 			// A stop leaves nobody who holds the address.
@@ -58,7 +54,7 @@ func TestChildrenOfCommands(t *testing.T) {
 			if name == "stops" || name == "ignores TERM" {
 				assert.Empty(t, listeningAt(addr))
 			}
-			assert.Equal(t, test.survives, alive(helper))
+			assert.Equal(t, test.survives, proc.Alive(helper))
 		})
 	}
 }
@@ -74,7 +70,7 @@ func TestGracefulSignalsGoToTheLeaderOnly(t *testing.T) {
 	m.signal(syscall.SIGTERM)
 	assert.Zero(t, m.finished())
 	for _, pid := range helpers() {
-		assert.True(t, alive(pid))
+		assert.True(t, proc.Alive(pid))
 	}
 	assert.NoFileExists(t, dir+"/signal")
 }
@@ -90,7 +86,7 @@ func TestChildrenOfCommandsOverAnUpgrade(t *testing.T) {
 	m.logged("processes that it started hold its sockets")
 	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
 	m.logged("are killed")
-	require.Eventually(t, func() bool { return !alive(helper) && processStat(worker) == nil }, patient, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !proc.Alive(helper) && proc.Start(worker) == 0 }, patient, 5*time.Millisecond)
 }
 
 // How a child has ended is the same, whether it was reaped or not.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // trial builds what Run would build from a complete configuration and what can fail by it, without opening a socket or a
@@ -30,16 +31,16 @@ func (c Config) trial() error {
 // resolveAll looks every address up.
 func (c Config) resolveAll() error {
 	for _, text := range c.Listen {
-		a, err := parseAddress(text)
-		if err == nil && a.network == "tcp" {
-			_, err = resolve(a.addr)
+		a, err := reuseport.ParseAddress(text)
+		if err == nil && a.Network == "tcp" {
+			err = reuseport.LookUp(a.Addr)
 		}
 		if err != nil {
 			return fmt.Errorf("master: listen %s: %w", text, err)
 		}
 	}
 	if c.MetricsListen != "off" {
-		if _, err := resolve(c.MetricsListen); err != nil {
+		if err := reuseport.LookUp(c.MetricsListen); err != nil {
 			return fmt.Errorf("master: metrics address %s: %w", c.MetricsListen, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -467,9 +468,9 @@ func (s *supervisor) adoptWorkers(h *handover, now time.Time) error {
 // others are opened, and those that are no more are closed when the last worker that was started with them has gone.
 // When one cannot be opened, everything stays as it was, and the workers are not replaced.
 func (s *supervisor) adoptAddresses(h *handover) error {
-	var had []*group
+	var had []*reuseport.Group
 	for _, gs := range h.Groups {
-		g, err := adoptGroup(gs)
+		g, err := reuseport.Adopt(gs)
 		if err != nil {
 			return err
 		}
@@ -479,11 +480,11 @@ func (s *supervisor) adoptAddresses(h *handover) error {
 	if len(s.cfg.Listen) == 0 {
 		return nil
 	}
-	var groups, opened []*group
-	taken := make(map[*group]bool)
+	var groups, opened []*reuseport.Group
+	taken := make(map[*reuseport.Group]bool)
 	undo := func(err error) error {
 		for _, g := range opened {
-			g.close()
+			g.Close()
 		}
 		return err
 	}
@@ -494,9 +495,9 @@ next:
 			return undo(err)
 		}
 		for _, g := range had {
-			if !taken[g] && g.spec() == a.spec() {
+			if !taken[g] && g.Spec() == a.Spec() {
 				taken[g] = true
-				if err := g.reconfigure(a); err != nil {
+				if err := g.Reconfigure(a); err != nil {
 					return undo(err)
 				}
 				groups = append(groups, g)
@@ -510,7 +511,7 @@ next:
 		opened = append(opened, g)
 		groups = append(groups, g)
 		for _, sl := range s.slots {
-			if err := g.add(sl.number); err != nil {
+			if err := g.Add(sl.number); err != nil {
 				return undo(err)
 			}
 		}
@@ -535,8 +536,8 @@ func (s *supervisor) leave() {
 		}
 	}
 	for _, g := range s.removedAddresses {
-		s.log.Info("address closed", "address", g.text)
-		g.close()
+		s.log.Info("address closed", "address", g.Where())
+		g.Close()
 	}
 	s.removedAddresses = nil
 }

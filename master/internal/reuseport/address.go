@@ -1,4 +1,4 @@
-package master
+package reuseport
 
 import (
 	"errors"
@@ -10,56 +10,51 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
-// address is one entry of Config.Listen.
-type address struct {
-	name    string // "" where none was given
-	network string // "tcp" or "unix"; "inherited" for a socket from systemd
-	addr    string
+// Address is one entry of Config.Listen.
+type Address struct {
+	Name    string // "" where none was given
+	Network string // "tcp" or "unix"; "inherited" for a socket from systemd
+	Addr    string
 
-	blocking bool         // its sockets are made blocking, as systemd's are
+	Blocking bool         // its sockets are made blocking, as systemd's are
 	mode     *os.FileMode // of a unix socket; nil: as the umask says
 	group    *int         // of a unix socket; nil: this process's
 }
 
-// spec is the address without its name: what makes it the same address in another configuration.
-func (a address) spec() string {
-	switch a.network {
+// Spec is the address without its name: what makes it the same address in another configuration.
+func (a Address) Spec() string {
+	switch a.Network {
 	case "tcp":
-		return a.addr
+		return a.Addr
 	}
-	return a.network + ":" + a.addr
+	return a.Network + ":" + a.Addr
 }
 
-// fdName is the address's entry in LISTEN_FDNAMES.
-func (a address) fdName() string {
-	if a.name == "" {
+// FDName is the address's entry in LISTEN_FDNAMES.
+func (a Address) FDName() string {
+	if a.Name == "" {
 		return "unknown"
 	}
-	return a.name
+	return a.Name
 }
 
 // maxUnixPath is how long the path of a unix socket may be; the kernel wants a zero byte behind it.
 const maxUnixPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
-// address is what an entry of Listen says, with what the configuration says of all of them.
-func (c Config) address(text string) (address, error) {
-	a, err := parseAddress(text)
-	a.blocking = len(c.Command) > 0 && !c.SocketNonblocking
-	return a, err
-}
-
-// parseAddress takes host:port, unix:PATH?mode=0660&group=NAME, and either after name=.
-func parseAddress(s string) (address, error) {
-	a := address{network: "tcp", addr: s}
+// ParseAddress takes host:port, unix:PATH?mode=0660&group=NAME, and either after name=.
+func ParseAddress(s string) (Address, error) {
+	a := Address{Network: "tcp", Addr: s}
 	if name, rest, ok := strings.Cut(s, "="); ok && !strings.HasPrefix(s, "unix:") {
 		if name == "" || strings.ContainsAny(name, ": \t\n") {
 			return a, fmt.Errorf("master: listen address %q: a name has no colons and no spaces and is not empty", s)
 		}
-		a.name, a.addr = name, rest
+		a.Name, a.Addr = name, rest
 	}
-	if rest, ok := strings.CutPrefix(a.addr, "unix:"); ok {
+	if rest, ok := strings.CutPrefix(a.Addr, "unix:"); ok {
 		path, options, _ := strings.Cut(rest, "?")
 		if path == "" {
 			return a, fmt.Errorf("master: listen address %q lacks the path that is to follow \"unix:\"", s)
@@ -68,25 +63,25 @@ func parseAddress(s string) (address, error) {
 			return a, fmt.Errorf("master: listen address %q: its path has %d bytes, of at most %d: name a shorter one", s,
 				len(path), maxUnixPath)
 		}
-		a.network, a.addr = "unix", path
+		a.Network, a.Addr = "unix", path
 		if err := a.takeOptions(options); err != nil {
 			return a, fmt.Errorf("master: listen address %q: %w", s, err)
 		}
 		return a, nil
 	}
-	if _, _, err := net.SplitHostPort(a.addr); err != nil {
+	if _, _, err := net.SplitHostPort(a.Addr); err != nil {
 		return a, fmt.Errorf("master: listen address %q: %w: give host:port, unix:PATH or name=ADDRESS", s, err)
 	}
 	return a, nil
 }
 
 // takeOptions takes what follows the path of a unix socket.
-func (a *address) takeOptions(text string) error {
+func (a *Address) takeOptions(text string) error {
 	options, err := url.ParseQuery(text)
 	if err != nil {
 		return fmt.Errorf("its options: %w", err)
 	}
-	if len(options) > 0 && a.addr[0] == '@' {
+	if len(options) > 0 && a.Addr[0] == '@' {
 		return errors.New("an abstract socket has no mode and no group")
 	}
 	for key, values := range options {
@@ -124,8 +119,16 @@ func groupID(name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// overlap reports whether two addresses of TCP, host:port, cannot be listened on at once.
-func overlap(a, b string) bool {
+// Holders returns the other processes that listen at the address, as far as this user may see them.
+func (a Address) Holders() []proc.Holder {
+	if a.Network == "unix" {
+		return proc.Holders(proc.AtPath(a.Addr))
+	}
+	return proc.Holders(proc.AtPort(a.Addr[strings.LastIndex(a.Addr, ":")+1:]))
+}
+
+// Overlap reports whether two addresses of TCP, host:port, cannot be listened on at once.
+func Overlap(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
 	if errA != nil || errB != nil || portA != portB || portA == "0" || portA == "" {

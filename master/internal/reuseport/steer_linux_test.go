@@ -1,42 +1,42 @@
-package master
+package reuseport
 
 import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// run interprets the few instructions of a steering program.
-func runProgram(t *testing.T, prog []unix.SockFilter, random uint32) int {
+// runProgram interprets the few instructions of a steering program.
+func runProgram(t *testing.T, p instructions, random uint32) int {
 	t.Helper()
 	var a uint32
-	for pc := 0; pc < len(prog); pc++ {
-		in := prog[pc]
-		switch in.Code {
-		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
-			require.Equal(t, int32(skfAdOff+skfAdRandom), int32(in.K))
+	for pc := 0; pc < len(p); pc++ {
+		switch in := p[pc].(type) {
+		case bpf.LoadExtension:
+			require.Equal(t, bpf.ExtRand, in.Num)
 			a = random
-		case unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K:
-			require.NotZero(t, in.K)
-			a %= in.K
-		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
-			if a == in.K {
-				pc += int(in.Jt)
+		case bpf.ALUOpConstant:
+			require.Equal(t, bpf.ALUOpMod, in.Op)
+			require.NotZero(t, in.Val)
+			a %= in.Val
+		case bpf.JumpIf:
+			require.Equal(t, bpf.JumpEqual, in.Cond)
+			if a == in.Val {
+				pc += int(in.SkipTrue)
 			} else {
-				pc += int(in.Jf)
+				pc += int(in.SkipFalse)
 			}
-		case unix.BPF_RET | unix.BPF_K:
-			return int(in.K)
+		case bpf.RetConstant:
+			return int(in.Val)
 		default:
 			require.FailNow(t, "unknown instruction")
 		}
@@ -60,25 +60,25 @@ func TestSteeringProgram(t *testing.T) {
 // The table of indexes is the kernel's: whatever was opened and closed, a program that names an index sends
 // connections to the socket that the table has there.
 func TestTableIsTheKernels(t *testing.T) {
-	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
-	defer g.close()
+	defer g.Close()
 	require.False(t, g.shared, g.why)
 	next := 1
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
 		if n := len(g.sockets); n < 2 || n < 8 && random.IntN(2) == 0 {
-			require.NoError(t, g.add(next))
+			require.NoError(t, g.Add(next))
 			next++
 		} else {
-			g.remove(g.sockets[random.IntN(n)].slot)
+			g.Remove(g.sockets[random.IntN(n)].slot)
 		}
 		want := g.sockets[random.IntN(len(g.sockets))].slot
-		require.NoError(t, g.steer(func(slot int) bool { return slot == want }))
+		require.NoError(t, g.Steer(func(slot int) bool { return slot == want }))
 		c, err := net.Dial("tcp", g.text)
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return queueLength(g.fd(want)) == 1 }, patient, time.Millisecond)
-		accept(t, g.fd(want))
+		require.Eventually(t, func() bool { return queueLength(g.FD(want)) == 1 }, patience, time.Millisecond)
+		accept(t, g.FD(want))
 		c.Close()
 	}
 }
@@ -95,17 +95,17 @@ func TestSteeringIsEvenAndExact(t *testing.T) {
 	long(t)
 	for name, addr := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0", "dual stack": ":0"} {
 		t.Run(name, func(t *testing.T) {
-			g, err := openGroup(address{network: "tcp", addr: addr})
+			g, err := Open(Address{Network: "tcp", Addr: addr})
 			if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
 				t.Skip("no IPv6 here")
 			}
 			require.NoError(t, err)
-			defer g.close()
+			defer g.Close()
 			for slot := 1; slot < 5; slot++ {
-				require.NoError(t, g.add(slot))
+				require.NoError(t, g.Add(slot))
 			}
 			accepts := []int{0, 2, 4}
-			require.NoError(t, g.steer(func(slot int) bool { return slices.Contains(accepts, slot) }))
+			require.NoError(t, g.Steer(func(slot int) bool { return slices.Contains(accepts, slot) }))
 			const connections = 3000
 			_, port, err := net.SplitHostPort(g.text)
 			require.NoError(t, err)
@@ -115,7 +115,7 @@ func TestSteeringIsEvenAndExact(t *testing.T) {
 				c, err := net.Dial("tcp", net.JoinHostPort(host, port))
 				require.NoError(t, err)
 				for slot := range 5 {
-					if fd, _, err := unix.Accept(g.fd(slot)); err == nil {
+					if fd, _, err := unix.Accept(g.FD(slot)); err == nil {
 						got[slot]++
 						unix.Close(fd)
 					}
@@ -137,18 +137,18 @@ func TestSteeringIsEvenAndExact(t *testing.T) {
 
 // A listening socket's accept queue can be read, and half-open handshakes are seen.
 func TestQueues(t *testing.T) {
-	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
-	defer g.close()
-	assert.False(t, g.queued(0))
+	defer g.Close()
+	assert.False(t, g.Queued(0))
 	for i := range 3 {
 		c, err := net.Dial("tcp", g.text)
 		require.NoError(t, err)
 		defer c.Close()
-		require.Eventually(t, func() bool { return queueLength(g.fd(0)) == i+1 }, patient, time.Millisecond)
+		require.Eventually(t, func() bool { return queueLength(g.FD(0)) == i+1 }, patience, time.Millisecond)
 	}
-	assert.True(t, g.queued(0))
-	assert.Empty(t, g.handshakes())
+	assert.True(t, g.Queued(0))
+	assert.Empty(t, g.Handshakes())
 	found, err := diagnose(unix.AF_INET, tcpSynRecv, portOf(g.bound))
 	assert.NoError(t, err)
 	assert.Empty(t, found)
@@ -157,18 +157,18 @@ func TestQueues(t *testing.T) {
 
 // With TCP_DEFER_ACCEPT a handshake stays in SYN_RECV until data comes: a half-open one to look at.
 func TestHandshakesUnderWay(t *testing.T) {
-	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
-	defer g.close()
-	require.NoError(t, unix.SetsockoptInt(g.fd(0), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30))
+	defer g.Close()
+	require.NoError(t, unix.SetsockoptInt(g.FD(0), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30))
 	c, err := net.Dial("tcp", g.text)
 	require.NoError(t, err)
 	defer c.Close()
-	var found []handshake
+	var found []Handshake
 	require.Eventually(t, func() bool {
-		found = g.handshakes()
+		found = g.Handshakes()
 		return len(found) == 1
-	}, patient, time.Millisecond)
+	}, patience, time.Millisecond)
 	local := c.LocalAddr().(*net.TCPAddr)
 	assert.Equal(t, uint16(local.Port), found[0].from)
 	assert.Equal(t, local.IP.To4(), net.IP(found[0].remote[:4]))
@@ -177,7 +177,7 @@ func TestHandshakesUnderWay(t *testing.T) {
 	assert.Equal(t, uint16(local.Port), proc[0].from)
 	_, err = c.Write([]byte("x"))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(g.handshakes()) == 0 && g.queued(0) }, patient, time.Millisecond)
+	require.Eventually(t, func() bool { return len(g.Handshakes()) == 0 && g.Queued(0) }, patience, time.Millisecond)
 }
 
 func TestParseDiagnosis(t *testing.T) {
@@ -217,19 +217,19 @@ func TestParseDiagnosis(t *testing.T) {
 
 // A foreign process that shuts the socket down, which ends it for everybody.
 func TestShutDownSocketIsSeen(t *testing.T) {
-	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
-	defer g.close()
-	assert.True(t, stillListens(g.fd(0)))
-	require.NoError(t, unix.Shutdown(g.fd(0), unix.SHUT_RD))
-	assert.False(t, stillListens(g.fd(0)))
+	defer g.Close()
+	assert.True(t, stillListens(g.FD(0)))
+	require.NoError(t, unix.Shutdown(g.FD(0), unix.SHUT_RD))
+	assert.False(t, stillListens(g.FD(0)))
 }
 
 func TestSocketsAreAsTheyMustBe(t *testing.T) {
-	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
-	defer g.close()
-	fd := g.fd(0)
+	defer g.Close()
+	fd := g.FD(0)
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	require.NoError(t, err)
 	assert.NotZero(t, flags&unix.O_NONBLOCK)
@@ -241,44 +241,22 @@ func TestSocketsAreAsTheyMustBe(t *testing.T) {
 	assert.Equal(t, unix.IPPROTO_TCP, protocol, "MPTCP takes no program")
 }
 
-func TestMemoryLimit(t *testing.T) {
-	dir := t.TempDir()
-	write := func(path, text string) {
-		path = filepath.Join(dir, path)
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	}
-	self := filepath.Join(dir, "self")
-	assert.Zero(t, memoryLimitIn(dir, self))
-	write("self", "0::/a/b\n")
-	assert.Zero(t, memoryLimitIn(dir, self))
-	write("a/b/memory.max", "max\n")
-	assert.Zero(t, memoryLimitIn(dir, self))
-	write("a/memory.max", "5000\n")
-	assert.Equal(t, int64(5000), memoryLimitIn(dir, self), "the parent's limit is one too")
-	write("a/b/memory.max", "4000\n")
-	assert.Equal(t, int64(4000), memoryLimitIn(dir, self))
-	write("self", "4:cpu,memory:/c\n")
-	write("memory/c/memory.limit_in_bytes", "300\n")
-	assert.Equal(t, int64(300), memoryLimitIn(dir, self))
-}
-
 // Where the kernel takes no program, an address has one socket for all workers, and the reason is known.
 func TestKernelThatRefusesSteering(t *testing.T) {
-	attach = func(int, []unix.SockFilter) error { return unix.EPERM }
+	attach = func(int, instructions) error { return unix.EPERM }
 	defer func() { attach = attachProgram }()
-	g, err := openGroup(address{network: "tcp", addr: "127.0.0.1:0"})
+	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
-	defer g.close()
+	defer g.Close()
 	assert.True(t, g.shared)
 	assert.Contains(t, g.why, "the kernel refuses the program: operation not permitted")
-	require.NoError(t, g.add(1))
-	assert.Equal(t, g.fd(0), g.fd(1))
-	assert.NoError(t, g.steer(func(int) bool { return true }))
+	require.NoError(t, g.Add(1))
+	assert.Equal(t, g.FD(0), g.FD(1))
+	assert.NoError(t, g.Steer(func(int) bool { return true }))
 	c, err := net.Dial("tcp", g.text)
 	require.NoError(t, err)
 	defer c.Close()
-	assert.False(t, g.queued(0), "what waits is anybody's")
-	_, err = openGroup(address{network: "tcp", addr: g.text})
-	assert.True(t, inUse(err))
+	assert.False(t, g.Queued(0), "what waits is anybody's")
+	_, err = Open(Address{Network: "tcp", Addr: g.text})
+	assert.True(t, InUse(err))
 }

@@ -1,24 +1,22 @@
-package master
+package reuseport
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
-	"os"
+	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
-// compare compares the table with the members of the kernel's group and brings it up to date; it reports whether the
+// Compare compares the table with the members of the kernel's group and brings it up to date; it reports whether the
 // table has changed. The kernel tells the members, but not their order. One change since the last comparison leaves no
 // doubt: a new member is the last, and the last one moves into the place of one that has left. More than one need a
 // probe.
-func (g *group) compare() (changed bool, err error) {
+func (g *Group) Compare() (changed bool, err error) {
 	if g.shared {
 		return false, nil
 	}
@@ -53,8 +51,8 @@ const probeRetry = 30 * time.Second
 // differences returns the indexes of the table's entries that are no members any more, and the members that are not in
 // the table. A socket of this process that still listens is a member, whatever the kernel's list says: a list that comes
 // in parts can miss one while others change.
-func (g *group) differences(members map[uint64]bool) (gone []int, came []uint64) {
-	known := make(map[uint64]bool, len(g.sockets))
+func (g *Group) differences(members proc.Inodes) (gone []int, came []uint64) {
+	known := make(proc.Inodes, len(g.sockets))
 	for i, so := range g.sockets {
 		known[so.inode] = true
 		if so.fd >= 0 && !members[so.inode] && stillListens(so.fd) {
@@ -74,7 +72,7 @@ func (g *group) differences(members map[uint64]bool) (gone []int, came []uint64)
 }
 
 // ambiguous reports whether it is unknown which place the entry had: a probe cannot tell one stranger from another.
-func (g *group) ambiguous(i int) bool {
+func (g *Group) ambiguous(i int) bool {
 	n := 0
 	for _, so := range g.sockets {
 		if so.fd < 0 {
@@ -86,7 +84,7 @@ func (g *group) ambiguous(i int) bool {
 
 // drop removes the entry of a socket that has left the group: a stranger's that was closed, or one of ours that a worker
 // has shut down.
-func (g *group) drop(i int) {
+func (g *Group) drop(i int) {
 	if fd := g.sockets[i].fd; fd >= 0 {
 		unix.Close(fd)
 	}
@@ -95,13 +93,13 @@ func (g *group) drop(i int) {
 
 // members returns the inodes of the sockets in the kernel's group: those that listen at the same address, in the same
 // way. Another user's cannot be there.
-func (g *group) members() (map[uint64]bool, error) {
+func (g *Group) members() (proc.Inodes, error) {
 	family, ip, device, only := groupKey(g.bound)
 	found, err := diagnose(family, tcpListen, portOf(g.bound))
 	if err != nil {
-		return membersFromProc(family, ip, portOf(g.bound))
+		return membersFromProc(ip, portOf(g.bound))
 	}
-	out := make(map[uint64]bool, len(found))
+	out := make(proc.Inodes, len(found))
 	for _, d := range found {
 		if d.Family == family && bytes.HasPrefix(d.ID.Src[:], ip) && d.ID.If == device && d.v6only == only {
 			out[uint64(d.Inode)] = true
@@ -111,7 +109,7 @@ func (g *group) members() (map[uint64]bool, error) {
 }
 
 // groupKey returns what the sockets of one group have in common beside the port.
-func groupKey(sa unix.Sockaddr) (family uint8, ip []byte, device uint32, v6only bool) {
+func groupKey(sa unix.Sockaddr) (family uint8, ip net.IP, device uint32, v6only bool) {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet6:
 		return unix.AF_INET6, sa.Addr[:], sa.ZoneId, sa.Addr != [16]byte{}
@@ -122,31 +120,11 @@ func groupKey(sa unix.Sockaddr) (family uint8, ip []byte, device uint32, v6only 
 }
 
 // membersFromProc reads the same, but for the device, from /proc/net where sock_diag is refused.
-func membersFromProc(family uint8, ip []byte, port uint16) (map[uint64]bool, error) {
-	file := "/proc/net/tcp"
-	if family == unix.AF_INET6 {
-		file = "/proc/net/tcp6"
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	// The address stands there as words of the machine's byte order, the port as a number.
-	words := make([]byte, 0, len(ip))
-	for i := 0; i+4 <= len(ip); i += 4 {
-		words = binary.BigEndian.AppendUint32(words, binary.NativeEndian.Uint32(ip[i:]))
-	}
-	local := strings.ToUpper(hex.EncodeToString(words) + ":" + hex.EncodeToString([]byte{byte(port >> 8), byte(port)}))
-	out := make(map[uint64]bool)
-	for line := range strings.Lines(string(text)) {
-		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
-		f := strings.Fields(line)
-		const listen = "0A"
-		if len(f) < 10 || f[3] != listen || f[1] != local {
-			continue
-		}
-		if inode, err := strconv.ParseUint(f[9], 10, 64); err == nil {
-			out[inode] = true
+func membersFromProc(ip net.IP, port uint16) (proc.Inodes, error) {
+	out := make(proc.Inodes)
+	for _, s := range proc.TCPSockets() {
+		if s.Listens() && s.LocalPort == port && len(s.Local) == len(ip) && s.Local.Equal(ip) {
+			out[s.Inode] = true
 		}
 	}
 	if len(out) == 0 {

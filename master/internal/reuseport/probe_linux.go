@@ -1,4 +1,4 @@
-package master
+package reuseport
 
 import (
 	"errors"
@@ -6,7 +6,10 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
 // How long one probe may take to arrive, how often it is sent again, and how long the probes of one group may take.
@@ -23,7 +26,7 @@ const probeTTL = 1
 // and looks whose counter of dropped packets rises; a stranger's socket takes the connection instead. No worker sees a
 // probe, other connections go where they did before, and no privilege is needed.
 type prober struct {
-	group  *group
+	group  *Group
 	own    []slotSocket
 	target unix.Sockaddr
 	v6     bool // the probes are IPv6 packets
@@ -31,7 +34,7 @@ type prober struct {
 }
 
 // probe puts the table, which has all members, in the kernel's order. If that cannot be learned the table stays.
-func (g *group) probe() error {
+func (g *Group) probe() error {
 	p := &prober{group: g, until: time.Now().Add(probeMost)}
 	for _, so := range g.sockets {
 		if so.fd >= 0 {
@@ -68,7 +71,7 @@ func (g *group) probe() error {
 }
 
 // nameStrangers gives the strangers of a table their inodes. Of several it is unknown which is which.
-func nameStrangers(table, own []slotSocket, members map[uint64]bool) []slotSocket {
+func nameStrangers(table, own []slotSocket, members proc.Inodes) []slotSocket {
 	var strangers []uint64
 	for inode := range members {
 		if !slices.ContainsFunc(own, func(so slotSocket) bool { return so.inode == inode }) {
@@ -235,15 +238,16 @@ func closeProbe(fd int) {
 	unix.Close(fd)
 }
 
-// Where a packet has its time to live, for classic BPF (linux/filter.h: SKF_NET_OFF and the header's offset).
+// Where a packet has its time to live: the offset that means the network header (SKF_NET_OFF of linux/filter.h), and those of
+// the field in the headers of IPv4 and IPv6.
 const (
-	skfNetOff = -0x100000
+	netOff    = -0x100000
 	ttlOffset = 8
 	hopOffset = 7
 )
 
 // probeProgram sends the probes to the index and everything else to the others.
-func probeProgram(index int, others []int, v6 bool) []unix.SockFilter {
+func probeProgram(index int, others []int, v6 bool) instructions {
 	if len(others) == 0 {
 		others = []int{index}
 	}
@@ -251,13 +255,13 @@ func probeProgram(index int, others []int, v6 bool) []unix.SockFilter {
 	if rest == nil {
 		return nil
 	}
-	at := skfNetOff + ttlOffset
+	offset := netOff + ttlOffset
 	if v6 {
-		at = skfNetOff + hopOffset
+		offset = netOff + hopOffset
 	}
-	return append([]unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: uint32(int32(at))},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: probeTTL},
-		{Code: unix.BPF_RET | unix.BPF_K, K: uint32(index)},
+	return append(instructions{
+		bpf.LoadAbsolute{Off: uint32(int32(offset)), Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: probeTTL, SkipFalse: 1},
+		bpf.RetConstant{Val: uint32(index)},
 	}, rest...)
 }

@@ -1,4 +1,4 @@
-package master
+package reuseport
 
 import (
 	"errors"
@@ -42,6 +42,34 @@ func resolve(addr string) (unix.Sockaddr, error) {
 		}
 	}
 	return sa, nil
+}
+
+// ListenTCP returns a socket that listens at host:port for this process alone.
+func ListenTCP(addr string) (fd int, err error) {
+	sa, err := resolve(addr)
+	if err != nil {
+		return -1, err
+	}
+	if fd, err = openTCP(sa, false); err != nil {
+		return -1, err
+	}
+	if err = os.NewSyscallError("listen", unix.Listen(fd, backlog)); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// LookUp is an error when host:port cannot be listened at, as far as that is known without a socket.
+func LookUp(addr string) error {
+	_, err := resolve(addr)
+	return err
+}
+
+// BoundAddress returns where a socket listens, with the port that the system chose for port 0.
+func BoundAddress(fd int) (string, error) {
+	_, text, err := boundTo(fd)
+	return text, err
 }
 
 func hasIPv6() bool {
@@ -92,10 +120,10 @@ func openTCP(sa unix.Sockaddr, reusePort bool) (fd int, err error) {
 
 // openUnix binds the path. A file of a server that has gone is removed; one on which somebody listens is in use. Until it
 // has its mode and group nobody else can connect.
-func openUnix(a address) (int, error) {
-	named := a.addr[0] != '@'
+func openUnix(a Address) (int, error) {
+	named := a.Addr[0] != '@'
 	if named {
-		if listening, err := listens(a.addr); listening || err != nil {
+		if listening, err := listens(a.Addr); listening || err != nil {
 			if err == nil {
 				err = unix.EADDRINUSE
 			}
@@ -106,7 +134,7 @@ func openUnix(a address) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	umask, err := bindPrivately(fd, a.addr)
+	umask, err := bindPrivately(fd, a.Addr)
 	if err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("bind", err)
@@ -118,7 +146,7 @@ func openUnix(a address) (int, error) {
 		}
 		if err := a.permit(&mode); err != nil {
 			unix.Close(fd)
-			os.Remove(a.addr)
+			os.Remove(a.Addr)
 			return -1, err
 		}
 	}
@@ -138,18 +166,18 @@ func bindPrivately(fd int, path string) (umask int, err error) {
 
 // permit gives the socket's file its group, where there is one, and then the mode. Neither follows a link that somebody put
 // in its place.
-func (a address) permit(mode *os.FileMode) error {
+func (a Address) permit(mode *os.FileMode) error {
 	if a.group != nil {
-		if err := os.Lchown(a.addr, -1, *a.group); err != nil {
+		if err := os.Lchown(a.Addr, -1, *a.group); err != nil {
 			return err
 		}
 	}
 	if mode == nil {
 		return nil
 	}
-	err := unix.Fchmodat(unix.AT_FDCWD, a.addr, uint32(*mode), unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fchmodat(unix.AT_FDCWD, a.Addr, uint32(*mode), unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) { // Linux before 6.6
-		err = unix.Fchmodat(unix.AT_FDCWD, a.addr, uint32(*mode), 0)
+		err = unix.Fchmodat(unix.AT_FDCWD, a.Addr, uint32(*mode), 0)
 	}
 	return os.NewSyscallError("chmod", err)
 }

@@ -1,6 +1,7 @@
-package master
+package reuseport
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT group
+// Group is an address and its sockets. On Linux a TCP address has one socket for each slot, all in one SO_REUSEPORT group
 // of the kernel; elsewhere, for unix sockets, for those of systemd and where the kernel refuses the steering program, one
 // socket is shared by all slots.
 //
@@ -17,8 +18,8 @@ import (
 // takes its number. The field sockets is that table, and sockets are opened and closed only by methods of group. Other
 // processes of this user can join and leave the group, and a socket that is closed here keeps its place while another
 // process holds it. compare brings the table up to date.
-type group struct {
-	address
+type Group struct {
+	Address
 	bound   unix.Sockaddr // nil for inherited ones
 	text    string        // where it really is: port 0 replaced
 	shared  bool
@@ -45,17 +46,17 @@ const (
 	strangerSlot = -2
 )
 
-// openGroup takes possession of an address. EADDRINUSE means that another process listens there: the error wraps it.
-func openGroup(a address) (*group, error) {
-	g := &group{address: a}
-	if a.network == "unix" {
+// Open takes possession of an address. EADDRINUSE means that another process listens there: the error wraps it.
+func Open(a Address) (*Group, error) {
+	g := &Group{Address: a}
+	if a.Network == "unix" {
 		fd, err := openUnix(a)
 		if err == nil {
 			err = g.share(fd, "unix sockets are shared by all workers")
 		}
 		return g, err
 	}
-	sa, err := resolve(a.addr)
+	sa, err := resolve(a.Addr)
 	if err != nil {
 		return nil, err
 	}
@@ -68,16 +69,16 @@ func openGroup(a address) (*group, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	if !steerable {
+	if !Steerable {
 		return g, g.share(fd, steeringMissing)
 	}
 	unix.Close(fd)
-	if err := g.add(0); err != nil {
+	if err := g.Add(0); err != nil {
 		return nil, err
 	}
 	if err := attach(g.sockets[0].fd, steeringProgram([]int{0})); err != nil {
 		why := fmt.Sprintf("the kernel refuses the program: %v", err)
-		g.remove(0)
+		g.Remove(0)
 		if fd, err = openTCP(g.bound, false); err != nil {
 			return nil, err
 		}
@@ -86,8 +87,8 @@ func openGroup(a address) (*group, error) {
 	return g, nil
 }
 
-// inheritedGroup is a socket that systemd passed to the master.
-func inheritedGroup(name string, fd int) (*group, error) {
+// Inherited is a socket that systemd passed to the master.
+func Inherited(name string, fd int) (*Group, error) {
 	if err := listeningStream(fd); err != nil {
 		return nil, fmt.Errorf("master: descriptor %d (%q) of LISTEN_FDS: %w: only stream sockets with Accept=no can be shared",
 			fd, name, err)
@@ -96,14 +97,14 @@ func inheritedGroup(name string, fd int) (*group, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	g := &group{address: address{name: name, network: "inherited", addr: fmt.Sprint(fd)}, shared: true,
+	g := &Group{Address: Address{Name: name, Network: "inherited", Addr: fmt.Sprint(fd)}, shared: true,
 		why: "sockets from systemd are shared by all workers", sockets: []slotSocket{ownSocket(sharedSlot, fd)}}
 	_, g.text, _ = boundTo(fd)
 	return g, nil
 }
 
 // share makes fd the one socket of the group.
-func (g *group) share(fd int, why string) error {
+func (g *Group) share(fd int, why string) error {
 	if err := g.listen(fd); err != nil {
 		return err
 	}
@@ -114,8 +115,8 @@ func (g *group) share(fd int, why string) error {
 	return nil
 }
 
-// add opens the socket of a slot, the last of the table.
-func (g *group) add(slot int) error {
+// Add opens the socket of a slot, the last of the table.
+func (g *Group) Add(slot int) error {
 	if g.shared || g.index(slot) >= 0 {
 		return nil
 	}
@@ -133,9 +134,9 @@ func (g *group) add(slot int) error {
 
 // listen has a new socket listen, or closes it. This is the one moment at which it can be made blocking: later a worker may
 // rely on what it is.
-func (g *group) listen(fd int) error {
+func (g *Group) listen(fd int) error {
 	err := os.NewSyscallError("listen", unix.Listen(fd, backlog))
-	if err == nil && g.blocking {
+	if err == nil && g.Blocking {
 		err = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
 	}
 	if err != nil {
@@ -144,10 +145,10 @@ func (g *group) listen(fd int) error {
 	return err
 }
 
-// reconfigure takes over what another configuration says of the same address. Sockets that are open stay as they are, but
+// Reconfigure takes over what another configuration says of the same address. Sockets that are open stay as they are, but
 // for the mode and group of a unix socket.
-func (g *group) reconfigure(a address) error {
-	g.name, g.blocking, g.mode, g.group = a.name, a.blocking, a.mode, a.group
+func (g *Group) Reconfigure(a Address) error {
+	g.Name, g.Blocking, g.mode, g.group = a.Name, a.Blocking, a.mode, a.group
 	return a.permit(a.mode)
 }
 
@@ -166,8 +167,8 @@ func strangerSocket(inode uint64) slotSocket {
 	return slotSocket{slot: strangerSlot, fd: -1, inode: inode}
 }
 
-// remove closes the socket of a slot; the last of the table takes its place. What waits in its queue is reset.
-func (g *group) remove(slot int) {
+// Remove closes the socket of a slot; the last of the table takes its place. What waits in its queue is reset.
+func (g *Group) Remove(slot int) {
 	if i := g.index(slot); i >= 0 && !g.shared {
 		unix.Close(g.sockets[i].fd)
 		g.sockets = withoutIndex(g.sockets, i)
@@ -183,7 +184,7 @@ func withoutIndex[T any](table []T, i int) []T {
 }
 
 // index returns the kernel's index of a slot's socket, -1 when it has none.
-func (g *group) index(slot int) int {
+func (g *Group) index(slot int) int {
 	for i, s := range g.sockets {
 		if g.shared || s.slot == slot {
 			return i
@@ -192,26 +193,74 @@ func (g *group) index(slot int) int {
 	return -1
 }
 
-// fd returns the socket that the worker of a slot gets, -1 when there is none.
-func (g *group) fd(slot int) int {
+// FD returns the socket that the worker of a slot gets, -1 when there is none.
+func (g *Group) FD(slot int) int {
 	if i := g.index(slot); i >= 0 {
 		return g.sockets[i].fd
 	}
 	return -1
 }
 
-// close closes the sockets, and removes the file of a unix socket.
-func (g *group) close() {
+// Has reports whether there is a socket for the slot.
+func (g *Group) Has(slot int) bool { return g.index(slot) >= 0 }
+
+// Inode returns the inode of the socket that a slot has for itself; false when there is none.
+func (g *Group) Inode(slot int) (uint64, bool) {
+	if i := g.index(slot); i >= 0 && !g.shared {
+		return g.sockets[i].inode, true
+	}
+	return 0, false
+}
+
+// Inodes returns the inodes of the sockets of this process.
+func (g *Group) Inodes() (out []uint64) {
+	for _, so := range g.sockets {
+		if so.fd >= 0 {
+			out = append(out, so.inode)
+		}
+	}
+	return out
+}
+
+// Strangers returns the inodes of the sockets of other processes in the table.
+func (g *Group) Strangers() (out []uint64) {
+	for _, so := range g.sockets {
+		if so.slot == strangerSlot {
+			out = append(out, so.inode)
+		}
+	}
+	return out
+}
+
+// Intact reports whether the slot's socket still listens. A worker that calls shutdown(2) on it ends that for every process.
+func (g *Group) Intact(slot int) bool {
+	fd := g.FD(slot)
+	return g.shared || fd >= 0 && stillListens(fd)
+}
+
+// Sharing returns why all slots share one socket; "" when each has its own.
+func (g *Group) Sharing() string {
+	if g.shared {
+		return cmp.Or(g.why, "unknown")
+	}
+	return ""
+}
+
+// Where returns the address at which the sockets listen, with the port that the system chose for port 0.
+func (g *Group) Where() string { return g.text }
+
+// Close closes the sockets, and removes the file of a unix socket.
+func (g *Group) Close() {
 	for _, s := range g.sockets {
 		if s.fd >= 0 {
 			unix.Close(s.fd)
 		}
 	}
 	g.sockets = nil
-	if g.network == "unix" && g.addr[0] != '@' {
-		os.Remove(g.addr)
+	if g.Network == "unix" && g.Addr[0] != '@' {
+		os.Remove(g.Addr)
 	}
 }
 
-// inUse reports whether an address could not be had because somebody else has it.
-func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
+// InUse reports whether an address could not be had because somebody else has it.
+func InUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }

@@ -1,4 +1,4 @@
-package master
+package reuseport
 
 import (
 	"encoding/binary"

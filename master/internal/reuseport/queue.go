@@ -1,0 +1,25 @@
+package reuseport
+
+// Handshake is a connection of which the SYN was answered and the last packet is not there yet.
+type Handshake struct {
+	port   uint16 // ours
+	remote [16]byte
+	from   uint16
+}
+
+// Queued reports whether connections wait in the accept queue of a slot's socket. Of a shared socket that is nobody's
+// business: another worker takes them.
+func (g *Group) Queued(slot int) bool {
+	if i := g.index(slot); i >= 0 && !g.shared {
+		return queueLength(g.sockets[i].fd) > 0
+	}
+	return false
+}
+
+// Handshakes returns what is half open at the address; nothing for shared sockets.
+func (g *Group) Handshakes() []Handshake {
+	if g.shared {
+		return nil
+	}
+	return halfOpen(portOf(g.bound))
+}
