@@ -55,7 +55,7 @@ func (s *supervisor) overdue(p *process, t, now time.Time) bool {
 		return false
 	}
 	if p.lookAsked == 0 {
-		p.lookAsked = p.notify.look()
+		p.lookAsked = p.notify.Look()
 	}
 	return p.notifyEnded || p.lookAnswered == p.lookAsked
 }

@@ -13,7 +13,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 		return
 	}
 	p.gone = true
-	p.notify.close()
+	p.notify.Close()
 	delete(s.processes, p.pid)
 	if r, ok := s.op.(*rolling); ok {
 		r.noteEnd(p)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // checkEnv names the descriptor on which a program that is only checked says that it would run.
@@ -156,12 +156,12 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		described[p] = true
 		ps := processState{Slot: p.slot, PID: p.pid, Epoch: p.epoch, State: p.state, Started: p.started,
 			ReadyAt: wall(p.readyAt, now), StopAt: wall(p.stopAt, now), Beat: wall(p.beat, now), RenewAt: wall(p.recycleAt, now),
-			Remaining: remaining(p, now), Name: p.notify.name, Stops: p.stoppingItself, Cause: p.cause,
+			Remaining: remaining(p, now), Name: p.notify.Name(), Stops: p.stoppingItself, Cause: p.cause,
 			Killed: p.killed, Storeless: p.storeless, Text: p.text, Notify: -1}
 		if p.release != nil {
 			ps.Release = p.release.Number
 		}
-		h.err = errors.Join(h.err, p.notify.control(func(fd int) error {
+		h.err = errors.Join(h.err, p.notify.Control(func(fd int) error {
 			ps.Notify = h.copy(fd)
 			return nil
 		}))
@@ -225,20 +225,13 @@ func readHandover() (*handover, error) {
 
 // adoptProcess goes on with a worker that the master before this one started.
 func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*process, error) {
-	unix.CloseOnExec(ps.Notify)
-	f := os.NewFile(uintptr(ps.Notify), ps.Name)
-	defer f.Close()
-	c, err := net.FilePacketConn(f)
+	notify, err := sdnotify.AdoptReceiver(ps.Notify, ps.Name)
 	if err != nil {
 		return nil, fmt.Errorf("master: adopt worker %d: %w", ps.PID, err)
 	}
-	conn, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, fmt.Errorf("master: adopt worker %d: its notify socket is none", ps.PID)
-	}
 	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started,
 		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, recycleAt: ps.RenewAt, stoppingItself: ps.Stops,
-		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: &notifySocket{conn: conn, name: ps.Name}}
+		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: notify}
 	p.leads, p.start = leadsGroup(p.pid), proc.Start(p.pid)
 	restore(p, ps.Remaining, executed, now)
 	p.release = s.releaseNumber(ps.Release)

@@ -4,54 +4,62 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // maxText is how much of a worker's STATUS= is kept.
 const maxText = 200
 
+// message is what the socket of a worker has received.
+type message struct {
+	from *process
+	sdnotify.Message
+}
+
 // handle acts on a message of a worker.
 func (s *supervisor) handle(n message) {
 	p := n.from
 	sl := s.slotOf(p)
-	if n.over {
+	if n.Over {
 		p.notifyEnded = true
 		s.exited(sl, p)
 		return
 	}
-	if n.answered != 0 {
-		p.lookAnswered = n.answered
+	if n.Answered != 0 {
+		p.lookAnswered = n.Answered
 		return
 	}
-	if n.foreignReady != 0 {
+	if n.ForeignReady != 0 {
 		s.log.Warn("READY=1 comes from another process than the one that was started, and does not count: a command that "+
 			"forks before it listens cannot take its sockets (LISTEN_PID); in a shell script start the server with exec",
-			p.id(), "sender", n.foreignReady)
+			p.id(), "sender", n.ForeignReady)
 		return
 	}
-	if n.fields["X_ONESCRAPE_EXEC"] != "" {
-		if errno := number(n.fields["ERRNO"]); errno > 0 {
-			p.execErr = s.cfg.notExecutable(n.fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
+	if n.Fields["X_ONESCRAPE_EXEC"] != "" {
+		if errno := number(n.Fields["ERRNO"]); errno > 0 {
+			p.execErr = s.cfg.notExecutable(n.Fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
 		}
 	}
 	now := time.Now()
-	if text, ok := n.fields["STATUS"]; ok {
+	if text, ok := n.Fields["STATUS"]; ok {
 		p.text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 	}
-	if n.fields["WATCHDOG"] == "1" {
+	if n.Fields["WATCHDOG"] == "1" {
 		p.beat = now
 	}
-	if n.fields["X_ONESCRAPE_RECYCLE"] == "1" {
+	if n.Fields["X_ONESCRAPE_RECYCLE"] == "1" {
 		p.recycleRequested = true
 	}
-	if series, ok := n.fields["X_ONESCRAPE_STORELESS"]; ok {
+	if series, ok := n.Fields["X_ONESCRAPE_STORELESS"]; ok {
 		p.storeless = true
 		s.log.Warn("worker has no space in the store: its metrics die with it", p.id(), "series", series)
 	}
-	if n.fields["READY"] == "1" {
+	if n.Fields["READY"] == "1" {
 		s.notifies = true
 		s.markReady(p)
 	}
-	if n.fields["STOPPING"] == "1" {
+	if n.Fields["STOPPING"] == "1" {
 		s.stopsItself(sl, p)
 	}
 }

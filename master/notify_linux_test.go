@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -73,7 +74,7 @@ func sendDescriptors() error {
 	if err != nil {
 		return err
 	}
-	fds := make([]int, maxDescriptors)
+	fds := make([]int, sdnotify.MaxDescriptors)
 	for i := range fds {
 		fds[i] = int(null.Fd())
 	}

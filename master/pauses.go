@@ -3,6 +3,8 @@ package master
 import (
 	"os"
 	"time"
+
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // A master that is stopped, frozen with its container, or gets no processor must not judge its workers by the time that has
@@ -84,7 +86,7 @@ func (s *supervisor) receive(children <-chan os.Signal, wake <-chan time.Time) (
 // receiveMore handles what has happened, without waiting, and reports whether anything has. There is a bound, so that a
 // worker that speaks without end does not keep the rest from its turn.
 func (s *supervisor) receiveMore(children <-chan os.Signal) (happened bool) {
-	for range queued {
+	for range sdnotify.MaxQueued {
 		select {
 		case sig := <-s.signals:
 			s.signaled(sig)

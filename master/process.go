@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // process is one worker process. The control goroutine owns it.
@@ -17,7 +18,7 @@ type process struct {
 	epoch   int    // counts the masters of this process that were replaced in place before it was started
 	state   string // starting, ready or draining
 	started time.Time
-	notify  *notifySocket
+	notify  *sdnotify.Receiver
 
 	// The moments, see moments.go.
 	readyFrom time.Time // the ready timeout counts from here: started, plus the master's pauses
@@ -140,13 +141,13 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: find this program's executable: %w", err)
 	}
-	notify, err := newNotifySocket()
+	notify, err := sdnotify.NewReceiver()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("master: %w", err)
 	}
 	null, err := devNull()
 	if err != nil {
-		notify.close()
+		notify.Close()
 		return nil, err
 	}
 	defer null.Close()
@@ -159,7 +160,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	}
 	files = append(files, uintptr(s.lifeline.read))
 	env := s.cfg.environ(s.environ, workerEnv{
-		exec: cmd.path, dir: dir, store: s.storePath, notify: notify.name, slot: slot, lifeline: len(files) - 1, names: names,
+		exec: cmd.path, dir: dir, store: s.storePath, notify: notify.Name(), slot: slot, lifeline: len(files) - 1, names: names,
 		maxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter),
 	}, s.limits())
 	attr := &syscall.ProcAttr{Env: env, Files: files, Dir: dir}
@@ -169,7 +170,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	}
 	pid, err := syscall.ForkExec(step, cmd.args, attr)
 	if err != nil {
-		notify.close()
+		notify.Close()
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
@@ -188,8 +189,8 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 func (s *supervisor) follow(p *process) {
 	s.processes[p.pid] = p
 	p.notifyEnded = false
-	p.notify.finished.Store(false)
-	go p.notify.listen(p, s.messages)
+	p.notify.Start()
+	go p.notify.Run(p.pid, func(m sdnotify.Message) { s.messages <- message{p, m} })
 }
 
 // id returns attributes that name the process.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
@@ -70,7 +70,7 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	}
 	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process), remnants: make(map[int]*remnant),
 		messages: make(chan message, 64), finished: make(chan func(), 64), signals: bootstrap.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
-		started: time.Now(), orphans: newOrphans(), manager: newManager()}
+		started: time.Now(), orphans: newOrphans(), manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}
 	if s.signals == nil {
 		s.signals = make(chan os.Signal, bootstrap.Room)
 		signal.Notify(s.signals, bootstrap.Watched...)
@@ -354,25 +354,17 @@ func (s *supervisor) ofPredecessor(hs []proc.Holder) bool {
 
 // systemdSockets takes the sockets that systemd passed to the master.
 func systemdSockets() ([]*reuseport.Group, error) {
-	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
-	for _, key := range [...]string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
-		os.Unsetenv(key)
-	}
-	if pid != strconv.Itoa(os.Getpid()) {
+	sockets := sdnotify.TakeSockets()
+	if !sockets.AreFor(os.Getpid()) {
 		return nil, nil
 	}
-	n, err := strconv.Atoi(fds)
-	if err != nil || n < 0 {
-		return nil, fmt.Errorf("master: LISTEN_FDS=%q is no number of sockets", fds)
+	n, err := sockets.Count()
+	if err != nil {
+		return nil, fmt.Errorf("master: %w", err)
 	}
-	named := strings.Split(names, ":")
 	var out []*reuseport.Group
 	for i := range n {
-		name := ""
-		if i < len(named) {
-			name = named[i]
-		}
-		g, err := reuseport.Inherited(name, 3+i)
+		g, err := reuseport.Inherited(sockets.Name(i), sdnotify.FirstFD+i)
 		if err != nil {
 			return nil, err
 		}

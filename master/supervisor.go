@@ -17,6 +17,7 @@ import (
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // supervisor is a master at work. One goroutine, that of run, owns every field without another word beside it; others
@@ -29,7 +30,7 @@ type supervisor struct {
 	storePath string
 	lock      *shmstore.Lock // nil when store is
 	lifeline  lifeline
-	manager   *manager
+	manager   *sdnotify.Notifier // systemd as a rule; nil: none
 	endpoint  *endpoint
 	counters  *counters                     // has its own lock
 	merged    *aggregate.Store              // nil when there is no store
@@ -183,7 +184,7 @@ func (s *supervisor) reapOne(p *process) {
 		return
 	}
 	p.reaped, p.ended = true, time.Now()
-	p.notify.finish()
+	p.notify.Finish()
 	if p.leads {
 		s.leaveRemnant(p)
 	}
@@ -398,9 +399,9 @@ func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
 	settled := true
 	switch {
 	case state != s.lastState:
-		settled = s.manager.tell(append(lines, text)...)
+		settled = s.manager.TrySend(append(lines, text)...)
 	case text != s.lastText:
-		settled = s.manager.tell(text)
+		settled = s.manager.TrySend(text)
 	}
 	if settled {
 		s.lastState, s.lastText = state, text
@@ -409,7 +410,7 @@ func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
 	}
 	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {
 		if s.due(s.beatAt, now) {
-			s.manager.tell("WATCHDOG=1")
+			s.manager.TrySend("WATCHDOG=1")
 			s.beatAt = now.Add(time.Duration(usec) * time.Microsecond / 2)
 			s.wake(s.beatAt)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // remnant is what is left of the process group of a command whose leader has ended. Processes of the group that still
@@ -136,18 +137,18 @@ func (s *supervisor) describeRemnants() (out []remnantState) {
 // after no groups, so that it reaps them; another one passes them over.
 func (s *supervisor) goneRemnants(h *handedOver, now time.Time) (out []processState) {
 	for _, r := range s.remnants {
-		n, err := newNotifySocket()
+		n, err := sdnotify.NewReceiver()
 		if err != nil {
 			h.err = errors.Join(h.err, err)
 			continue
 		}
 		ps := processState{Slot: r.slot, PID: r.pgid, State: draining, Started: now, ReadyAt: now, StopAt: now, Beat: now,
-			Name: n.name, Cause: "stop", Notify: -1, Remnant: true}
-		h.err = errors.Join(h.err, n.control(func(fd int) error {
+			Name: n.Name(), Cause: "stop", Notify: -1, Remnant: true}
+		h.err = errors.Join(h.err, n.Control(func(fd int) error {
 			ps.Notify = h.copy(fd)
 			return nil
 		}))
-		n.close()
+		n.Close()
 		out = append(out, ps)
 	}
 	return out

@@ -239,7 +239,6 @@ func (s *supervisor) handOver(u *upgrading) error {
 		signal.Notify(s.signals, bootstrap.Watched...)
 		for _, p := range s.processes {
 			if !p.gone {
-				p.notify.conn.SetReadDeadline(time.Time{})
 				s.follow(p)
 			}
 		}
@@ -312,11 +311,11 @@ func (s *supervisor) pauseListening() {
 			continue
 		}
 		n++
-		p.notify.finish()
+		p.notify.Finish()
 	}
 	for n > 0 {
 		notice := <-s.messages
-		if notice.over {
+		if notice.Over {
 			n--
 		}
 		s.handle(notice)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/worker/logqueue"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
@@ -35,7 +36,7 @@ const (
 type Worker struct {
 	slot      int
 	listeners []namedListener
-	notify    *notifier
+	notify    *sdnotify.Notifier
 	graceful  time.Duration
 	linger    time.Duration
 	watchdog  time.Duration
@@ -82,18 +83,18 @@ func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 		}
 		w.slot = n
 	}
-	sockets := takeSocketEnv()
-	n, err := sockets.count(os.Getpid(), w.slot >= 0)
+	sockets := sdnotify.TakeSockets()
+	n, err := ownSockets(sockets, os.Getpid(), w.slot >= 0)
 	if err != nil {
 		return nil, err
 	}
 	if err := w.settings(); err != nil {
 		return nil, err
 	}
-	w.notify = newNotifier(takeEnv("NOTIFY_SOCKET"))
-	lifeline := takeEnv("ONESCRAPE_LIFELINE")
+	w.notify = sdnotify.NewNotifier(sdnotify.TakeEnv("NOTIFY_SOCKET"))
+	lifeline := sdnotify.TakeEnv("ONESCRAPE_LIFELINE")
 	if n > 0 {
-		w.listeners, err = inherit(sockets, firstFD, n)
+		w.listeners, err = inherit(sockets, sdnotify.FirstFD, n)
 	} else {
 		w.listeners, err = listen(ctx, addrs)
 	}
@@ -137,8 +138,8 @@ func (w *Worker) settings() error {
 		}
 		w.requests.limit = v
 	}
-	pid := takeEnv("WATCHDOG_PID")
-	if s := takeEnv("WATCHDOG_USEC"); s != "" && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+	pid := sdnotify.TakeEnv("WATCHDOG_PID")
+	if s := sdnotify.TakeEnv("WATCHDOG_USEC"); s != "" && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
 		v, err := strconv.ParseInt(s, 10, 64)
 		if err != nil || v <= 0 {
 			return fmt.Errorf("worker: WATCHDOG_USEC=%q is no number of microseconds", s)
@@ -258,7 +259,7 @@ func isPipe(fd int) bool {
 func (w *Worker) drain() {
 	w.drainOnce.Do(func() {
 		close(w.draining)
-		w.notify.send("STOPPING=1")
+		w.tell("STOPPING=1")
 		go func() {
 			limit := time.NewTimer(w.graceful - w.margin())
 			defer limit.Stop()
@@ -326,7 +327,7 @@ func (w *Worker) Ready() error {
 	if w.watchdog > 0 {
 		go w.watch(w.watchdog)
 	}
-	return w.notify.send(lines...)
+	return w.tell(lines...)
 }
 
 // IsReady reports whether Ready was called.
@@ -334,7 +335,15 @@ func (w *Worker) IsReady() bool { return w.ready.Load() }
 
 // Status sends the master a short text that says what this worker does. onescrape status shows it, as systemd shows the
 // status text of a service.
-func (w *Worker) Status(text string) error { return w.notify.send("STATUS=" + oneLine(text)) }
+func (w *Worker) Status(text string) error { return w.tell("STATUS=" + sdnotify.OneLine(text)) }
+
+// tell sends lines to the master, or to systemd; nothing where nobody listens.
+func (w *Worker) tell(lines ...string) error {
+	if err := w.notify.Send(lines...); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	return nil
+}
 
 // Draining returns a channel that is closed when the drain begins.
 func (w *Worker) Draining() <-chan struct{} { return w.draining }

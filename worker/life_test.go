@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -75,9 +76,9 @@ func alone(t *testing.T, addrs ...string) (*Worker, func()) {
 }
 
 func TestSocketEnv(t *testing.T) {
-	e := socketEnv{fds: "2", pid: "7", names: "web:admin"}
+	e := sdnotify.Sockets{FDs: "2", PID: "7", Names: "web:admin"}
 	for _, test := range []struct {
-		env        socketEnv
+		env        sdnotify.Sockets
 		pid        int
 		supervised bool
 		n          int
@@ -87,12 +88,12 @@ func TestSocketEnv(t *testing.T) {
 		{env: e, pid: 7, supervised: true, n: 2},
 		{env: e, pid: 8, n: 0}, // left over from somebody else
 		{env: e, pid: 8, supervised: true, err: "start the server with exec"},
-		{env: socketEnv{}, pid: 8, supervised: true, n: 0},
-		{env: socketEnv{fds: "0", pid: "7"}, pid: 8, supervised: true, n: 0},
-		{env: socketEnv{fds: "many", pid: "7"}, pid: 7, err: `LISTEN_FDS="many"`},
-		{env: socketEnv{fds: "-1", pid: "7"}, pid: 7, err: `LISTEN_FDS="-1"`},
+		{env: sdnotify.Sockets{}, pid: 8, supervised: true, n: 0},
+		{env: sdnotify.Sockets{FDs: "0", PID: "7"}, pid: 8, supervised: true, n: 0},
+		{env: sdnotify.Sockets{FDs: "many", PID: "7"}, pid: 7, err: `LISTEN_FDS="many"`},
+		{env: sdnotify.Sockets{FDs: "-1", PID: "7"}, pid: 7, err: `LISTEN_FDS="-1"`},
 	} {
-		n, err := test.env.count(test.pid, test.supervised)
+		n, err := ownSockets(test.env, test.pid, test.supervised)
 		if test.err != "" {
 			assert.ErrorContains(t, err, test.err)
 			continue
@@ -100,9 +101,9 @@ func TestSocketEnv(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, test.n, n)
 	}
-	assert.Equal(t, "admin", e.name(1))
-	assert.Equal(t, "unknown", e.name(2))
-	assert.Equal(t, "unknown", socketEnv{}.name(0))
+	assert.Equal(t, "admin", e.Name(1))
+	assert.Empty(t, e.Name(2))
+	assert.Empty(t, sdnotify.Sockets{}.Name(0))
 }
 
 func TestAloneItListensItself(t *testing.T) {

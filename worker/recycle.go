@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // Recycle asks the master for a successor. The master starts one on the same sockets, and tells this process to drain when
@@ -11,7 +13,7 @@ import (
 // It is safe for concurrent use, and a second call has no effect.
 func (w *Worker) Recycle() {
 	if w.recycled.CompareAndSwap(false, true) {
-		if err := w.notify.send("X_ONESCRAPE_RECYCLE=1"); err != nil {
+		if err := w.tell("X_ONESCRAPE_RECYCLE=1"); err != nil {
 			w.recycled.Store(false)
 		}
 	}
@@ -51,9 +53,9 @@ func (w *Worker) pulse(limit time.Duration) {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		if err := (*check)(ctx); err != nil {
-			w.notify.send("STATUS=" + oneLine("not healthy: "+err.Error()))
+			w.tell("STATUS=" + sdnotify.OneLine("not healthy: "+err.Error()))
 			return
 		}
 	}
-	w.notify.send("WATCHDOG=1")
+	w.tell("WATCHDOG=1")
 }

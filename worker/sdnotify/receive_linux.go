@@ -1,4 +1,4 @@
-package master
+package sdnotify
 
 import (
 	"bytes"
@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifyName returns an abstract name: it needs no directory that can be written, leaves nothing behind, and survives
+// newName returns an abstract name: it needs no directory that can be written, leaves nothing behind, and survives
 // the exec of an upgrade with its descriptor.
-func notifyName() (string, error) {
+func newName() (string, error) {
 	return "@onescrape/" + strconv.Itoa(os.Getpid()) + "/" + rand.Text(), nil
 }
 
-func forgetNotifyName(string) {}
+func forgetName(string) {}
 
 // wantSender has the kernel say who sent each datagram.
 func wantSender(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) }
 
-// maxDescriptors is how many descriptors one datagram can carry (SCM_MAX_FD of the kernel).
-const maxDescriptors = 253
+// MaxDescriptors is how many descriptors one datagram can carry (SCM_MAX_FD of the kernel).
+const MaxDescriptors = 253
 
 // datagramSize is how long a message may be; of a longer one the line that is cut off is left out.
 const datagramSize = 8192
@@ -31,7 +31,7 @@ const datagramSize = 8192
 // for which there is none itself, within the call, and a close may take its time.
 type receiveBuffer struct {
 	text    [datagramSize]byte
-	control [4096]byte // more than credentials and maxDescriptors need
+	control [4096]byte // more than credentials and MaxDescriptors need
 }
 
 var receiveBuffers = sync.Pool{New: func() any { return new(receiveBuffer) }}

@@ -1,4 +1,4 @@
-package master
+package sdnotify
 
 import (
 	"os"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifyName returns a name in a directory of this user's alone.
-func notifyName() (string, error) {
+// newName returns a name in a directory of this user's alone.
+func newName() (string, error) {
 	dir, err := os.MkdirTemp("", "onescrape-notify-")
 	if err != nil {
 		return "", err
@@ -16,7 +16,7 @@ func notifyName() (string, error) {
 	return filepath.Join(dir, "s"), nil
 }
 
-func forgetNotifyName(name string) { os.RemoveAll(filepath.Dir(name)) }
+func forgetName(name string) { os.RemoveAll(filepath.Dir(name)) }
 
 func wantSender(int) error { return nil }
 

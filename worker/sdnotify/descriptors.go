@@ -1,4 +1,4 @@
-package master
+package sdnotify
 
 import (
 	"sync"
@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// strays closes the descriptors that come with the datagrams of one notify socket. Any local user can send some, and
+// strays closes the descriptors that come with the datagrams of one Receiver. Any local user can send some, and
 // close(2) of what a stranger made can take as long as the stranger likes: a file of a FUSE file system for instance, or a
 // TCP socket with SO_LINGER. So each datagram's are closed in a goroutine of its own. At most maxClosers of those run at a
 // time, for each of them may keep a thread. The zero value is ready; close may be called by one goroutine only.
