@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onescrape/onescrape/master/internal/endpoint"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/master/webpath"
 	"github.com/onescrape/onescrape/shmstore"
@@ -114,7 +116,7 @@ func (c Config) complete(function bool) (Config, error) {
 		return c, fmt.Errorf("master: Config.Jitter is %v: it is a share of at most 1", c.Jitter)
 	}
 	if c.Service == "" {
-		name := program.path
+		name := release.Own().Path
 		if len(c.Command) > 0 {
 			name = c.Command[0]
 		}
@@ -183,7 +185,7 @@ func (c Config) check() error {
 				l, c.MetricsListen)
 		}
 	}
-	if err := webpath.Check(c.TelemetryPath, "/", "/-/healthy", "/-/ready", "/api/v1/status"); err != nil {
+	if err := webpath.Check(c.TelemetryPath, endpoint.Reserved...); err != nil {
 		return fmt.Errorf("master: telemetry path %w", err)
 	}
 	return nil

@@ -2,7 +2,6 @@ package master
 
 import (
 	"os"
-	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
@@ -117,22 +116,4 @@ func TestJittered(t *testing.T) {
 		assert.LessOrEqual(t, v, int64(1100))
 		assert.Positive(t, jittered(int64(1), 1), "a limit of 0 would be none")
 	}
-}
-
-func TestProgramKeepsLinks(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	require.NoError(t, err)
-	for _, sub := range []string{"releases", "releases/1"} {
-		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "releases/1/app"), []byte("#!/bin/sh\n"), 0o700))
-	require.NoError(t, os.Symlink("releases/1", filepath.Join(dir, "current")))
-	t.Chdir(dir)
-	assert.Equal(t, filepath.Join(dir, "current/app"), called([]string{"current/app", "-x"}).path)
-	t.Setenv("PATH", filepath.Join(dir, "current"))
-	assert.Equal(t, filepath.Join(dir, "current/app"), called([]string{"app"}).path)
-	self, err := os.Executable()
-	require.NoError(t, err)
-	assert.Equal(t, self, called([]string{"no-such-program"}).path)
-	assert.Equal(t, self, called(nil).path)
 }

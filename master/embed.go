@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
@@ -36,7 +37,7 @@ func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 		return nil, errors.New("master: Embed was called before in this process")
 	}
 	if dir == "" {
-		dir, _ = Config{Store: os.Getenv("ONESCRAPE_DIR"), Service: filepath.Base(program.path)}.storePath()
+		dir, _ = Config{Store: os.Getenv("ONESCRAPE_DIR"), Service: filepath.Base(release.Own().Path)}.storePath()
 	}
 	sigpipe.Survive()
 	o.Logger = slog.New(logqueue.Wrap(cmp.Or(o.Logger, slog.Default()).Handler()))

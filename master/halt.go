@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/worker/logqueue"
 )
 
@@ -16,11 +17,11 @@ type halting struct {
 }
 
 // haltTime is how long the folding and the scrapes are waited for. A fold may be cut off at any step, as by a crash.
-const haltTime = pauseTime + 2*silentTime
+const haltTime = endpoint.PauseTime
 
 func (s *supervisor) halt() *halting {
 	h := &halting{}
-	scrapes, folds := s.endpoint.pause(), s.stopFold()
+	scrapes, folds := s.endpoint.Pause(), s.stopFold()
 	s.background(func() func() {
 		ctx, cancel := context.WithTimeout(context.Background(), haltTime)
 		defer cancel()
@@ -53,7 +54,7 @@ func (s *supervisor) resume() {
 	if s.folding == nil {
 		s.startFold()
 	}
-	if err := s.endpoint.start(); err != nil {
+	if err := s.endpoint.Start(); err != nil {
 		s.log.Error("the metrics port is not served any more", "err", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker/sdnotify"
 )
@@ -50,11 +51,11 @@ type handover struct {
 	Upgrade    bool              `json:"upgrade"`  // a USR2 came meanwhile
 	Executed   time.Time         `json:"executed"` // when the old program ended
 
-	Checked     fileIdentity `json:"checked"` // the program that was checked and executed
-	Dir         string       `json:"dir,omitempty"`
-	Releases    []*release   `json:"releases,omitempty"`
-	LastRelease int          `json:"last_release,omitempty"`
-	LogLost     int          `json:"log_lost"` // log lines that the exec loses because nobody reads them
+	Checked     release.File       `json:"checked"` // the program that was checked and executed
+	Dir         string             `json:"dir,omitempty"`
+	Releases    []*release.Release `json:"releases,omitempty"`
+	LastRelease int                `json:"last_release,omitempty"`
+	LogLost     int                `json:"log_lost"` // log lines that the exec loses because nobody reads them
 }
 
 // durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
@@ -138,15 +139,16 @@ func (h *handedOver) undo() {
 // describe makes the handover of the supervisor's state.
 func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 	now := time.Now()
-	out := handover{Version: handoverVersion, Program: program.path, Store: s.storePath,
+	out := handover{Version: handoverVersion, Program: release.Own().Path, Store: s.storePath,
 		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
 		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
 		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers,
 		Started: s.started, Speaks: s.notifies, Ever: s.allReadyOnce, Epoch: s.epoch, Rollout: s.rollout, Began: wall(u.began, now),
 		Upgrade: s.upgrade, LogLost: u.halted.unwritten(), Executed: now}
-	out.Dir, out.Releases, out.LastRelease = s.dir, s.releases, s.lastRelease
+	out.Dir = s.dir
+	out.Releases, out.LastRelease = s.releases.All()
 	if s.endpoint != nil {
-		out.Metrics, out.MetricsAt = h.keep(s.endpoint.fd), s.endpoint.spec
+		out.Metrics, out.MetricsAt = h.keep(s.endpoint.FD()), s.endpoint.Listen()
 	}
 	for _, g := range s.groups {
 		out.Groups = append(out.Groups, g.State(h.keep))
@@ -234,7 +236,7 @@ func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*pr
 		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: notify}
 	p.leads, p.start = leadsGroup(p.pid), proc.Start(p.pid)
 	restore(p, ps.Remaining, executed, now)
-	p.release = s.releaseNumber(ps.Release)
+	p.release = s.releases.Number(ps.Release)
 	s.follow(p)
 	return p, nil
 }

@@ -153,11 +153,8 @@ func (c *counters) storeTotals() aggregate.Totals {
 	return c.total.Store
 }
 
-// scraped counts a scrape that was answered, and keeps what it may have shown. The nil counters are those of no master.
+// scraped counts a scrape that was answered, and keeps what it may have shown.
 func (c *counters) scraped(took time.Duration) {
-	if c == nil {
-		return
-	}
 	c.mu.Lock()
 	store := c.store
 	c.mu.Unlock()

@@ -171,9 +171,9 @@ func TestEveryTimeIsAMoment(t *testing.T) {
 		"supervisor.started": "shown", "process.started": "shown", "slot.started": "shown", "Status.Started": "shown",
 		"Slot.Started": "shown", "process.ended": "compared with what was before it only", "rolling.began": "measured",
 		"upgrading.began": "measured", "orphans.seen": "has shift",
-		"strangers.lookAt": "of a look", "parkedSlot.lookAt": "of a look", "remnant.lookAt": "of a look", "group.probeAt": "of a look",
+		"strangers.lookAt": "of a look", "parkedSlot.lookAt": "of a look", "remnant.lookAt": "of a look", "Group.probeAt": "of a look",
 		"storeWatch.lookAt": "of a look", "leftover.stopAt": "of a start, where nothing is supervised yet", "Release.Changed": "shown",
-		"prober.until": "bounds one call", "fileIdentity.Changed": "of a file",
+		"prober.until": "bounds one call", "File.Changed": "of a file",
 	}
 	moment := make(map[string]bool)
 	for _, of := range []timed{&supervisor{}, &process{}, &slot{}, &remnant{}, &retirement{}} {
@@ -188,6 +188,9 @@ func TestEveryTimeIsAMoment(t *testing.T) {
 	}
 	paths, err := filepath.Glob("*.go")
 	require.NoError(t, err)
+	internal, err := filepath.Glob("internal/*/*.go")
+	require.NoError(t, err)
+	paths = append(paths, internal...)
 	for _, path := range paths {
 		if strings.HasSuffix(path, "_test.go") {
 			continue

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
@@ -47,8 +48,8 @@ type process struct {
 	gone        bool      // reaped, and everything it said was heard
 	ended       time.Time // when it was reaped
 
-	release *release // nil: unknown
-	rollout int      // the rollout that started it as a worker of its release; 0: none
+	release *release.Release // nil: unknown
+	rollout int              // the rollout that started it as a worker of its release; 0: none
 }
 
 // reason is what its exit counts as among the restarts.
@@ -133,7 +134,7 @@ var restartReasons = []string{"exit", "error", "signal", "watchdog", "not_ready"
 
 // launch starts a process for a slot, in a directory; "" is the master's own.
 func (s *supervisor) launch(slot int, dir string) (*process, error) {
-	cmd, err := s.cfg.command(dir)
+	cmd, err := release.Find(s.cfg.Command, dir)
 	if err != nil {
 		return nil, unexecutable{err}
 	}
@@ -160,15 +161,15 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	}
 	files = append(files, uintptr(s.lifeline.read))
 	env := s.cfg.environ(s.environ, workerEnv{
-		exec: cmd.path, dir: dir, store: s.storePath, notify: notify.Name(), slot: slot, lifeline: len(files) - 1, names: names,
+		exec: cmd.Path, dir: dir, store: s.storePath, notify: notify.Name(), slot: slot, lifeline: len(files) - 1, names: names,
 		maxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter),
 	}, s.limits())
 	attr := &syscall.ProcAttr{Env: env, Files: files, Dir: dir}
-	rel := s.releaseOf(cmd.path, dir)
+	rel := s.releases.Of(cmd.Path, dir)
 	if len(s.cfg.Command) > 0 {
 		attr.Sys = ownGroup()
 	}
-	pid, err := syscall.ForkExec(step, cmd.args, attr)
+	pid, err := syscall.ForkExec(step, cmd.Args, attr)
 	if err != nil {
 		notify.Close()
 		return nil, fmt.Errorf("master: start a worker: %w", err)

@@ -5,64 +5,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/release"
 )
 
-// release is what a worker is started from: a program in one state, and a directory. Releases are numbered in the order in
-// which this master came to know them.
-type release struct {
-	Number  int          `json:"number"`
-	Program string       `json:"program"` // with its links resolved
-	File    fileIdentity `json:"file"`
-	Dir     string       `json:"dir"` // "": the master's own
-}
-
-// releaseOf returns the release that a worker would be started from now; nil when the program cannot be looked at.
-func (s *supervisor) releaseOf(path, dir string) *release {
-	file, err := identify(path)
-	if err != nil {
-		return nil
-	}
-	program, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		program = path
-	}
-	for _, r := range s.releases {
-		if r.Program == program && r.File == file && r.Dir == dir {
-			return r
-		}
-	}
-	s.lastRelease++
-	r := &release{Number: s.lastRelease, Program: program, File: file, Dir: dir}
-	s.releases = append(s.releases, r)
-	return r
-}
-
-// releasesInUse returns the releases that have processes, and forgets the others but for the newest.
+// releasesInUse returns the releases that have processes.
 func (s *supervisor) releasesInUse() (out []Release) {
-	used := make(map[*release]bool)
+	used := make(map[*release.Release]bool)
 	for _, p := range s.processes {
 		used[p.release] = true
 	}
-	s.releases = slices.DeleteFunc(s.releases, func(r *release) bool { return !used[r] && r.Number != s.lastRelease })
-	for _, r := range s.releases {
-		if used[r] {
-			out = append(out, Release{Release: r.Number, Program: r.Program, Changed: time.Unix(0, r.File.Changed),
-				Dir: r.Dir})
-		}
+	for _, r := range s.releases.Keep(used) {
+		out = append(out, Release{Release: r.Number, Program: r.Program, Changed: time.Unix(0, r.File.Changed), Dir: r.Dir})
 	}
 	return out
-}
-
-// releaseNumber returns the release of that number, nil when there is none.
-func (s *supervisor) releaseNumber(n int) *release {
-	for _, r := range s.releases {
-		if r.Number == n {
-			return r
-		}
-	}
-	return nil
 }
 
 // prepare notes what the rollout installs, before its first successor starts.
@@ -70,27 +27,27 @@ func (r *rolling) prepare(s *supervisor) error {
 	if r.program != "" {
 		return r.stands()
 	}
-	dir, err := s.cfg.resolveDir()
+	dir, err := release.ResolveDir(s.cfg.Chdir)
 	if err != nil {
 		return err
 	}
-	cmd, err := s.cfg.command(dir)
+	cmd, err := release.Find(s.cfg.Command, dir)
 	if err != nil {
 		return err
 	}
-	if r.file == (fileIdentity{}) || len(s.cfg.Command) > 0 {
-		if r.file, err = identify(cmd.path); err != nil {
+	if r.file == (release.File{}) || len(s.cfg.Command) > 0 {
+		if r.file, err = release.Identify(cmd.Path); err != nil {
 			return err
 		}
 	}
-	r.program, r.dir = cmd.path, dir
+	r.program, r.dir = cmd.Path, dir
 	return r.stands()
 }
 
 // stands is an error when another release was installed since the rollout began: nobody has checked that one, and some
 // workers would run it and some would not.
 func (r *rolling) stands() error {
-	if err := r.file.stands(r.program); err != nil {
+	if err := r.file.Stands(r.program); err != nil {
 		return fmt.Errorf("another release was installed during the rollout, reload once more: %w", err)
 	}
 	return nil
@@ -114,7 +71,7 @@ func (s *supervisor) dirOf(sl *slot) (string, error) {
 	if _, err := os.Stat(s.dir); s.dir == "" || err == nil {
 		return s.dir, nil
 	}
-	dir, err := s.cfg.resolveDir()
+	dir, err := release.ResolveDir(s.cfg.Chdir)
 	if err != nil {
 		return "", err
 	}
@@ -131,56 +88,6 @@ func (s *supervisor) rolloutOf(dir string) int {
 		return r.record.ID
 	}
 	return 0
-}
-
-// maxLinks is how many links a path may have, as in the kernel.
-const maxLinks = 40
-
-// resolveDir returns Chdir with its links resolved, "" where there is none. A master of root refuses a link that somebody
-// else could lead elsewhere: what lies there would run as root.
-func (c Config) resolveDir() (string, error) {
-	if c.Chdir == "" {
-		return "", nil
-	}
-	done, todo, links := "/", strings.Split(c.Chdir, "/"), 0
-	for len(todo) > 0 {
-		name := todo[0]
-		todo = todo[1:]
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			done = filepath.Dir(done)
-			continue
-		}
-		path := filepath.Join(done, name)
-		info, err := os.Lstat(path)
-		if err != nil {
-			return "", fmt.Errorf("master: the workers' directory %s: %w", c.Chdir, err)
-		}
-		if info.Mode()&os.ModeSymlink == 0 {
-			done = path
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", fmt.Errorf("master: the workers' directory %s has too many links", c.Chdir)
-		}
-		if err := safeLink(done, path); err != nil {
-			return "", fmt.Errorf("master: the workers' directory %s: %w", c.Chdir, err)
-		}
-		target, err := os.Readlink(path)
-		if err != nil {
-			return "", fmt.Errorf("master: the workers' directory %s: %w", c.Chdir, err)
-		}
-		if filepath.IsAbs(target) {
-			done = "/"
-		}
-		todo = append(strings.Split(target, "/"), todo...)
-	}
-	if info, err := os.Stat(done); err != nil || !info.IsDir() {
-		return "", fmt.Errorf("master: the workers' directory %s: %s is no directory", c.Chdir, done)
-	}
-	return done, nil
 }
 
 // warnOfLinkedDir says that the workers stay in the directory that this process was started in, where that was reached by

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/release"
 )
 
 // rolling is a rolling restart: the slots one after the other. The first successor that fails ends it.
@@ -17,7 +19,7 @@ type rolling struct {
 
 	// What it installs, noted when its first successor starts.
 	program string // the path; "": not noted yet
-	file    fileIdentity
+	file    release.File
 	dir     string
 }
 

@@ -14,7 +14,9 @@ import (
 
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
@@ -109,10 +111,10 @@ var errStopped = errors.New("master: stopped")
 
 // begin opens what a master needs: the store and its lock, the addresses, the endpoint.
 func (s *supervisor) begin() (err error) {
-	if s.dir, err = s.cfg.resolveDir(); err != nil {
+	if s.dir, err = release.ResolveDir(s.cfg.Chdir); err != nil {
 		return err
 	}
-	if _, err := s.cfg.command(s.dir); err != nil {
+	if _, err := release.Find(s.cfg.Command, s.dir); err != nil {
 		return err
 	}
 	s.warnOfLinkedDir()
@@ -138,7 +140,7 @@ func (s *supervisor) begin() (err error) {
 	if err := s.openMerged(); err != nil {
 		return err
 	}
-	if s.endpoint, err = newEndpoint(s.cfg, s.handler()); err != nil {
+	if s.endpoint, err = endpoint.Open(s.endpointConfig()); err != nil {
 		return err
 	}
 	if err := s.openAddresses(inherited); err != nil {
@@ -149,7 +151,7 @@ func (s *supervisor) begin() (err error) {
 			"sockets")
 	}
 	// Before the slots, which may take all descriptors that there are.
-	if err := s.endpoint.start(); err != nil {
+	if err := s.endpoint.Start(); err != nil {
 		return err
 	}
 	for range s.target {
@@ -171,7 +173,7 @@ func (s *supervisor) begin() (err error) {
 		}
 	}
 	s.log.Info("master started", "pid", os.Getpid(), "workers", s.target, "listen", s.addressTexts(), "metrics",
-		s.endpoint.address(), "store", s.storePath)
+		s.endpoint.Address(), "store", s.storePath)
 	return nil
 }
 
@@ -224,14 +226,27 @@ func (s *supervisor) aggregateOptions() aggregate.Options {
 		InitialTotals: s.counters.storeTotals()}
 }
 
-// handler is what the endpoint serves.
-func (s *supervisor) handler() http.Handler {
-	return endpointHandler(s.cfg, http.HandlerFunc(s.serveScrape), s.counters, func() Status {
-		if st := s.published.Load(); st != nil {
-			return *st
-		}
-		return Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Steering: "off: starting"}
-	})
+// endpoint is an endpoint that serves these pages.
+func (c Config) endpoint(pages endpoint.Pages) endpoint.Config {
+	pages.TelemetryPath = c.TelemetryPath
+	out := endpoint.Config{Listen: c.MetricsListen, Handler: pages.Handler(), Serve: c.Serve, Logger: c.Logger}
+	if c.Handler != nil {
+		out.Handler = c.Handler(out.Handler)
+	}
+	return out
+}
+
+func (s *supervisor) endpointConfig() endpoint.Config {
+	return s.cfg.endpoint(endpoint.Pages{Metrics: http.HandlerFunc(s.serveScrape), Scraped: s.counters.scraped,
+		Ready: func() bool { return s.statusNow().Ready }, Status: func() any { return s.statusNow() }})
+}
+
+// statusNow returns the published status. Safe for concurrent use.
+func (s *supervisor) statusNow() Status {
+	if st := s.published.Load(); st != nil {
+		return *st
+	}
+	return Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Steering: "off: starting"}
 }
 
 // documentedSize is how much store a worker with 10,000 series needs.
@@ -253,12 +268,12 @@ func (s *supervisor) checkSpace() {
 // close gives everything up that the master holds; the store's lock comes last.
 func (s *supervisor) close() {
 	s.stopFold()
-	s.endpoint.close()
+	s.endpoint.Close()
 	for _, g := range append(s.groups, s.removedAddresses...) {
 		g.Close()
 	}
 	if s.merged != nil {
-		within(closeTime, func() { s.merged.Close() })
+		within(endpoint.CloseTime, func() { s.merged.Close() })
 	}
 	if s.lifeline.write != 0 {
 		syscall.Close(s.lifeline.write)

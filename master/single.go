@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/worker"
 )
 
@@ -49,17 +50,18 @@ func runSingle(cfg Config, function func(context.Context, *worker.Worker) error)
 		s.Slots = []Slot{slot}
 		return s
 	}
-	endpoint, err := newEndpoint(cfg, endpointHandler(cfg, worker.Handler(aggregate.HandlerOptions{Timeout: scrapeTime}),
-		nil, status))
+	port, err := endpoint.Open(cfg.endpoint(endpoint.Pages{Ready: func() bool { return status().Ready },
+		Status:  func() any { return status() },
+		Metrics: worker.Handler(aggregate.HandlerOptions{Timeout: endpoint.ScrapeTime})}))
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
-	defer endpoint.close()
-	if err := endpoint.start(); err != nil {
+	defer port.Close()
+	if err := port.Start(); err != nil {
 		return errors.Join(err, w.Close())
 	}
 	cfg.Logger.Info("one process without workers and without a store, because of "+singleEnv, "pid", os.Getpid(), "listen",
-		status().Addresses, "metrics", endpoint.address())
+		status().Addresses, "metrics", port.Address())
 	return errors.Join(function(w.Stopping(), w), w.Close())
 }
 

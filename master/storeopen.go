@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -138,9 +139,9 @@ func (s *supervisor) openMerged() error {
 func (s *supervisor) setMerged(merged *aggregate.Store) {
 	own := prometheus.NewRegistry()
 	own.MustRegister(s.counters)
-	h := promhttp.HandlerFor(own, promhttp.HandlerOpts{Timeout: scrapeTime})
+	h := promhttp.HandlerFor(own, promhttp.HandlerOpts{Timeout: endpoint.ScrapeTime})
 	if merged != nil {
-		h = merged.Handler(aggregate.HandlerOptions{Timeout: scrapeTime, Additional: own})
+		h = merged.Handler(aggregate.HandlerOptions{Timeout: endpoint.ScrapeTime, Additional: own})
 	}
 	s.merged = merged
 	s.counters.scrape(merged)

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker/sdnotify"
@@ -31,7 +33,7 @@ type supervisor struct {
 	lock      *shmstore.Lock // nil when store is
 	lifeline  lifeline
 	manager   *sdnotify.Notifier // systemd as a rule; nil: none
-	endpoint  *endpoint
+	endpoint  *endpoint.Endpoint
 	counters  *counters                     // has its own lock
 	merged    *aggregate.Store              // nil when there is no store
 	scrape    atomic.Pointer[http.Handler]  // answers with merged and the counters
@@ -62,9 +64,8 @@ type supervisor struct {
 	checked chan struct{} // has room for one: the check of an upgrade is over
 	rollout *Rollout
 
-	dir         string     // where workers start; "": where the master is
-	releases    []*release // in the order of their numbers
-	lastRelease int
+	dir      string // where workers start; "": where the master is
+	releases release.List
 
 	notifies     bool      // a worker of this command has said READY=1
 	allReadyOnce bool      // all slots have been ready once
@@ -346,7 +347,7 @@ func (s *supervisor) publish(now time.Time) {
 		s.allReadyOnce = true
 		s.log.Info("all workers are ready", "workers", readySlots)
 	}
-	st := Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Metrics: s.endpoint.address(),
+	st := Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Metrics: s.endpoint.Address(),
 		Ready: s.allReadyOnce && readySlots > 0 && s.phase == serving && !s.allCrashing(), Steering: s.steering, Workers: s.target, Addresses: []string{}}
 	for _, g := range s.groups {
 		st.Addresses = append(st.Addresses, g.Where())

@@ -6,17 +6,19 @@ import (
 	"net/http"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // trial builds what Run would build from a complete configuration and what can fail by it, without opening a socket or a
 // store: what fails after an upgrade's exec ends the service.
 func (c Config) trial() error {
-	dir, err := c.resolveDir()
+	dir, err := release.ResolveDir(c.Chdir)
 	if err != nil {
 		return err
 	}
-	if _, err := c.command(dir); err != nil {
+	if _, err := release.Find(c.Command, dir); err != nil {
 		return err
 	}
 	if err := c.resolveAll(); err != nil {
@@ -66,8 +68,8 @@ func (c Config) tryEndpoint() (err error) {
 			err = fmt.Errorf("master: build the handler of the endpoint: %v", v)
 		}
 	}()
-	h := endpointHandler(c, http.NotFoundHandler(), &counters{}, func() Status { return Status{} })
-	if c.Handler != nil && c.Handler(h) == nil {
+	cfg := c.endpoint(endpoint.Pages{Metrics: http.NotFoundHandler()})
+	if cfg.Handler == nil {
 		return fmt.Errorf("master: Config.Handler returns no handler")
 	}
 	return nil

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
+	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -28,13 +30,13 @@ type upgrading struct {
 	cancel context.CancelFunc
 	result chan checkResult // has room for one
 	checks int              // how many were begun
-	file   fileIdentity     // what was checked
+	file   release.File     // what was checked
 	halted *halting         // nil until the check was passed
 }
 
 // checkResult is what came of a check, of the file that the program was when the check began.
 type checkResult struct {
-	file fileIdentity
+	file release.File
 	err  error
 }
 
@@ -49,7 +51,7 @@ func (s *supervisor) newUpgrade() *upgrading {
 	u := &upgrading{began: time.Now(), result: make(chan checkResult, 1)}
 	s.rollout = &Rollout{ID: s.rolloutID() + 1, Kind: "upgrade", State: running, Total: len(s.slots)}
 	u.record = s.rollout
-	s.log.Info("upgrade begins with a check of the new program", "rollout", u.record.ID, "program", program.path)
+	s.log.Info("upgrade begins with a check of the new program", "rollout", u.record.ID, "program", release.Own().Path)
 	u.check(s)
 	return u
 }
@@ -61,8 +63,8 @@ func (u *upgrading) check(s *supervisor) {
 	u.checks++
 	go func() {
 		defer cancel()
-		file, _ := identify(program.path) // if there is none, check says so
-		u.result <- checkResult{file, check(ctx)}
+		file, _ := release.Identify(release.Own().Path) // if there is none, check says so
+		u.result <- checkResult{file, release.Check(ctx, masterEnv(), checkEnv, checkAnswer)}
 		s.checked <- struct{}{}
 	}()
 }
@@ -96,9 +98,9 @@ func (u *upgrading) step(s *supervisor, now time.Time) bool {
 // its check began is checked again.
 func (u *upgrading) failed(s *supervisor, err error) (over bool) {
 	u.halted = nil
-	var changed *changedError
+	var changed *release.ChangedError
 	if errors.As(err, &changed) && s.phase == serving && u.checks < maxChecks {
-		s.log.Warn("the new program has changed on disk since its check began: it is checked again", "program", changed.path)
+		s.log.Warn("the new program has changed on disk since its check began: it is checked again", "program", changed.Path)
 		u.check(s)
 		return false
 	}
@@ -125,57 +127,6 @@ func (u *upgrading) end(s *supervisor, err error) {
 
 // checkAnswer is what a program says that would run.
 var checkAnswer = fmt.Sprintf("onescrape would run, handover %d\n", handoverVersion)
-
-// check runs the program as it is on disk now in check mode: it validates its configuration and starts nothing. nil
-// means that it would run.
-func check(ctx context.Context) error {
-	path, err := exec.LookPath(program.path)
-	if err != nil {
-		return fmt.Errorf("the new program is not there: %w", err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	ctx, flooded := context.WithCancelCause(ctx)
-	defer flooded(nil)
-	stderr := &outputTail{tooMuch: flooded}
-	cmd := exec.CommandContext(ctx, path, program.args[1:]...)
-	cmd.Args[0] = program.args[0]
-	cmd.Env = append(masterEnv(), checkEnv+"=3")
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.Stderr = stderr
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return killGroup(cmd) }
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return fmt.Errorf("the new program cannot be executed: %w", err)
-	}
-	err = waitGroup(cmd)
-	answer := make([]byte, 256)
-	r.SetReadDeadline(time.Now().Add(time.Second))
-	n, _ := r.Read(answer)
-	said := ""
-	if text := strings.TrimSpace(stderr.String()); text != "" {
-		said = ": " + text[max(0, len(text)-500):]
-	}
-	switch {
-	case errors.Is(context.Cause(ctx), errTooMuchOutput):
-		return fmt.Errorf("the new program failed the check: %w%s", errTooMuchOutput, said)
-	case ctx.Err() != nil:
-		return fmt.Errorf("the new program did not pass the check in time%s", said)
-	case err != nil:
-		return fmt.Errorf("the new program failed the check: %w%s", err, said)
-	case n == 0:
-		return fmt.Errorf("the new program ended without reaching master.Run%s", said)
-	case string(answer[:n]) != checkAnswer:
-		return fmt.Errorf("the new program cannot take over from this version (it says %q): restart the service", answer[:n])
-	}
-	return nil
-}
 
 // answerCheck ends a program that is only checked.
 func answerCheck(cfg Config, function bool) error {
@@ -215,21 +166,21 @@ func masterEnv() []string {
 var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
 
 // canHandOver says why the new program cannot be executed, or could not go on.
-func (s *supervisor) canHandOver(checked fileIdentity) error {
-	path, err := exec.LookPath(program.path)
+func (s *supervisor) canHandOver(checked release.File) error {
+	path, err := exec.LookPath(release.Own().Path)
 	if err != nil {
 		return fmt.Errorf("the new program is not there: %w", err)
 	}
 	if err := s.storeStands(); err != nil {
 		return fmt.Errorf("the new program could not go on with the store, restart the service: %w", err)
 	}
-	return checked.stands(path)
+	return checked.Stands(path)
 }
 
 // handOver executes the new program in this process, if it is still the file that was checked. It returns only if that
 // could not be; everything then goes on.
 func (s *supervisor) handOver(u *upgrading) error {
-	path, err := exec.LookPath(program.path)
+	path, err := exec.LookPath(release.Own().Path)
 	if err != nil {
 		s.resume()
 		return fmt.Errorf("the new program is not there: %w", err)
@@ -276,10 +227,10 @@ func (s *supervisor) handOver(u *upgrading) error {
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
 		// Nothing stands between this look and the exec.
-		err = u.file.stands(path)
+		err = u.file.Stands(path)
 	}
 	if err == nil {
-		err = syscall.Exec(path, program.args, append(masterEnv(), fmt.Sprintf("%s=%d", bootstrap.HandoverEnv, fd)))
+		err = syscall.Exec(path, release.Own().Args, append(masterEnv(), fmt.Sprintf("%s=%d", bootstrap.HandoverEnv, fd)))
 	}
 	kept.undo()
 	syscall.ForkLock.Unlock()
@@ -325,7 +276,7 @@ func (s *supervisor) pauseListening() {
 // adopt goes on where the master before this one in the same process stopped.
 func (s *supervisor) adopt(h *handover) (err error) {
 	now := time.Now()
-	program.path = h.Program
+	release.SetOwnPath(h.Program)
 	if h.StoreEnv != "" {
 		os.Setenv("ONESCRAPE_DIR", h.StoreEnv)
 	}
@@ -352,7 +303,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		s.park(n)
 	}
 	s.adoptRemnants(h.Remnants)
-	s.dir, s.releases, s.lastRelease = s.adoptedDir(h), h.Releases, h.LastRelease
+	s.dir, s.releases = s.adoptedDir(h), release.NewList(h.Releases, h.LastRelease)
 	s.epoch, s.rollout, s.upgrade = h.Epoch+1, h.Rollout, h.Upgrade
 	// A number that was changed by TTIN and TTOU stays, unless the configuration says another than before.
 	if s.cfg.Workers == h.Configured {
@@ -379,11 +330,11 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		roll.end(s, err)
 		s.op = nil
 	}
-	if err := s.endpoint.start(); err != nil {
+	if err := s.endpoint.Start(); err != nil {
 		return err
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.target, "listen", s.addressTexts(),
-		"metrics", s.endpoint.address(), "took", time.Since(began).Round(time.Millisecond),
+		"metrics", s.endpoint.Address(), "took", time.Since(began).Round(time.Millisecond),
 		"deaf", bootstrap.Since.Sub(h.Executed))
 	return nil
 }
@@ -396,7 +347,7 @@ func (s *supervisor) adoptedDir(h *handover) string {
 	case h.Dir != "":
 		return h.Dir
 	}
-	dir, err := s.cfg.resolveDir()
+	dir, err := release.ResolveDir(s.cfg.Chdir)
 	if err != nil {
 		s.log.Error("the workers start where the master is", "err", err)
 	}
@@ -408,18 +359,17 @@ func (s *supervisor) adoptEndpoint(h *handover) (err error) {
 	if h.Metrics >= 0 {
 		unix.CloseOnExec(h.Metrics)
 	}
-	if h.Metrics >= 0 && s.cfg.MetricsListen == h.MetricsAt {
-		s.endpoint, err = endpointOn(s.cfg, s.handler(), h.Metrics)
+	cfg := s.endpointConfig()
+	if h.Metrics >= 0 && cfg.Listen == h.MetricsAt {
+		s.endpoint, err = endpoint.On(cfg, h.Metrics)
 		return err
 	}
-	s.endpoint, err = newEndpoint(s.cfg, s.handler())
+	s.endpoint, err = endpoint.Open(cfg)
 	switch {
 	case err != nil && h.Metrics >= 0:
 		s.log.Error("the metrics port stays where it was", "err", err)
-		s.endpoint, err = endpointOn(s.cfg, s.handler(), h.Metrics)
-		if s.endpoint != nil {
-			s.endpoint.spec = h.MetricsAt
-		}
+		cfg.Listen = h.MetricsAt
+		s.endpoint, err = endpoint.On(cfg, h.Metrics)
 	case err != nil:
 		s.log.Error("there is no metrics port", "err", err)
 		err = nil

@@ -1,4 +1,4 @@
-package master
+package release
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// safeLink is an error when this process is root and others can write to the directory that a link is in.
+// safeLink returns an error when this process is root and others can write to the directory that a link is in.
 func safeLink(dir, link string) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -1,9 +1,19 @@
-package master
+package endpoint
 
 import (
 	"html/template"
+	"io"
 	"time"
 )
+
+// execute writes the page for people.
+func (p Pages) execute(w io.Writer) {
+	statusPage.Execute(w, struct {
+		S             any
+		TelemetryPath string
+		Now           time.Time
+	}{p.Status(), p.TelemetryPath, time.Now()})
+}
 
 // statusPage is what a person sees on the metrics port.
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
@@ -22,8 +32,8 @@ th, td { text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid #
 </head>
 <body>
 <h1>onescrape</h1>
-<p>{{if .Ready}}<b class="ready">Ready.</b>{{else}}<b class="failed">Not ready.</b>{{end}}
-Master {{.PID}}, {{.Version}}, up {{since .Now .Started}}. Workers listen on {{range $i, $a := .Addresses}}{{if $i}}, {{end}}{{$a}}{{else}}no address{{end}};
+{{with .S}}<p>{{if .Ready}}<b class="ready">Ready.</b>{{else}}<b class="failed">Not ready.</b>{{end}}
+Master {{.PID}}, {{.Version}}, up {{since $.Now .Started}}. Workers listen on {{range $i, $a := .Addresses}}{{if $i}}, {{end}}{{$a}}{{else}}no address{{end}};
 steering is {{.Steering}}. Store: <code>{{.Store}}</code>{{with .StoreTrouble}} <b class="failed">{{.}}</b>{{end}}</p>
 <table>
 <tr><th>slot</th><th>pid</th><th>state</th><th>age</th><th>release</th><th>restarts</th><th>last exit</th><th>says</th></tr>
@@ -37,7 +47,7 @@ steering is {{.Steering}}. Store: <code>{{.Store}}</code>{{with .StoreTrouble}} 
 {{- with .Rollout}}
 <p>Rollout {{.ID}} ({{.Kind}}): <span class="{{.State}}">{{.State}}</span>, {{.Done}} of {{.Total}} workers{{with .Error}}: {{.}}{{end}}</p>
 {{- end}}
-<p><a href="{{.TelemetryPath}}">Metrics</a> · <a href="/api/v1/status">Status</a> · <a href="/-/ready">Ready?</a></p>
-</body>
+<p><a href="{{$.TelemetryPath}}">Metrics</a> · <a href="/api/v1/status">Status</a> · <a href="/-/ready">Ready?</a></p>
+{{end}}</body>
 </html>
 `))
