@@ -133,10 +133,10 @@ func TestHandoverKeepsItsOldFields(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, &h))
 	cur := h.Slots[0].Cur
 	for name, at := range map[string]time.Time{"executed": h.Executed, "began": h.Began, "started": cur.Started,
-		"ready_at": cur.ReadyAt, "beat": cur.Beat, "renew_at": cur.RenewAt} {
+		"ready_at": cur.ReadyAt, "beat": cur.Beat, "renew_at": cur.RecycleAt} {
 		assert.WithinDuration(t, time.Now(), at, 2*time.Hour, name)
 	}
-	for name, at := range map[string]time.Time{"ready_at": cur.ReadyAt, "beat": cur.Beat, "renew_at": cur.RenewAt} {
+	for name, at := range map[string]time.Time{"ready_at": cur.ReadyAt, "beat": cur.Beat, "renew_at": cur.RecycleAt} {
 		assert.WithinDuration(t, at, h.Executed.Add(cur.Remaining[name]), time.Millisecond, name)
 	}
 	assert.True(t, strings.Contains(string(text), `"stop_at":"0001-01-01T00:00:00Z"`))

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/master/internal/environment"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
@@ -81,19 +82,19 @@ func TestParseAddress(t *testing.T) {
 func TestWorkersEnvironment(t *testing.T) {
 	c, err := Config{Watchdog: 1500 * time.Millisecond}.complete(true)
 	require.NoError(t, err)
-	env := c.environ([]string{"A=1", "LISTEN_FDS=9", "NOTIFY_SOCKET=/systemd", "ONESCRAPE_DIR=/old", "ODD"},
-		workerEnv{exec: "/bin/x", store: "/s", notify: "@n", slot: 2, lifeline: 5, names: []string{"web", "unknown"},
-			maxRequests: 7}, []string{"GOMAXPROCS=1"})
+	env := environment.Of(environment.Worker{Exec: "/bin/x", Store: "/s", Notify: "@n", Slot: 2, Lifeline: 5,
+		Names: []string{"web", "unknown"}, MaxRequests: 7, Settings: c.settings()},
+		[]string{"A=1", "LISTEN_FDS=9", "NOTIFY_SOCKET=/systemd", "ONESCRAPE_DIR=/old", "ODD"}, []string{"GOMAXPROCS=1"})
 	assert.Equal(t, []string{"A=1", "ODD", "ONESCRAPE_EXEC=/bin/x", "ONESCRAPE_DIR=/s", "ONESCRAPE_SLOT=2",
 		"ONESCRAPE_LIFELINE=5", "ONESCRAPE_GRACEFUL_TIMEOUT=25s", "ONESCRAPE_LINGER=1s", "ONESCRAPE_MAX_REQUESTS=7",
 		"NOTIFY_SOCKET=@n", "WATCHDOG_USEC=1500000", "LISTEN_FDS=2", "LISTEN_FDNAMES=web:unknown", "GOMAXPROCS=1"}, env)
 }
 
 func TestLimits(t *testing.T) {
-	assert.Equal(t, []string{"GOMAXPROCS=1"}, limits(nil, 2, 4, 0))
-	assert.Equal(t, []string{"GOMAXPROCS=3", "GOMEMLIMIT=225"}, limits(nil, 8, 3, 750))
-	assert.Equal(t, []string{"GOMEMLIMIT=900"}, limits([]string{"GOMAXPROCS=9"}, 8, 1, 1000))
-	assert.Empty(t, limits([]string{"GOMAXPROCS=9", "GOMEMLIMIT=off"}, 8, 1, 1000))
+	assert.Equal(t, []string{"GOMAXPROCS=1"}, environment.Limits(nil, 2, 4, 0))
+	assert.Equal(t, []string{"GOMAXPROCS=3", "GOMEMLIMIT=225"}, environment.Limits(nil, 8, 3, 750))
+	assert.Equal(t, []string{"GOMEMLIMIT=900"}, environment.Limits([]string{"GOMAXPROCS=9"}, 8, 1, 1000))
+	assert.Empty(t, environment.Limits([]string{"GOMAXPROCS=9", "GOMEMLIMIT=off"}, 8, 1, 1000))
 }
 
 func TestBackoff(t *testing.T) {

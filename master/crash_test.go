@@ -102,7 +102,8 @@ func TestCrashLoopAfterReady(t *testing.T) {
 		_, code := m.get("http://" + m.status().Metrics + "/-/ready")
 		return code
 	}
-	assert.Equal(t, http.StatusOK, ready())
+	require.Eventually(t, func() bool { return ready() == http.StatusOK }, patient, time.Millisecond,
+		"two errors in a row are no crash loop")
 	s := m.until("both slots are in a crash loop", func(s Status) bool {
 		return len(s.Slots) == 2 && s.Slots[0].CrashLoop && s.Slots[1].CrashLoop
 	})

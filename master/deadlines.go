@@ -9,16 +9,16 @@ import (
 
 // watch kills what is too slow and notes who is too old.
 func (s *supervisor) watch(p *process, now time.Time) {
-	if p.reaped || p.killed {
+	if p.end.reaped || p.Killed {
 		return
 	}
-	switch p.state {
+	switch p.State {
 	case starting:
 		s.lookAtFork(p, now)
 		if !s.overdue(p, p.readyFrom.Add(s.cfg.ReadyTimeout), now) {
 			return
 		}
-		if len(s.cfg.Command) > 0 && !s.notifies {
+		if len(s.cfg.Command) > 0 && s.startup.protocol != saysWhenReady {
 			s.log.Warn("worker has not said READY=1 but runs: it is taken as ready; a server that speaks sd_notify is better",
 				p.id(), "after", s.cfg.ReadyTimeout)
 			s.markReady(p)
@@ -28,17 +28,17 @@ func (s *supervisor) watch(p *process, now time.Time) {
 			"help", s.readyHelp()+"; if it needs longer, raise the ready timeout")
 		s.kill(p, "not_ready")
 	case ready:
-		if s.cfg.Watchdog > 0 && s.notifies && s.overdue(p, p.beat.Add(s.cfg.Watchdog), now) {
-			s.log.Error("worker gave no sign of life and is killed", p.id(), "since", now.Sub(p.beat).Round(time.Millisecond))
+		if s.cfg.Watchdog > 0 && s.startup.protocol == saysWhenReady && s.overdue(p, p.Beat.Add(s.cfg.Watchdog), now) {
+			s.log.Error("worker gave no sign of life and is killed", p.id(), "since", now.Sub(p.Beat).Round(time.Millisecond))
 			s.kill(p, "watchdog")
 		}
-		if !p.recycleAt.IsZero() && !p.recycleRequested && s.due(p.recycleAt, now) {
+		if !p.RecycleAt.IsZero() && !p.recycleRequested && s.loop.Due(p.RecycleAt, now) {
 			p.recycleRequested = true
 		}
 	case draining:
-		if s.overdue(p, p.stopAt.Add(s.cfg.GracefulTimeout), now) {
+		if s.overdue(p, p.StopAt.Add(s.cfg.GracefulTimeout), now) {
 			s.log.Warn("worker did not stop in time and is killed", p.id(), "after", s.cfg.GracefulTimeout)
-			s.kill(p, p.cause)
+			s.kill(p, p.Cause)
 		}
 	}
 }
@@ -47,17 +47,17 @@ func (s *supervisor) watch(p *process, now time.Time) {
 // handled yet. It waits for nothing: the first call has the reader of the worker's socket look what is there; when the answer
 // is handled, and the time is still over, a later call returns true.
 func (s *supervisor) overdue(p *process, t, now time.Time) bool {
-	if !s.due(t, now) {
-		p.lookAsked = 0
+	if !s.loop.Due(t, now) {
+		p.look.asked = 0
 		return false
 	}
-	if s.reapOne(p); p.reaped {
+	if s.reapOne(p); p.end.reaped {
 		return false
 	}
-	if p.lookAsked == 0 {
-		p.lookAsked = p.notify.Look()
+	if p.look.asked == 0 {
+		p.look.asked = p.notify.Look()
 	}
-	return p.notifyEnded || p.lookAnswered == p.lookAsked
+	return p.end.heard || p.look.answered == p.look.asked
 }
 
 // forkLook is when a worker that is not ready is looked at for a fork.
@@ -66,11 +66,11 @@ const forkLook = 2 * time.Second
 // lookAtFork says so when a command has started another process before it was ready: if that is the server, it cannot
 // take its sockets.
 func (s *supervisor) lookAtFork(p *process, now time.Time) {
-	if p.forkChecked || s.notifies || len(s.cfg.Command) == 0 || !s.due(p.readyFrom.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
+	if p.forkChecked || s.startup.protocol == saysWhenReady || len(s.cfg.Command) == 0 || !s.loop.Due(p.readyFrom.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
 		return
 	}
 	p.forkChecked = true
-	if kids := proc.Children(p.pid); len(kids) > 0 {
+	if kids := proc.Children(p.PID); len(kids) > 0 {
 		s.log.Warn("the command has started other processes and is not ready: if one of them is the server, it cannot take "+
 			"its sockets, which are for the process that was started (LISTEN_PID); in a shell script start the server with exec",
 			p.id(), slog.Any("children", kids))

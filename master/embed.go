@@ -11,15 +11,14 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/environment"
 	"github.com/onescrape/onescrape/master/internal/release"
+	"github.com/onescrape/onescrape/master/internal/store"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
 	"github.com/onescrape/onescrape/worker/sigpipe"
 )
-
-// embedEnv has the pid of the process that called Embed, for its children.
-const embedEnv = "ONESCRAPE_EMBED"
 
 // Embed gives the store to a prefork server that starts its own workers, as fasthttp's and Fiber's prefork do: call it in
 // main, before the server forks. In the master it opens the store in dir ("": the environment's ONESCRAPE_DIR, else one for
@@ -30,7 +29,7 @@ const embedEnv = "ONESCRAPE_EMBED"
 // Embed returns an error if another master has the store. The master's own metrics stay in its memory. Close the Store at
 // the end, or leave that to the end of the process. Call Embed once.
 func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
-	if master := os.Getenv(embedEnv); worked || master != "" && master != strconv.Itoa(os.Getpid()) {
+	if master := os.Getenv(environment.Embed); worked || master != "" && master != strconv.Itoa(os.Getpid()) {
 		return nil, nil
 	}
 	if embedded != nil {
@@ -50,11 +49,11 @@ func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := aggregate.Open(d.Path(), o)
+	merged, err := aggregate.Open(d.Path(), o)
 	if err == nil {
 		err = worker.Detach()
 	}
-	for key, value := range map[string]string{"ONESCRAPE_DIR": d.Path(), embedEnv: strconv.Itoa(os.Getpid())} {
+	for key, value := range map[string]string{"ONESCRAPE_DIR": d.Path(), environment.Embed: strconv.Itoa(os.Getpid())} {
 		if err == nil {
 			err = os.Setenv(key, value)
 		}
@@ -72,9 +71,9 @@ func Embed(dir string, o aggregate.Options) (*aggregate.Store, error) {
 		return nil, fmt.Errorf("master: embed: %w", err)
 	}
 	if !o.ReadOnly {
-		runFolding(s, o.Logger)
+		store.Fold(merged, o.Logger)
 	}
-	return s, nil
+	return merged, nil
 }
 
 // embedded is the lock of the store that Embed opened; the process has it for as long as it lives.

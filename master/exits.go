@@ -5,39 +5,41 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/system"
 )
 
 // exited acts on a process that has gone, once that is so and everything that it said was heard.
 func (s *supervisor) exited(sl *slot, p *process) {
-	if !p.reaped || !p.notifyEnded {
+	if !p.end.reaped || !p.end.heard {
 		return
 	}
-	p.gone = true
+	p.end.gone = true
 	p.notify.Close()
-	delete(s.processes, p.pid)
-	if r, ok := s.op.(*rolling); ok {
+	delete(s.processes, p.PID)
+	if r, ok := s.requests.op.(*rolling); ok {
 		r.noteEnd(p)
 	}
-	attrs := []any{p.id(), "how", p.exit(), "lived", p.ended.Sub(p.started).Round(time.Millisecond)}
-	if p.erred() && p.text != "" {
-		attrs = append(attrs, "status", p.text)
+	attrs := []any{p.id(), "how", p.exit(), "lived", p.end.at.Sub(p.Started).Round(time.Millisecond)}
+	if p.erred() && p.Text != "" {
+		attrs = append(attrs, "status", p.Text)
 	}
-	stoppedItself := sl != nil && p != sl.cur && p != sl.next && p.stoppingItself && p.erred() && !sl.retiring && !s.stopping()
+	stoppedItself := sl != nil && p != sl.cur && p != sl.next && p.StoppingItself && p.erred() && !sl.retiring && !s.stopping()
 	if !stoppedItself && (sl == nil || sl.cur != p || s.stopping()) {
 		s.sayStopped(p, attrs)
 	}
 	if sl == nil {
 		return
 	}
-	if p != sl.next && p.cause != "stop" { // else the slot never was its own
-		sl.lastExit = p.exit()
+	if p != sl.next && p.Cause != "stop" { // else the slot never was its own
+		sl.LastExit = p.exit()
 	}
-	if p == sl.cur || p.stoppingItself && p.cause == "" && p != sl.next {
+	if p == sl.cur || p.StoppingItself && p.Cause == "" && p != sl.next {
 		s.countEnd(sl, p)
 	}
 	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
 	if stoppedItself {
-		s.sayLost(sl, p, append(attrs, "next", max(0, time.Until(sl.retryAt)).Round(time.Millisecond), "failures", sl.failures))
+		s.sayLost(sl, p, append(attrs, "next", max(0, time.Until(sl.RetryAt)).Round(time.Millisecond), "failures", sl.Failures))
 	}
 	switch p {
 	case sl.next:
@@ -52,7 +54,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 
 // sayStopped logs an end that was to be expected, or that its successor in a replacement has to explain.
 func (s *supervisor) sayStopped(p *process, attrs []any) {
-	if p.state == draining && !p.killed {
+	if p.State == draining && !p.Killed {
 		s.log.Info("worker stopped", attrs...)
 		return
 	}
@@ -66,31 +68,30 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 		s.succeed(sl, p) // in case one is needed still
 		return
 	}
-	sl.restarts++
-	s.counters.restart(p.reason())
+	sl.Restarts++
+	s.metrics.Restart(p.reason())
 	if sl.next != nil {
 		s.log.Warn("worker exited", attrs...)
 		sl.cur, sl.next = sl.next, nil
 		return
 	}
-	if sl.short = temporary(p.execErr); p.execErr != nil && !sl.short {
-		s.refused = p.execErr
+	if sl.short = system.Temporary(p.end.execErr); p.end.execErr != nil && !sl.short {
+		s.startup.refused = p.end.execErr
 	}
-	s.sayLost(sl, p, append(attrs, "next", s.succeed(sl, p), "failures", sl.failures))
+	s.sayLost(sl, p, append(attrs, "next", s.succeed(sl, p), "failures", sl.Failures))
 }
 
 // sayLost logs the end of a process that served a slot, or was about to, and that nobody asked for.
 func (s *supervisor) sayLost(sl *slot, p *process, attrs []any) {
 	switch {
-	case !p.readyAt.IsZero():
+	case !p.ReadyAt.IsZero():
 		s.log.Warn("worker exited", attrs...)
-	case p.execErr == nil || sl.short || s.anyReadyOnce: // else what Run returns says it
+	case p.end.execErr == nil || sl.short || s.startup.progress > noneReady: // else what Run returns says it
 		// One line for one trouble: the same end of the next try, or in another slot, is not news.
 		level := slog.LevelError
-		if s.complaint == p.exit() {
+		if s.startup.repeats(p.exit()) {
 			level = slog.LevelDebug
 		}
-		s.complaint = p.exit()
 		s.log.Log(context.Background(), level, "worker exited before it was ready; it is tried again, more and more slowly",
 			append(attrs, "help", s.endHelp())...)
 	}
@@ -102,20 +103,4 @@ func (s *supervisor) endHelp() string {
 		return "its own output says why; it must take its sockets from LISTEN_FDS and go on running"
 	}
 	return "its own output says why; the function of Run returned, or the process died, before worker.Worker.Ready or Serve was called"
-}
-
-// checkSockets replaces sockets that a worker has shut down: they can never accept again.
-func (s *supervisor) checkSockets(slot int) {
-	for _, g := range s.groups {
-		if g.Intact(slot) {
-			continue // else compare may have dropped it already
-		}
-		s.log.Warn("worker has shut its socket down, which every process that shares it feels: it is replaced; a "+
-			"worker must only close it", "slot", slot, "address", g.Where())
-		g.Remove(slot)
-		if err := g.Add(slot); err != nil {
-			s.log.Error("socket not replaced", "err", err)
-		}
-		s.steered = nil
-	}
 }

@@ -11,95 +11,84 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
+	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/release"
+	"github.com/onescrape/onescrape/master/internal/remnants"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/system"
 	"github.com/onescrape/onescrape/worker/sdnotify"
 )
-
-// checkEnv names the descriptor on which a program that is only checked says that it would run.
-const checkEnv = "ONESCRAPE_CHECK"
 
 // handoverVersion changes when a master could not go on from what another version hands over. A program of another
 // version fails the check.
 const handoverVersion = 1
 
-// handover is what a master leaves to the one that follows in the same process. Descriptors are numbers that stay open
+// handover is what a master leaves to the one that follows in the same process, as JSON. Descriptors are numbers that stay open
 // over the exec.
 type handover struct {
+	masterState
+	storeHandover
+	endpointHandover
+	releaseHandover
+
 	Version    int               `json:"version"`
 	Program    string            `json:"program"`
-	Store      string            `json:"store"`
-	StoreEnv   string            `json:"store_env"` // ONESCRAPE_DIR of the master itself
-	Lock       int               `json:"lock"`
 	Lifeline   [2]int            `json:"lifeline"`
-	Metrics    int               `json:"metrics"` // -1: off
-	MetricsAt  string            `json:"metrics_at"`
 	Groups     []reuseport.State `json:"groups"`
-	Slots      []slotState       `json:"slots"`
-	Gone       []processState    `json:"gone"` // of slots that are no more
-	Parked     []int             `json:"parked"`
-	Remnants   []remnantState    `json:"remnants"`
-	Target     int               `json:"target"`
-	Configured int               `json:"configured"`
-	Started    time.Time         `json:"started"`
-	Speaks     bool              `json:"speaks"`
-	Ever       bool              `json:"ever"`
-	Epoch      int               `json:"epoch"`
-	Rollout    *Rollout          `json:"rollout"`
+	Slots      []slotHandover    `json:"slots"`
+	Gone       []processHandover `json:"gone"`   // of slots that were given up
+	Parked     []int             `json:"parked"` // slots
+	Remnants   []remnants.State  `json:"remnants"`
+	Configured int               `json:"configured"` // Config.Workers
+	Speaks     bool              `json:"speaks"`     // a worker has said READY=1
+	Ever       bool              `json:"ever"`       // all slots have been ready once
 	Began      time.Time         `json:"began"`
-	Upgrade    bool              `json:"upgrade"`  // a USR2 came meanwhile
 	Executed   time.Time         `json:"executed"` // when the old program ended
+	LogLost    int               `json:"log_lost"` // log lines that the exec loses because nobody reads them
+}
 
+type storeHandover struct {
+	Store    string `json:"store"`
+	StoreEnv string `json:"store_env"` // ONESCRAPE_DIR of the master itself
+	Lock     int    `json:"lock"`
+}
+
+type endpointHandover struct {
+	Metrics   int    `json:"metrics"` // -1: off
+	MetricsAt string `json:"metrics_at"`
+}
+
+type releaseHandover struct {
 	Checked     release.File       `json:"checked"` // the program that was checked and executed
-	Dir         string             `json:"dir,omitempty"`
 	Releases    []*release.Release `json:"releases,omitempty"`
 	LastRelease int                `json:"last_release,omitempty"`
-	LogLost     int                `json:"log_lost"` // log lines that the exec loses because nobody reads them
 }
 
-// durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
-// wall clock, by which the fields beside them say the same for older masters, can be set meanwhile.
-type durations map[string]time.Duration
-
-type slotState struct {
-	Restarts int            `json:"restarts"`
-	LastExit string         `json:"last_exit"`
-	Started  time.Time      `json:"started"`
-	Failures int            `json:"failures"`
-	Errors   int            `json:"errors,omitempty"`
-	Suspect  bool           `json:"suspect,omitempty"`
-	RetryAt  time.Time      `json:"retry_at"`
-	Cur      *processState  `json:"cur"`
-	Old      []processState `json:"old"`
-
-	Remaining durations `json:"remaining,omitempty"`
+// slotHandover is a slot with its processes.
+type slotHandover struct {
+	slotState
+	Cur       *processHandover  `json:"cur"`
+	Old       []processHandover `json:"old"`
+	Remaining durations         `json:"remaining,omitempty"`
 }
 
-type processState struct {
-	Slot      int       `json:"slot"`
-	PID       int       `json:"pid"`
-	Epoch     int       `json:"epoch"`
-	State     string    `json:"state"`
-	Started   time.Time `json:"started"`
-	ReadyAt   time.Time `json:"ready_at"`
-	StopAt    time.Time `json:"stop_at"`
-	Beat      time.Time `json:"beat"`
-	RenewAt   time.Time `json:"renew_at"`
+// processHandover is a process with its notify socket.
+type processHandover struct {
+	processState
 	Notify    int       `json:"notify"`
 	Name      string    `json:"notify_name"`
-	Stops     bool      `json:"stops"`
-	Cause     string    `json:"cause"`
-	Killed    bool      `json:"killed"`
-	Storeless bool      `json:"storeless"`
-	Text      string    `json:"text"`
 	Remaining durations `json:"remaining,omitempty"`
 	Release   int       `json:"release,omitempty"`
 	// Remnant says that it is the leader of one of the remnants, for masters that know none.
 	Remnant bool `json:"remnant,omitempty"`
 }
 
-// handedOver is set of descriptors that are to stay open over an exec.
+// durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
+// wall clock, by which the fields beside them say the same for older masters, can be set meanwhile.
+type durations map[string]time.Duration
+
+// handedOver is the set of descriptors that stay open over an exec.
 type handedOver struct {
 	kept   []int // whose close-on-exec flag was cleared
 	copies []int
@@ -126,7 +115,7 @@ func (h *handedOver) copy(fd int) int {
 	return dup
 }
 
-// undo closes it all to an exec that is not going to be.
+// undo closes the descriptors again when the exec is cancelled.
 func (h *handedOver) undo() {
 	for _, fd := range h.kept {
 		unix.CloseOnExec(fd)
@@ -139,67 +128,77 @@ func (h *handedOver) undo() {
 // describe makes the handover of the supervisor's state.
 func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 	now := time.Now()
-	out := handover{Version: handoverVersion, Program: release.Own().Path, Store: s.storePath,
-		StoreEnv: os.Getenv("ONESCRAPE_DIR"), Lock: h.copy(int(s.lock.File().Fd())),
-		Lifeline: [2]int{h.keep(s.lifeline.read), h.keep(s.lifeline.write)}, Metrics: -1,
-		Parked: s.parkedSlots(), Remnants: s.describeRemnants(), Target: s.target, Configured: s.cfg.Workers,
-		Started: s.started, Speaks: s.notifies, Ever: s.allReadyOnce, Epoch: s.epoch, Rollout: s.rollout, Began: wall(u.began, now),
-		Upgrade: s.upgrade, LogLost: u.halted.unwritten(), Executed: now}
-	out.Dir = s.dir
+	out := handover{masterState: s.masterState, Version: handoverVersion, Program: release.Own().Path,
+		storeHandover:    storeHandover{s.store.Path(), os.Getenv("ONESCRAPE_DIR"), h.copy(int(s.store.Lock().File().Fd()))},
+		endpointHandover: endpointHandover{Metrics: -1}, releaseHandover: releaseHandover{Checked: u.file},
+		Lifeline: [2]int{h.keep(s.lifeline.Read), h.keep(s.lifeline.Write)}, Groups: s.sockets.State(h.keep),
+		Parked: s.sockets.Parked(), Remnants: s.remnants.States(), Configured: s.cfg.Workers,
+		Speaks: s.startup.protocol == saysWhenReady, Ever: s.startup.progress == allReady,
+		Began: wall(u.began, now), LogLost: u.halted.unwritten(), Executed: now}
 	out.Releases, out.LastRelease = s.releases.All()
 	if s.endpoint != nil {
 		out.Metrics, out.MetricsAt = h.keep(s.endpoint.FD()), s.endpoint.Listen()
 	}
-	for _, g := range s.groups {
-		out.Groups = append(out.Groups, g.State(h.keep))
-	}
 	described := make(map[*process]bool)
-	state := func(p *process) processState {
-		described[p] = true
-		ps := processState{Slot: p.slot, PID: p.pid, Epoch: p.epoch, State: p.state, Started: p.started,
-			ReadyAt: wall(p.readyAt, now), StopAt: wall(p.stopAt, now), Beat: wall(p.beat, now), RenewAt: wall(p.recycleAt, now),
-			Remaining: remaining(p, now), Name: p.notify.Name(), Stops: p.stoppingItself, Cause: p.cause,
-			Killed: p.killed, Storeless: p.storeless, Text: p.text, Notify: -1}
-		if p.release != nil {
-			ps.Release = p.release.Number
-		}
-		h.err = errors.Join(h.err, p.notify.Control(func(fd int) error {
-			ps.Notify = h.copy(fd)
-			return nil
-		}))
-		return ps
-	}
 	for _, sl := range s.slots {
-		ss := slotState{Restarts: sl.restarts, LastExit: sl.lastExit, Started: sl.started, Failures: sl.failures,
-			Errors: sl.errors, Suspect: sl.suspect, RetryAt: wall(sl.retryAt, now), Remaining: remaining(sl, now)}
+		state := slotHandover{slotState: sl.slotState, Remaining: remaining(sl, now)}
+		state.RetryAt = wall(sl.RetryAt, now)
 		if sl.cur != nil {
-			ps := state(sl.cur)
-			ss.Cur = &ps
+			described[sl.cur] = true
+			p := h.process(sl.cur, now)
+			state.Cur = &p
 		}
 		for _, p := range sl.old {
-			ss.Old = append(ss.Old, state(p))
+			described[p] = true
+			state.Old = append(state.Old, h.process(p, now))
 		}
-		out.Slots = append(out.Slots, ss)
+		out.Slots = append(out.Slots, state)
 	}
 	for _, p := range s.processes {
 		if !described[p] {
-			out.Gone = append(out.Gone, state(p))
+			out.Gone = append(out.Gone, h.process(p, now))
 		}
 	}
-	out.Gone = append(out.Gone, s.goneRemnants(h, now)...)
+	for _, r := range out.Remnants {
+		out.Gone = append(out.Gone, h.remnant(r, now)...)
+	}
 	return out
 }
 
-// writeAll writes the whole text.
-func writeAll(fd int, text []byte) error {
-	for len(text) > 0 {
-		n, err := unix.Write(fd, text)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("write", err)
-		}
-		text = text[max(n, 0):]
+// process describes a process.
+func (h *handedOver) process(p *process, now time.Time) processHandover {
+	out := processHandover{processState: p.processState, Remaining: remaining(p, now), Name: p.notify.Name(), Notify: -1}
+	for _, t := range []*time.Time{&out.ReadyAt, &out.StopAt, &out.Beat, &out.RecycleAt} {
+		*t = wall(*t, now)
 	}
-	return nil
+	if p.release != nil {
+		out.Release = p.release.Number
+	}
+	out.Notify = h.socket(p.notify)
+	return out
+}
+
+// remnant describes the leader of a group as a process of a slot that was given up. A master that looks after no groups knows
+// only that, so that it reaps the leader; another one passes it over.
+func (h *handedOver) remnant(r remnants.State, now time.Time) []processHandover {
+	n, err := sdnotify.NewReceiver()
+	if err != nil {
+		h.err = errors.Join(h.err, err)
+		return nil
+	}
+	defer n.Close()
+	return []processHandover{{processState: processState{Slot: r.Slot, PID: r.PGID, State: draining, Started: now, ReadyAt: now,
+		StopAt: now, Beat: now, Cause: "stop"}, Name: n.Name(), Notify: h.socket(n), Remnant: true}}
+}
+
+// socket has a duplicate of a notify socket stay open.
+func (h *handedOver) socket(n *sdnotify.Receiver) int {
+	out := -1
+	h.err = errors.Join(h.err, n.Control(func(fd int) error {
+		out = h.copy(fd)
+		return nil
+	}))
+	return out
 }
 
 // readHandover reads what the master before this one in the same process left; nil when there was none.
@@ -225,18 +224,174 @@ func readHandover() (*handover, error) {
 	return &h, nil
 }
 
+// adopt goes on where the master before this one in the same process stopped.
+func (s *supervisor) adopt(h *handover) (err error) {
+	now := time.Now()
+	release.SetOwnPath(h.Program)
+	if h.StoreEnv != "" {
+		os.Setenv("ONESCRAPE_DIR", h.StoreEnv)
+	}
+	if s.cfg.Store != "" && s.cfg.Store != h.Store {
+		s.log.Warn("an upgrade cannot change the store: restart the service for that", "store", h.Store,
+			"wanted", s.cfg.Store)
+	}
+	unix.CloseOnExec(h.Lock)
+	last, err := s.store.Adopt(h.Store, os.NewFile(uintptr(h.Lock), "lock"))
+	if err != nil {
+		return err
+	}
+	s.goOnFrom(last, h.LogLost)
+	unix.CloseOnExec(h.Lifeline[0])
+	unix.CloseOnExec(h.Lifeline[1])
+	s.lifeline = system.Lifeline{Read: h.Lifeline[0], Write: h.Lifeline[1]}
+	target := s.Target
+	s.masterState, s.releases = h.masterState, release.NewList(h.Releases, h.LastRelease)
+	s.Dir, s.Epoch = s.adoptedDir(h), h.Epoch+1
+	// A number that was changed by TTIN and TTOU stays, unless the configuration says another than before.
+	if s.cfg.Workers != h.Configured {
+		s.Target = target
+	}
+	if h.Speaks {
+		s.startup.protocol = saysWhenReady
+	}
+	if h.Ever {
+		s.startup.progress = allReady
+	}
+	s.remnants.Adopt(h.Remnants)
+	if err := s.store.OpenMerged(s.metrics); err != nil {
+		return err
+	}
+	if err := s.adoptEndpoint(h); err != nil {
+		return err
+	}
+	if err := s.adoptWorkers(h, now); err != nil {
+		return err
+	}
+	began := now.Add(h.Began.Sub(h.Executed))
+	if h.Rollout == nil {
+		h.Rollout = &Rollout{Kind: "upgrade", State: running, Total: len(s.slots)}
+		s.Rollout = h.Rollout
+	}
+	roll := s.roll(s.Rollout, began)
+	roll.file = h.Checked // of this program; prepare notes a command itself
+	s.requests.op = roll
+	if err := s.adoptAddresses(h); err != nil {
+		roll.end(s, err)
+		s.requests.op = nil
+	}
+	if err := s.endpoint.Start(); err != nil {
+		return err
+	}
+	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.Target, "listen", s.sockets.Addresses(),
+		"metrics", s.endpoint.Address(), "took", time.Since(began).Round(time.Millisecond),
+		"deaf", bootstrap.Since.Sub(h.Executed))
+	return nil
+}
+
+// adoptedDir returns where workers start that are not of this rollout: where those of the last one did.
+func (s *supervisor) adoptedDir(h *handover) string {
+	switch {
+	case s.cfg.Chdir == "":
+		return ""
+	case h.Dir != "":
+		return h.Dir
+	}
+	dir, err := release.ResolveDir(s.cfg.Chdir)
+	if err != nil {
+		s.log.Error("the workers start where the master is", "err", err)
+	}
+	return dir
+}
+
+// adoptEndpoint goes on with the metrics port, or with another one if the configuration names one that can be had.
+func (s *supervisor) adoptEndpoint(h *handover) (err error) {
+	if h.Metrics >= 0 {
+		unix.CloseOnExec(h.Metrics)
+	}
+	cfg := s.endpointConfig()
+	if h.Metrics >= 0 && cfg.Listen == h.MetricsAt {
+		s.endpoint, err = endpoint.On(cfg, h.Metrics)
+		return err
+	}
+	s.endpoint, err = endpoint.Open(cfg)
+	switch {
+	case err != nil && h.Metrics >= 0:
+		s.log.Error("the metrics port stays where it was", "err", err)
+		cfg.Listen = h.MetricsAt
+		s.endpoint, err = endpoint.On(cfg, h.Metrics)
+	case err != nil:
+		s.log.Error("there is no metrics port", "err", err)
+		err = nil
+	case h.Metrics >= 0:
+		unix.Close(h.Metrics)
+	}
+	return err
+}
+
+// adoptWorkers goes on with the slots and their processes.
+func (s *supervisor) adoptWorkers(h *handover, now time.Time) error {
+	for i, ss := range h.Slots {
+		sl := &slot{number: i, slotState: ss.slotState}
+		restore(sl, ss.Remaining, h.Executed, now)
+		if ss.Cur != nil {
+			p, err := s.adoptProcess(*ss.Cur, h.Executed, now)
+			if err != nil {
+				return err
+			}
+			sl.cur = p
+		}
+		for _, ps := range ss.Old {
+			p, err := s.adoptProcess(ps, h.Executed, now)
+			if err != nil {
+				return err
+			}
+			sl.old = append(sl.old, p)
+		}
+		s.slots = append(s.slots, sl)
+	}
+	for _, ps := range h.Gone {
+		if ps.Remnant {
+			unix.Close(ps.Notify)
+			continue
+		}
+		if _, err := s.adoptProcess(ps, h.Executed, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // adoptProcess goes on with a worker that the master before this one started.
-func (s *supervisor) adoptProcess(ps processState, executed, now time.Time) (*process, error) {
+func (s *supervisor) adoptProcess(ps processHandover, executed, now time.Time) (*process, error) {
 	notify, err := sdnotify.AdoptReceiver(ps.Notify, ps.Name)
 	if err != nil {
 		return nil, fmt.Errorf("master: adopt worker %d: %w", ps.PID, err)
 	}
-	p := &process{slot: ps.Slot, pid: ps.PID, epoch: ps.Epoch, state: ps.State, started: ps.Started,
-		readyFrom: ps.Started, readyAt: ps.ReadyAt, stopAt: ps.StopAt, beat: ps.Beat, recycleAt: ps.RenewAt, stoppingItself: ps.Stops,
-		cause: ps.Cause, killed: ps.Killed, storeless: ps.Storeless, text: ps.Text, notify: notify}
-	p.leads, p.start = leadsGroup(p.pid), proc.Start(p.pid)
+	p := &process{processState: ps.processState, readyFrom: ps.Started, notify: notify}
+	p.leads, p.start = system.LeadsGroup(p.PID), proc.Start(p.PID)
 	restore(p, ps.Remaining, executed, now)
 	p.release = s.releases.Number(ps.Release)
 	s.follow(p)
 	return p, nil
+}
+
+// adoptAddresses goes on with the addresses of the new configuration: those that there were keep their sockets,
+// others are opened, and those that are no more are closed when the last worker that was started with them has gone.
+// When one cannot be opened, everything stays as it was, and the workers are not replaced.
+func (s *supervisor) adoptAddresses(h *handover) error {
+	if err := s.sockets.Adopt(h.Groups, h.Parked); err != nil {
+		return err
+	}
+	if len(s.cfg.Listen) == 0 {
+		return nil
+	}
+	var wanted []reuseport.Address
+	for _, text := range s.cfg.Listen {
+		a, err := s.cfg.address(text)
+		if err != nil {
+			return err
+		}
+		wanted = append(wanted, a)
+	}
+	return s.sockets.Reconfigure(wanted, len(s.slots), s.opener(nil).Open)
 }

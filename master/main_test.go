@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/environment"
 	"github.com/onescrape/onescrape/worker"
 )
 
@@ -152,7 +153,7 @@ func testEmbed() error {
 	}
 	_, err = Embed(dir, aggregate.Options{})
 	fmt.Println("twice:", err)
-	os.Unsetenv(embedEnv)
+	os.Unsetenv(environment.Embed)
 	cmd := exec.Command(os.Args[0])
 	cmd.Stderr = os.Stdout // says that the store is in use
 	cmd.Run()

@@ -22,12 +22,12 @@ func (s *supervisor) handle(n message) {
 	p := n.from
 	sl := s.slotOf(p)
 	if n.Over {
-		p.notifyEnded = true
+		p.end.heard = true
 		s.exited(sl, p)
 		return
 	}
 	if n.Answered != 0 {
-		p.lookAnswered = n.Answered
+		p.look.answered = n.Answered
 		return
 	}
 	if n.ForeignReady != 0 {
@@ -38,25 +38,25 @@ func (s *supervisor) handle(n message) {
 	}
 	if n.Fields["X_ONESCRAPE_EXEC"] != "" {
 		if errno := number(n.Fields["ERRNO"]); errno > 0 {
-			p.execErr = s.cfg.notExecutable(n.Fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
+			p.end.execErr = s.cfg.notExecutable(n.Fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
 		}
 	}
 	now := time.Now()
 	if text, ok := n.Fields["STATUS"]; ok {
-		p.text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+		p.Text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 	}
 	if n.Fields["WATCHDOG"] == "1" {
-		p.beat = now
+		p.Beat = now
 	}
 	if n.Fields["X_ONESCRAPE_RECYCLE"] == "1" {
 		p.recycleRequested = true
 	}
 	if series, ok := n.Fields["X_ONESCRAPE_STORELESS"]; ok {
-		p.storeless = true
+		p.Storeless = true
 		s.log.Warn("worker has no space in the store: its metrics die with it", p.id(), "series", series)
 	}
 	if n.Fields["READY"] == "1" {
-		s.notifies = true
+		s.startup.protocol = saysWhenReady
 		s.markReady(p)
 	}
 	if n.Fields["STOPPING"] == "1" {
@@ -66,31 +66,31 @@ func (s *supervisor) handle(n message) {
 
 // markReady takes the process as ready.
 func (s *supervisor) markReady(p *process) {
-	if p.state != starting {
+	if p.State != starting {
 		return
 	}
 	now := time.Now()
-	p.state, p.readyAt, p.beat = ready, now, now
-	s.complaint = ""
+	p.State, p.ReadyAt, p.Beat = ready, now, now
+	s.startup.complaint = ""
 	s.log.Info("worker ready", p.id(), "after", now.Sub(p.readyFrom).Round(time.Millisecond))
 }
 
 // stopsItself is what happens when a worker drains that nobody asked to, by a TERM from outside for instance: its
 // successor starts at once.
 func (s *supervisor) stopsItself(sl *slot, p *process) {
-	p.stoppingItself = true
-	if p.state == draining {
+	p.StoppingItself = true
+	if p.State == draining {
 		return
 	}
 	s.log.Info("worker stops by itself", p.id())
-	p.state, p.stopAt = draining, time.Now()
+	p.State, p.StopAt = draining, time.Now()
 	if sl == nil || sl.cur != p || sl.retiring || s.stopping() {
 		return
 	}
 	sl.cur = nil
 	sl.old = append(sl.old, p)
-	sl.restarts++
-	s.counters.restart(p.reason())
+	sl.Restarts++
+	s.metrics.Restart(p.reason())
 	if sl.next != nil {
 		sl.cur, sl.next = sl.next, nil
 		return

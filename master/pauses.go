@@ -1,7 +1,6 @@
 package master
 
 import (
-	"os"
 	"time"
 
 	"github.com/onescrape/onescrape/worker/sdnotify"
@@ -30,10 +29,10 @@ func (s *supervisor) piece() time.Duration {
 
 // sleep waits until something has happened or a step is due, and handles all that has happened. The last step began at
 // began. It returns the time of the next one: whatever is slept after that belongs to the next call.
-func (s *supervisor) sleep(children <-chan os.Signal, timer *time.Timer, began time.Time) time.Time {
+func (s *supervisor) sleep(timer *time.Timer, began time.Time) time.Time {
 	for {
 		var wake <-chan time.Time
-		planned := s.wakeAt
+		planned := s.loop.WakeAt()
 		if !planned.IsZero() {
 			if most := began.Add(s.piece()); most.Before(planned) {
 				planned = most
@@ -41,10 +40,10 @@ func (s *supervisor) sleep(children <-chan os.Signal, timer *time.Timer, began t
 			timer.Reset(time.Until(planned))
 			wake = timer.C
 		}
-		happened := s.receive(children, wake)
+		happened := s.receive(wake)
 		now := time.Now()
 		s.overslept(planned, now)
-		if happened || !now.Before(s.wakeAt) {
+		if happened || !now.Before(s.loop.WakeAt()) {
 			return now
 		}
 		began = now
@@ -65,37 +64,37 @@ func (s *supervisor) overslept(planned, now time.Time) {
 
 // receive waits for something to happen, and reports false when it was only the time. It handles what happened and what
 // else has, as far as it is here.
-func (s *supervisor) receive(children <-chan os.Signal, wake <-chan time.Time) (happened bool) {
+func (s *supervisor) receive(wake <-chan time.Time) (happened bool) {
 	select {
-	case sig := <-s.signals:
+	case sig := <-s.events.signals:
 		s.signaled(sig)
-	case <-children:
+	case <-s.events.children:
 		s.reap()
-	case n := <-s.messages:
+	case n := <-s.events.messages:
 		s.handle(n)
-	case <-s.checked:
-	case finish := <-s.finished:
+	case <-s.events.checked:
+	case finish := <-s.loop.Finished():
 		finish()
 	case <-wake:
-		return s.receiveMore(children)
+		return s.receiveMore()
 	}
-	s.receiveMore(children)
+	s.receiveMore()
 	return true
 }
 
 // receiveMore handles what has happened, without waiting, and reports whether anything has. There is a bound, so that a
 // worker that speaks without end does not keep the rest from its turn.
-func (s *supervisor) receiveMore(children <-chan os.Signal) (happened bool) {
+func (s *supervisor) receiveMore() (happened bool) {
 	for range sdnotify.MaxQueued {
 		select {
-		case sig := <-s.signals:
+		case sig := <-s.events.signals:
 			s.signaled(sig)
-		case <-children:
+		case <-s.events.children:
 			s.reap()
-		case n := <-s.messages:
+		case n := <-s.events.messages:
 			s.handle(n)
-		case <-s.checked:
-		case finish := <-s.finished:
+		case <-s.events.checked:
+		case finish := <-s.loop.Finished():
 			finish()
 		default:
 			return happened
@@ -103,4 +102,93 @@ func (s *supervisor) receiveMore(children <-chan os.Signal) (happened bool) {
 		happened = true
 	}
 	return happened
+}
+
+// A moment is what a deadline counts from, or when something is due. All moments of the control goroutine are named by a
+// method moments, because two things are done to all of them: a pause of the master puts them off (pauses.go), and an upgrade
+// hands them over as durations, which a step of the wall clock does not change.
+
+// timed is what has moments. Each is passed to f with the name that it has in a handover.
+type timed interface {
+	moments(f func(name string, t *time.Time))
+}
+
+func (st *shutdown) moments(f func(name string, t *time.Time)) {
+	f("delayed", &st.delayed)
+	f("quick_at", &st.quickAt)
+	f("term_at", &st.termAt)
+}
+
+func (g *growthState) moments(f func(name string, t *time.Time)) { f("grow_at", &g.at) }
+
+func (a *announcer) moments(f func(name string, t *time.Time)) { f("beat_at", &a.beatAt) }
+
+func (p *process) moments(f func(name string, t *time.Time)) {
+	f("ready_from", &p.readyFrom)
+	f("ready_at", &p.ReadyAt)
+	f("stop_at", &p.StopAt)
+	f("beat", &p.Beat)
+	f("renew_at", &p.RecycleAt)
+}
+
+func (sl *slot) moments(f func(name string, t *time.Time)) {
+	f("retry_at", &sl.RetryAt)
+	f("waits", &sl.waits)
+}
+
+func (r *retirement) moments(f func(name string, t *time.Time)) { f("began", &r.began) }
+
+// remaining returns the moments that are set as durations from now on, negative where they are past.
+func remaining(of timed, now time.Time) durations {
+	out := make(durations)
+	of.moments(func(name string, t *time.Time) {
+		if !t.IsZero() {
+			out[name] = t.Sub(now)
+		}
+	})
+	return out
+}
+
+// restore sets the moments anew from what remaining returned. What it does not name, because the master that handed over is
+// older, has the wall clock's time in the handover, which that master ended at executed.
+func restore(of timed, left durations, executed, now time.Time) {
+	of.moments(func(name string, t *time.Time) {
+		if d, ok := left[name]; ok {
+			*t = now.Add(d)
+		} else if !t.IsZero() && !executed.IsZero() {
+			*t = now.Add(t.Sub(executed))
+		}
+	})
+}
+
+// wall returns t as the wall clock has it now, whatever steps it made since t was taken.
+func wall(t, now time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return now.Add(t.Sub(now))
+}
+
+// shift puts every deadline off.
+func (s *supervisor) shift(d time.Duration) {
+	all := []timed{&s.shutdown, &s.requests.growth, s.announcer}
+	for _, p := range s.processes {
+		all = append(all, p)
+	}
+	for _, sl := range s.slots {
+		all = append(all, sl)
+	}
+	if op, ok := s.requests.op.(timed); ok {
+		all = append(all, op)
+	}
+	for _, of := range all {
+		of.moments(func(_ string, t *time.Time) {
+			if !t.IsZero() {
+				*t = t.Add(d)
+			}
+		})
+	}
+	s.loop.Shift(d)
+	s.remnants.Shift(d)
+	s.orphans.Shift(d)
 }

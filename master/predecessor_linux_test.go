@@ -166,12 +166,3 @@ func TestOtherUsersHolderIsLeftAlone(t *testing.T) {
 	next.logged("in use by pid " + strconv.Itoa(helper))
 	assert.True(t, proc.Alive(helper))
 }
-
-// A status of another boot is no evidence.
-func TestPossessionsOfAnotherBoot(t *testing.T) {
-	now := marshal(map[string]any{"possessions": possessions{Boot: proc.BootID, Sockets: []uint64{1}}})
-	assert.NotNil(t, readPossessions(now))
-	assert.Nil(t, readPossessions([]byte(strings.Replace(string(now), proc.BootID, "another", 1))))
-	assert.Nil(t, readPossessions([]byte(`{"possessions":null}`)))
-	assert.Nil(t, readPossessions(nil))
-}

@@ -1,65 +1,79 @@
 package master
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime"
 	"syscall"
 	"time"
 
+	"github.com/onescrape/onescrape/master/internal/environment"
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/release"
+	"github.com/onescrape/onescrape/master/internal/system"
 	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // process is one worker process. The control goroutine owns it.
 type process struct {
-	slot    int
-	pid     int
-	epoch   int    // counts the masters of this process that were replaced in place before it was started
-	state   string // starting, ready or draining
-	started time.Time
-	notify  *sdnotify.Receiver
+	processState // is handed over by an upgrade
 
-	// The moments, see moments.go.
-	readyFrom time.Time // the ready timeout counts from here: started, plus the master's pauses
-	readyAt   time.Time
-	stopAt    time.Time // when it was told to stop, or said that it does
-	beat      time.Time // of the watchdog
-	recycleAt time.Time // by MaxAge; zero: never
+	notify    *sdnotify.Receiver
+	readyFrom time.Time        // the ready timeout counts from here: Started, plus the master's pauses
+	release   *release.Release // nil: unknown
+	rollout   int              // the rollout that started it as a worker of its release; 0: none
+	start     uint64           // see proc.ID
+	leads     bool             // it leads a process group of its own
 
-	lookAsked    uint32 // the look at its socket that overdue waits for; 0: none
-	lookAnswered uint32 // the last look that was answered
+	look             look
+	recycleRequested bool // a successor is wanted
+	forkChecked      bool // the master has looked whether it forks before it listens
+	end              end
+}
 
-	stoppingItself   bool   // it said STOPPING=1 itself
-	recycleRequested bool   // a successor is wanted
-	cause            string // why the master ends it: a reason of restarts; "" when it ends by itself
-	killed           bool   // KILL was sent
-	storeless        bool   // its metrics die with it
-	text             string // STATUS=
-	execErr          error  // the command could not be executed
-	forkChecked      bool   // whether it forks before it listens was looked at
+// processState is what an upgrade hands over of a process.
+type processState struct {
+	Slot           int       `json:"slot"`
+	PID            int       `json:"pid"`
+	Epoch          int       `json:"epoch"` // of the supervisor when it was started
+	State          string    `json:"state"` // starting, ready or draining
+	Started        time.Time `json:"started"`
+	ReadyAt        time.Time `json:"ready_at"`
+	StopAt         time.Time `json:"stop_at"`   // when it was told to stop, or said that it does
+	Beat           time.Time `json:"beat"`      // of the watchdog
+	RecycleAt      time.Time `json:"renew_at"`  // by MaxAge; zero: never
+	StoppingItself bool      `json:"stops"`     // it said STOPPING=1 itself
+	Cause          string    `json:"cause"`     // why the master ends it: a reason of restarts; "" when it ends by itself
+	Killed         bool      `json:"killed"`    // KILL was sent
+	Storeless      bool      `json:"storeless"` // its metrics die with it
+	Text           string    `json:"text"`      // STATUS=
+}
 
-	start       uint64 // see proc.ID
-	leads       bool   // it leads a process group of its own
-	notifyEnded bool   // nobody reads its notify socket any more
-	reaped      bool   // its end was taken; its pid must not be used any more
-	wait        syscall.WaitStatus
-	gone        bool      // reaped, and everything it said was heard
-	ended       time.Time // when it was reaped
+// look is the look at what is in a worker's notify socket that overdue waits for.
+type look struct {
+	asked    uint32 // 0: none
+	answered uint32 // the last one that was answered
+}
 
-	release *release.Release // nil: unknown
-	rollout int              // the rollout that started it as a worker of its release; 0: none
+// end is how a process has ended, as far as it has.
+type end struct {
+	reaped  bool // its end was taken; its pid must not be used any more
+	heard   bool // everything that it said was handled: nobody reads its notify socket any more
+	gone    bool // both
+	at      time.Time
+	wait    syscall.WaitStatus
+	execErr error // the command could not be executed
 }
 
 // reason is what its exit counts as among the restarts.
 func (p *process) reason() string {
 	switch {
-	case p.cause != "":
-		return p.cause
-	case p.wait.Signaled():
+	case p.Cause != "":
+		return p.Cause
+	case p.end.wait.Signaled():
 		return "signal"
-	case p.wait.ExitStatus() != 0:
+	case p.end.wait.ExitStatus() != 0:
 		return "error"
 	}
 	return "exit"
@@ -69,35 +83,35 @@ func (p *process) reason() string {
 // the master's KILL because it hung or was not ready in time. What a process does once it was told to stop is no error.
 func (p *process) erred() bool {
 	switch {
-	case p.killed:
-		return p.cause == "watchdog" || p.cause == "not_ready"
-	case p.cause != "":
+	case p.Killed:
+		return p.Cause == "watchdog" || p.Cause == "not_ready"
+	case p.Cause != "":
 		return false
 	}
-	return p.execErr != nil || p.wait.Signaled() || p.wait.ExitStatus() != 0
+	return p.end.execErr != nil || p.end.wait.Signaled() || p.end.wait.ExitStatus() != 0
 }
 
 // died is its end as an error of the release that it was started with.
 func (p *process) died() error {
 	switch {
-	case p.execErr != nil:
-		return p.execErr
-	case p.readyAt.IsZero():
+	case p.end.execErr != nil:
+		return p.end.execErr
+	case p.ReadyAt.IsZero():
 		return fmt.Errorf("the new worker ended before it was ready: %s", p.exit())
 	}
 	return fmt.Errorf("the new worker ended %v after it was ready: %s",
-		p.ended.Sub(p.readyAt).Round(time.Millisecond), p.exit())
+		p.end.at.Sub(p.ReadyAt).Round(time.Millisecond), p.exit())
 }
 
 // exit says how it ended.
 func (p *process) exit() string {
 	switch {
-	case p.execErr != nil:
-		return p.execErr.Error()
-	case p.wait.Signaled():
-		text := "signal: " + p.wait.Signal().String()
-		if p.killed {
-			switch p.cause {
+	case p.end.execErr != nil:
+		return p.end.execErr.Error()
+	case p.end.wait.Signaled():
+		text := "signal: " + p.end.wait.Signal().String()
+		if p.Killed {
+			switch p.Cause {
 			case "watchdog":
 				text += " (by the master: no sign of life in time)"
 			case "not_ready":
@@ -108,29 +122,30 @@ func (p *process) exit() string {
 		}
 		return text
 	}
-	return fmt.Sprintf("exit status %d", p.wait.ExitStatus())
+	return fmt.Sprintf("exit status %d", p.end.wait.ExitStatus())
 }
 
 // signal sends it, unless the process has gone.
 func (p *process) signal(sig syscall.Signal) {
-	if !p.reaped {
-		syscall.Kill(p.pid, sig)
+	if !p.end.reaped {
+		system.Signal(p.PID, sig)
 	}
 }
 
 // takeEnd reports whether the process has ended, and notes how. The leader of a group is not reaped by that.
 func (p *process) takeEnd() bool {
-	if p.leads {
-		status, ended := endedUnreaped(p.pid)
-		p.wait = status
-		return ended
+	status, ended := system.Ended(p.PID, p.leads)
+	if ended {
+		p.end.wait = status
 	}
-	got, err := syscall.Wait4(p.pid, &p.wait, syscall.WNOHANG, nil)
-	return got == p.pid || errors.Is(err, syscall.ECHILD)
+	return ended
 }
 
-// restartReasons are the values of the label reason.
-var restartReasons = []string{"exit", "error", "signal", "watchdog", "not_ready", "recycle", "reload", "upgrade"}
+// unexecutable is the error of a command that cannot be executed. Before any worker was ready it ends the master, unless it
+// is temporary.
+type unexecutable struct{ error }
+
+func (u unexecutable) Unwrap() error { return u.error }
 
 // launch starts a process for a slot, in a directory; "" is the master's own.
 func (s *supervisor) launch(slot int, dir string) (*process, error) {
@@ -138,7 +153,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	if err != nil {
 		return nil, unexecutable{err}
 	}
-	step, err := self()
+	step, err := system.Self()
 	if err != nil {
 		return nil, fmt.Errorf("master: find this program's executable: %w", err)
 	}
@@ -146,40 +161,31 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
-	null, err := devNull()
+	null, err := os.Open(os.DevNull) // the worker's standard input
 	if err != nil {
 		notify.Close()
 		return nil, err
 	}
 	defer null.Close()
-	s.checkSockets(slot)
-	files := []uintptr{null.Fd(), 1, 2}
-	var names []string
-	for _, g := range s.groups {
-		files = append(files, uintptr(g.FD(slot)))
-		names = append(names, g.FDName())
-	}
-	files = append(files, uintptr(s.lifeline.read))
-	env := s.cfg.environ(s.environ, workerEnv{
-		exec: cmd.Path, dir: dir, store: s.storePath, notify: notify.Name(), slot: slot, lifeline: len(files) - 1, names: names,
-		maxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter),
-	}, s.limits())
-	attr := &syscall.ProcAttr{Env: env, Files: files, Dir: dir}
+	fds, names := s.sockets.OfSlot(slot)
+	files := append([]uintptr{null.Fd(), 1, 2}, fds...)
+	files = append(files, uintptr(s.lifeline.Read))
+	env := environment.Of(environment.Worker{Exec: cmd.Path, Dir: dir, Store: s.store.Path(), Notify: notify.Name(), Slot: slot,
+		Lifeline: len(files) - 1, Names: names, MaxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter), Settings: s.cfg.settings(),
+	}, s.environ, environment.Limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.Target), proc.MemoryLimit()))
 	rel := s.releases.Of(cmd.Path, dir)
-	if len(s.cfg.Command) > 0 {
-		attr.Sys = ownGroup()
-	}
-	pid, err := syscall.ForkExec(step, cmd.Args, attr)
+	leads := len(s.cfg.Command) > 0
+	pid, err := system.Start(system.Command{Path: step, Args: cmd.Args, Env: env, Dir: dir, Files: files, OwnGroup: leads})
 	if err != nil {
 		notify.Close()
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
 	now := time.Now()
-	p := &process{slot: slot, pid: pid, epoch: s.epoch, rollout: s.rolloutOf(dir), release: rel, state: starting,
-		started: now, readyFrom: now, beat: now, notify: notify}
-	p.leads, p.start = attr.Sys != nil, proc.Start(pid)
+	p := &process{processState: processState{Slot: slot, PID: pid, Epoch: s.Epoch, State: starting, Started: now, Beat: now},
+		rollout: s.rolloutOf(dir), release: rel, readyFrom: now, notify: notify}
+	p.leads, p.start = leads && system.LeadsGroup(pid), proc.Start(pid)
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
-		p.recycleAt = now.Add(age)
+		p.RecycleAt = now.Add(age)
 	}
 	s.follow(p)
 	s.log.Debug("worker started", "slot", slot, "pid", pid)
@@ -188,11 +194,17 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 
 // follow has what the process says heard, and its end noticed.
 func (s *supervisor) follow(p *process) {
-	s.processes[p.pid] = p
-	p.notifyEnded = false
+	s.processes[p.PID] = p
+	p.end.heard = false
 	p.notify.Start()
-	go p.notify.Run(p.pid, func(m sdnotify.Message) { s.messages <- message{p, m} })
+	go p.notify.Run(p.PID, func(m sdnotify.Message) { s.events.messages <- message{p, m} })
 }
 
 // id returns attributes that name the process.
-func (p *process) id() slog.Attr { return slog.Group("", "slot", p.slot, "pid", p.pid) }
+func (p *process) id() slog.Attr { return slog.Group("", "slot", p.Slot, "pid", p.PID) }
+
+// notExecutable says why the workers' command could not be executed.
+func (c Config) notExecutable(path string, errno syscall.Errno) error {
+	return fmt.Errorf("master: cannot run %s: %w: check that it is a program for this machine, with the right to execute "+
+		"it and, for a script, an interpreter that exists", path, errno)
+}

@@ -11,7 +11,7 @@ import (
 func TestTheOldestIsRecycledFirst(t *testing.T) {
 	now := time.Now()
 	slotOf := func(n int, age time.Duration, renew bool, state string) *slot {
-		return &slot{number: n, cur: &process{slot: n, readyFrom: now.Add(-age), recycleRequested: renew, state: state}}
+		return &slot{number: n, cur: &process{processState: processState{Slot: n, State: state}, readyFrom: now.Add(-age), recycleRequested: renew}}
 	}
 	for _, tt := range []struct {
 		name  string
@@ -26,7 +26,7 @@ func TestTheOldestIsRecycledFirst(t *testing.T) {
 		{"a slot without a process", []*slot{{number: 0}, slotOf(1, time.Second, true, ready)}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &supervisor{slots: tt.slots, target: len(tt.slots)}
+			s := &supervisor{slots: tt.slots, masterState: masterState{Target: len(tt.slots)}}
 			op := s.nextOperation(time.Now())
 			if tt.want < 0 {
 				assert.Nil(t, op)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onescrape/onescrape/master/internal/environment"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -254,7 +255,7 @@ func TestTheLastWorkerStays(t *testing.T) {
 func TestStopSignal(t *testing.T) {
 	cfg, err := Config{StopSignal: syscall.SIGQUIT}.complete(true)
 	require.NoError(t, err)
-	env := cfg.environ(nil, workerEnv{}, nil)
+	env := environment.Of(environment.Worker{Settings: cfg.settings()}, nil, nil)
 	assert.Contains(t, env, "ONESCRAPE_STOP_SIGNAL=3")
 	_, err = Config{StopSignal: syscall.SIGKILL}.complete(true)
 	assert.Error(t, err)

@@ -3,24 +3,19 @@ package master
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
+
 	"syscall"
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/endpoint"
-	"github.com/onescrape/onescrape/master/internal/proc"
-	"github.com/onescrape/onescrape/master/internal/release"
-	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/environment"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
-	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/onescrape/onescrape/worker/sigpipe"
 )
 
@@ -47,7 +42,7 @@ func IsWorker() bool { return worked || isSingle() }
 // Run takes over the process's signals. What a program does before Run is done in the master and in every worker, and once
 // more in the check before an upgrade; so it should open nothing and change nothing unless IsWorker tells it to.
 func Run(cfg Config, function func(context.Context, *worker.Worker) error) error {
-	if _, ok := os.LookupEnv(checkEnv); ok {
+	if _, ok := os.LookupEnv(environment.Check); ok {
 		return answerCheck(cfg, function != nil)
 	}
 	if worked && len(cfg.Command) == 0 && function != nil {
@@ -70,14 +65,8 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	if err != nil {
 		return err
 	}
-	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), processes: make(map[int]*process), remnants: make(map[int]*remnant),
-		messages: make(chan message, 64), finished: make(chan func(), 64), signals: bootstrap.Signals, checked: make(chan struct{}, 1), target: cfg.Workers,
-		started: time.Now(), orphans: newOrphans(), manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}
-	if s.signals == nil {
-		s.signals = make(chan os.Signal, bootstrap.Room)
-		signal.Notify(s.signals, bootstrap.Watched...)
-	}
-	defer signal.Stop(s.signals)
+	s := newSupervisor(cfg)
+	defer signal.Stop(s.events.signals)
 	defer s.close()
 	if before != nil {
 		err = s.adopt(before)
@@ -90,7 +79,7 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	if err != nil {
 		return err
 	}
-	s.startFold()
+	s.store.StartFold()
 	return s.run()
 }
 
@@ -106,290 +95,74 @@ func runWorker(function func(context.Context, *worker.Worker) error) error {
 	return errors.Join(err, w.Close())
 }
 
-// errStopped is the end of a start that was interrupted.
-var errStopped = errors.New("master: stopped")
+// singleEnv, when it is 1, has Run call its function in this process.
+const singleEnv = "ONESCRAPE_SINGLE"
 
-// begin opens what a master needs: the store and its lock, the addresses, the endpoint.
-func (s *supervisor) begin() (err error) {
-	if s.dir, err = release.ResolveDir(s.cfg.Chdir); err != nil {
-		return err
+// isSingle reports whether Run shall start no workers.
+func isSingle() bool { return os.Getenv(singleEnv) == "1" }
+
+// runSingle is Run in one process, for a debugger, a profiler or a test: no workers and no store. The process listens
+// itself, its metrics are in its memory, and the endpoint serves them.
+func runSingle(cfg Config, function func(context.Context, *worker.Worker) error) error {
+	if function == nil {
+		return errors.New("master: " + singleEnv + "=1 runs the function of a program, and this is a command: unset it")
 	}
-	if _, err := release.Find(s.cfg.Command, s.dir); err != nil {
-		return err
-	}
-	s.warnOfLinkedDir()
-	// Before this process opens a socket of its own, which a number that is too large could take for one of systemd's.
-	inherited, err := systemdSockets()
+	cfg, err := cfg.complete(true)
 	if err != nil {
 		return err
 	}
-	path, warning := s.cfg.storePath()
-	if warning != "" {
-		s.log.Warn(warning)
-	}
-	if err := s.beginStore(path); err != nil {
+	if err := worker.Detach(); err != nil {
 		return err
 	}
-	if err := s.stopPredecessors(); err != nil {
-		return err
-	}
-	s.checkSpace()
-	if s.lifeline, err = newLifeline(); err != nil {
-		return err
-	}
-	if err := s.openMerged(); err != nil {
-		return err
-	}
-	if s.endpoint, err = endpoint.Open(s.endpointConfig()); err != nil {
-		return err
-	}
-	if err := s.openAddresses(inherited); err != nil {
-		return err
-	}
-	if len(s.groups) == 0 {
-		s.log.Warn("there is no address, so the workers get no sockets", "help", "give a listen address, or let systemd pass "+
-			"sockets")
-	}
-	// Before the slots, which may take all descriptors that there are.
-	if err := s.endpoint.Start(); err != nil {
-		return err
-	}
-	for range s.target {
-		if err := s.addSlot(); temporary(err) {
-			s.noSlot(err)
-			break
-		} else if err != nil {
-			return err
-		}
-	}
-	for _, g := range s.groups {
-		// Until somebody is ready every socket gets its share, to be answered when its worker is there.
-		if err := g.Steer(func(int) bool { return true }); err != nil {
-			return fmt.Errorf("master: steer %s: %w", g.Where(), err)
-		}
-		if g.Sharing() != "" && reuseport.Steerable && g.Network == "tcp" {
-			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much",
-				"address", g.Where(), "reason", g.Sharing())
-		}
-	}
-	s.log.Info("master started", "pid", os.Getpid(), "workers", s.target, "listen", s.addressTexts(), "metrics",
-		s.endpoint.Address(), "store", s.storePath)
-	return nil
-}
-
-func (s *supervisor) addressTexts() []string {
-	var out []string
-	for _, g := range s.groups {
-		out = append(out, g.Where())
-	}
-	return out
-}
-
-// startFold has the store, if there is one, folded in the background until stopFold.
-func (s *supervisor) startFold() {
-	if s.merged != nil {
-		s.folding = runFolding(s.merged, s.log)
-	}
-}
-
-// runFolding folds a store in the background until the function that it returns is called. That function does not wait:
-// the channel that it returns is closed when the last fold has ended.
-func runFolding(store *aggregate.Store, log *slog.Logger) (stop func() (over <-chan struct{})) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := store.Run(ctx); err != nil && ctx.Err() == nil {
-			log.Error("the files of dead workers are no longer folded", "err", err)
-		}
-	}()
-	return func() <-chan struct{} {
-		cancel()
-		return ended
-	}
-}
-
-// stopFold ends the folding. The channel is closed when the last fold has ended.
-func (s *supervisor) stopFold() (over <-chan struct{}) {
-	if s.folding == nil {
-		none := make(chan struct{})
-		close(none)
-		return none
-	}
-	over = s.folding()
-	s.folding = nil
-	return over
-}
-
-func (s *supervisor) aggregateOptions() aggregate.Options {
-	return aggregate.Options{Logger: s.log, Retention: s.cfg.Retention, Foreign: s.cfg.Foreign,
-		InitialTotals: s.counters.storeTotals()}
-}
-
-// endpoint is an endpoint that serves these pages.
-func (c Config) endpoint(pages endpoint.Pages) endpoint.Config {
-	pages.TelemetryPath = c.TelemetryPath
-	out := endpoint.Config{Listen: c.MetricsListen, Handler: pages.Handler(), Serve: c.Serve, Logger: c.Logger}
-	if c.Handler != nil {
-		out.Handler = c.Handler(out.Handler)
-	}
-	return out
-}
-
-func (s *supervisor) endpointConfig() endpoint.Config {
-	return s.cfg.endpoint(endpoint.Pages{Metrics: http.HandlerFunc(s.serveScrape), Scraped: s.counters.scraped,
-		Ready: func() bool { return s.statusNow().Ready }, Status: func() any { return s.statusNow() }})
-}
-
-// statusNow returns the published status. Safe for concurrent use.
-func (s *supervisor) statusNow() Status {
-	if st := s.published.Load(); st != nil {
-		return *st
-	}
-	return Status{PID: os.Getpid(), Version: version, Started: s.started, Store: s.storePath, Steering: "off: starting"}
-}
-
-// documentedSize is how much store a worker with 10,000 series needs.
-const documentedSize = 2 << 20
-
-// checkSpace warns when the store's file system has no room for the workers and their successors in a rolling restart.
-func (s *supervisor) checkSpace() {
-	if s.store == nil {
-		return // that was said
-	}
-	free, err := s.store.Free()
-	if want := uint64(s.cfg.Workers) * 2 * documentedSize; err == nil && free < want {
-		s.log.Warn("little space for the store: a worker that finds none keeps its metrics in its own memory, and they die "+
-			"with it", "store", s.storePath, "free", free, "wanted", want,
-			"help", "make it larger (docker run --shm-size) or name another")
-	}
-}
-
-// close gives everything up that the master holds; the store's lock comes last.
-func (s *supervisor) close() {
-	s.stopFold()
-	s.endpoint.Close()
-	for _, g := range append(s.groups, s.removedAddresses...) {
-		g.Close()
-	}
-	if s.merged != nil {
-		within(endpoint.CloseTime, func() { s.merged.Close() })
-	}
-	if s.lifeline.write != 0 {
-		syscall.Close(s.lifeline.write)
-		syscall.Close(s.lifeline.read)
-	}
-	if s.lock != nil {
-		s.lock.Close()
-	}
-	if s.store != nil {
-		s.store.Close()
-	}
-}
-
-// openAddresses opens the addresses of the configuration, or takes the sockets that systemd passed.
-func (s *supervisor) openAddresses(inherited []*reuseport.Group) error {
-	if len(s.cfg.Listen) == 0 {
-		s.groups = inherited
-		return nil
-	}
-	if len(inherited) > 0 {
-		s.log.Warn("the sockets from systemd are not used, because there are listen addresses", "sockets", len(inherited))
-	}
-	for _, text := range s.cfg.Listen {
-		a, err := s.cfg.address(text)
-		if err != nil {
-			return err
-		}
-		g, err := s.openWhenFree(a)
-		if err != nil {
-			return err
-		}
-		s.groups = append(s.groups, g)
-	}
-	return nil
-}
-
-// lateGrace is how long after the graceful timeout an address is still waited for: the workers of the last master are
-// killed by nobody.
-const lateGrace = 5 * time.Second
-
-// holderGrace is how long a foreign holder must have been seen until the master refuses: one that closes the address
-// between the bind and the look at who has it is nobody's, and one that is executing a program has no environment yet.
-const holderGrace = 500 * time.Millisecond
-
-// openWhenFree opens an address. While workers of a master that has gone drain on it, which they do for the graceful
-// timeout at most, it waits; anybody else is a reason to refuse.
-func (s *supervisor) openWhenFree(a reuseport.Address) (*reuseport.Group, error) {
-	deadline := time.Now().Add(s.cfg.GracefulTimeout + lateGrace)
-	said := ""
-	var foreign time.Time // since when the holders are not the last master's workers
-	for {
-		g, err := reuseport.Open(a)
-		if err == nil {
-			return g, nil
-		}
-		if !reuseport.InUse(err) {
-			return nil, fmt.Errorf("master: listen %s: %w", a.Spec(), err)
-		}
-		hs := a.Holders()
-		if s.ofPredecessor(hs) {
-			foreign = time.Time{}
-		} else if foreign.IsZero() {
-			foreign = time.Now()
-		}
-		if !foreign.IsZero() && time.Since(foreign) > holderGrace || time.Now().After(deadline) {
-			return nil, fmt.Errorf("master: listen %s: in use by %s: stop it or choose another address: %w", a.Spec(),
-				proc.Text(hs), err)
-		}
-		if text := proc.Text(hs); foreign.IsZero() && text != said {
-			s.log.Warn("waiting for an address that workers of the last master still hold", "address", a.Spec(), "holders", text,
-				"at_most", time.Until(deadline).Round(time.Second))
-			said = text
-		}
-		if err := s.pauseStart(50 * time.Millisecond); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// ofPredecessor reports whether all holders may be workers of a master that was on this store before. The environment is
-// the only evidence where that master has left no list of its possessions; where it has, they were stopped already.
-func (s *supervisor) ofPredecessor(hs []proc.Holder) bool {
-	if s.predecessor != nil {
-		return false
-	}
-	for _, h := range hs {
-		if !proc.HasEnv(h.PID, "ONESCRAPE_DIR", s.storePath) {
-			return false
-		}
-	}
-	return len(hs) > 0
-}
-
-// systemdSockets takes the sockets that systemd passed to the master.
-func systemdSockets() ([]*reuseport.Group, error) {
-	sockets := sdnotify.TakeSockets()
-	if !sockets.AreFor(os.Getpid()) {
-		return nil, nil
-	}
-	n, err := sockets.Count()
+	w, err := cfg.singleWorker()
 	if err != nil {
-		return nil, fmt.Errorf("master: %w", err)
+		return err
 	}
-	var out []*reuseport.Group
-	for i := range n {
-		g, err := reuseport.Inherited(sockets.Name(i), sdnotify.FirstFD+i)
-		if err != nil {
-			return nil, err
+	started := time.Now()
+	status := func() Status {
+		s := Status{PID: os.Getpid(), Version: version, Started: started, Workers: 1, Steering: "off: there is one process",
+			Ready: w.IsReady() && w.Stopping().Err() == nil}
+		for _, l := range w.Listeners() {
+			s.Addresses = append(s.Addresses, l.Addr().String())
 		}
-		out = append(out, g)
+		slot := Slot{PID: s.PID, State: starting, Started: started}
+		if s.Ready {
+			slot.State = ready
+		}
+		s.Slots = []Slot{slot}
+		return s
 	}
-	return out, nil
+	port, err := endpoint.Open(cfg.endpoint(endpoint.Pages{Ready: func() bool { return status().Ready },
+		Status:  func() any { return status() },
+		Metrics: worker.Handler(aggregate.HandlerOptions{Timeout: endpoint.ScrapeTime})}))
+	if err != nil {
+		return errors.Join(err, w.Close())
+	}
+	defer port.Close()
+	if err := port.Start(); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	cfg.Logger.Info("one process without workers and without a store, because of "+singleEnv, "pid", os.Getpid(), "listen",
+		status().Addresses, "metrics", port.Address())
+	return errors.Join(function(w.Stopping(), w), w.Close())
 }
 
-// notExecutable says why the workers' command could not be executed.
-func (c Config) notExecutable(path string, errno syscall.Errno) error {
-	return fmt.Errorf("master: cannot run %s: %w: check that it is a program for this machine, with the right to execute "+
-		"it and, for a script, an interpreter that exists", path, errno)
+// singleWorker returns the Worker of a process that listens itself, with the settings that a master would give it.
+func (c Config) singleWorker() (*worker.Worker, error) {
+	for key, value := range map[string]string{
+		"ONESCRAPE_GRACEFUL_TIMEOUT": c.GracefulTimeout.String(),
+		"ONESCRAPE_LINGER":           c.Linger.String(),
+		"ONESCRAPE_STOP_SIGNAL":      strconv.Itoa(int(c.StopSignal.(syscall.Signal))),
+	} {
+		before, was := os.LookupEnv(key)
+		os.Setenv(key, value)
+		defer func() {
+			if was {
+				os.Setenv(key, before)
+			} else {
+				os.Unsetenv(key)
+			}
+		}()
+	}
+	return worker.FromEnvironment(context.Background(), c.Listen...)
 }

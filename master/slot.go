@@ -6,25 +6,32 @@ import (
 	"log/slog"
 	"syscall"
 	"time"
+
+	"github.com/onescrape/onescrape/master/internal/system"
 )
 
-// slot is one worker's place: its number, its sockets (in the groups) and its processes. The control goroutine owns it.
+// slot is one worker's place: its number and its processes. The control goroutine owns it.
 type slot struct {
+	slotState // is handed over by an upgrade
+
 	number   int
 	cur      *process   // the one that serves, or will
 	next     *process   // its successor, in a replacement
 	old      []*process // predecessors that drain
 	retiring bool       // it is being given up: no process is started any more
+	waits    time.Time  // since when there is no process
+	short    bool       // the last start failed for want of something that may be there later
+}
 
-	restarts int
-	lastExit string
-	started  time.Time // of the last process
-	failures int       // in a row
-	errors   int       // in a row, of workers that had said READY=1; see crashing
-	retryAt  time.Time // of the next start, when there is no process
-	waits    time.Time // since when there is none
-	short    bool      // the last start failed for want of something that may be there later
-	suspect  bool      // the last worker failed: the next one must settle before connections are steered to it
+// slotState is what an upgrade hands over of a slot, beside its processes.
+type slotState struct {
+	Restarts int       `json:"restarts"`
+	LastExit string    `json:"last_exit"`
+	Started  time.Time `json:"started"`           // of the last process
+	Failures int       `json:"failures"`          // in a row
+	Errors   int       `json:"errors,omitempty"`  // in a row, of workers that had said READY=1; see crashing
+	Suspect  bool      `json:"suspect,omitempty"` // the last worker failed: the next one must settle before it gets new connections
+	RetryAt  time.Time `json:"retry_at"`          // of the next start, when there is no process
 }
 
 // state is the slot's state: that of its process, or how it waits for one.
@@ -33,10 +40,10 @@ func (sl *slot) state() string {
 	case sl.cur != nil && sl.retiring:
 		return draining
 	case sl.cur != nil:
-		return sl.cur.state
+		return sl.cur.State
 	case len(sl.old) > 0:
 		return draining
-	case sl.failures >= patience:
+	case sl.Failures >= patience:
 		return failed
 	}
 	return waiting
@@ -44,21 +51,21 @@ func (sl *slot) state() string {
 
 // accepts reports whether somebody accepts connections on the slot's sockets.
 func (sl *slot) accepts() bool {
-	return sl.cur != nil && sl.cur.state == ready && !sl.cur.stoppingItself && !sl.retiring
+	return sl.cur != nil && sl.cur.State == ready && !sl.cur.StoppingItself && !sl.retiring
 }
 
 // empty reports whether the slot has no process left.
 func (sl *slot) empty() bool { return sl.cur == nil && sl.next == nil && len(sl.old) == 0 }
 
 func (sl *slot) status() Slot {
-	out := Slot{Slot: sl.number, State: sl.state(), Started: sl.started, Restarts: sl.restarts, LastExit: sl.lastExit,
+	out := Slot{Slot: sl.number, State: sl.state(), Started: sl.Started, Restarts: sl.Restarts, LastExit: sl.LastExit,
 		CrashLoop: sl.crashing()}
 	p := sl.cur
 	if p == nil && len(sl.old) > 0 {
 		p = sl.old[len(sl.old)-1]
 	}
 	if p != nil {
-		out.PID, out.Started, out.Text = p.pid, p.started, p.text
+		out.PID, out.Started, out.Text = p.PID, p.Started, p.Text
 		if p.release != nil {
 			out.Release = p.release.Number
 		}
@@ -74,18 +81,18 @@ func (s *supervisor) start(sl *slot) {
 		p, err = s.launch(sl.number, dir)
 	}
 	if err != nil {
-		sl.lastExit, sl.suspect, sl.short = err.Error(), true, temporary(err)
+		sl.LastExit, sl.Suspect, sl.short = err.Error(), true, system.Temporary(err)
 		wait := s.failed(sl)
 		if errors.As(err, new(unexecutable)) && !sl.short {
-			s.refused = err
+			s.startup.refused = err
 		}
-		if s.refused == nil || s.anyReadyOnce { // else what Run returns says it
+		if s.startup.refused == nil || s.startup.progress > noneReady { // else what Run returns says it
 			s.log.Log(context.Background(), s.levelOf(err), "worker not started", "slot", sl.number, "err", err, "failures",
-				sl.failures, "next", wait)
+				sl.Failures, "next", wait)
 		}
 		return
 	}
-	sl.cur, sl.started, sl.short = p, p.started, false
+	sl.cur, sl.Started, sl.short = p, p.Started, false
 }
 
 // levelOf returns the level at which an error of a start is logged: one line for one shortage, which every slot meets.
@@ -94,24 +101,23 @@ func (s *supervisor) levelOf(err error) slog.Level {
 	if !ok {
 		return slog.LevelError
 	}
-	if s.complaint == errno.Error() {
+	if s.startup.repeats(errno.Error()) {
 		return slog.LevelDebug
 	}
-	s.complaint = errno.Error()
 	return slog.LevelError
 }
 
 // failed notes one more failure of a slot that has no process now, and returns when it is tried again.
 func (s *supervisor) failed(sl *slot) time.Duration {
-	sl.failures++
-	return s.retry(sl, backoff(sl.failures))
+	sl.Failures++
+	return s.retry(sl, backoff(sl.Failures))
 }
 
 // retry has a slot that has no process now tried again after a while.
 func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 	sl.waits = time.Now()
-	sl.retryAt = sl.waits.Add(wait)
-	s.wake(sl.retryAt)
+	sl.RetryAt = sl.waits.Add(wait)
+	s.loop.Wake(sl.RetryAt)
 	return wait.Round(time.Millisecond)
 }
 
@@ -119,46 +125,46 @@ func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 // A worker that ended well before it had settled may be one that lives for a few requests only: its successor starts
 // when it would have settled, at the latest.
 func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
-	lived := time.Since(p.readyAt)
-	sl.suspect = p.readyAt.IsZero() || p.erred() && (lived < settled || sl.crashing())
+	lived := time.Since(p.ReadyAt)
+	sl.Suspect = p.ReadyAt.IsZero() || p.erred() && (lived < settled || sl.crashing())
 	switch {
-	case p.readyAt.IsZero():
+	case p.ReadyAt.IsZero():
 		return s.failed(sl)
-	case sl.errors >= crashErrors:
-		sl.failures = max(sl.failures, sl.errors-1)
+	case sl.Errors >= crashErrors:
+		sl.Failures = max(sl.Failures, sl.Errors-1)
 		return s.failed(sl)
 	case lived >= settled:
-		sl.failures = 0
+		sl.Failures = 0
 		return s.retry(sl, 0)
 	case p.erred():
 		return s.failed(sl)
 	}
-	sl.failures++
-	return s.retry(sl, min(backoff(sl.failures), settled-lived))
+	sl.Failures++
+	return s.retry(sl, min(backoff(sl.Failures), settled-lived))
 }
 
 // stop tells a process to drain; reason is what its end counts as.
 func (s *supervisor) stop(p *process, reason string) {
-	if p.state == draining && !p.stopAt.IsZero() && p.cause != "" {
+	if p.State == draining && !p.StopAt.IsZero() && p.Cause != "" {
 		return
 	}
-	p.cause = reason
-	if p.state != draining {
-		p.state, p.stopAt = draining, time.Now()
+	p.Cause = reason
+	if p.State != draining {
+		p.State, p.StopAt = draining, time.Now()
 	}
-	if !p.stoppingItself { // else it knows, and many programs take a second signal for impatience
+	if !p.StoppingItself { // else it knows, and many programs take a second signal for impatience
 		p.signal(s.cfg.stopSignal())
 	}
 }
 
 // kill ends a process that does not do what it should.
 func (s *supervisor) kill(p *process, reason string) {
-	if p.killed {
+	if p.Killed {
 		return
 	}
-	p.killed = true
-	if p.cause == "" {
-		p.cause = reason
+	p.Killed = true
+	if p.Cause == "" {
+		p.Cause = reason
 	}
 	p.signal(syscall.SIGKILL)
 }
@@ -166,7 +172,7 @@ func (s *supervisor) kill(p *process, reason string) {
 // slotOf returns the slot of a process; nil when it was given up.
 func (s *supervisor) slotOf(p *process) *slot {
 	for _, sl := range s.slots {
-		if sl.number == p.slot {
+		if sl.number == p.Slot {
 			return sl
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/master/internal/metrics"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -31,10 +32,10 @@ func TestStatusOfManyWorkers(t *testing.T) {
 			st.Slots = append(st.Slots, Slot{Slot: i, PID: 4000000, State: ready, Started: time.Now(), LastExit: "exit status 1",
 				Text: strings.Repeat("x", maxText)})
 		}
-		c := newCounters(nil, slog.Default())
-		c.restart("exit")
-		c.status, c.lock = st, lock
-		c.save()
+		m := metrics.New(nil, "", 0)
+		m.Restart("exit")
+		r := &record{log: slog.Default(), metrics: m}
+		r.set(st, lock, nil)
 		_, text, err := d.Master()
 		require.NoError(t, err)
 		var got Status
@@ -46,6 +47,6 @@ func TestStatusOfManyWorkers(t *testing.T) {
 			assert.Equal(t, test.text, got.Slots[0].Text != "")
 		}
 		assert.NotEmpty(t, st.Slots[0].Text, "the endpoint's are as they were")
-		assert.EqualValues(t, 1, newCounters(text, slog.Default()).total.Restarts["exit"])
+		assert.EqualValues(t, 1, metrics.New(text, "", 0).Totals().Restarts["exit"])
 	}
 }

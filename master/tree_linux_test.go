@@ -1,7 +1,6 @@
 package master
 
 import (
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -87,26 +86,4 @@ func TestChildrenOfCommandsOverAnUpgrade(t *testing.T) {
 	assert.Equal(t, done, m.roll(syscall.SIGUSR2).State)
 	m.logged("are killed")
 	require.Eventually(t, func() bool { return !proc.Alive(helper) && proc.Start(worker) == 0 }, patient, 5*time.Millisecond)
-}
-
-// How a child has ended is the same, whether it was reaped or not.
-func TestEndedUnreaped(t *testing.T) {
-	for _, script := range []string{"exit 0", "exit 7", "kill -9 $$", "ulimit -c 0; kill -QUIT $$"} {
-		null, err := os.Open(os.DevNull)
-		require.NoError(t, err)
-		defer null.Close()
-		pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", script}, &syscall.ProcAttr{
-			Files: []uintptr{null.Fd(), 1, 2}, Sys: ownGroup()})
-		require.NoError(t, err)
-		assert.True(t, leadsGroup(pid))
-		var got, want syscall.WaitStatus
-		require.Eventually(t, func() bool {
-			status, ended := endedUnreaped(pid)
-			got = status
-			return ended
-		}, patient, time.Millisecond)
-		_, err = syscall.Wait4(pid, &want, 0, nil)
-		require.NoError(t, err)
-		assert.Equal(t, want, got, script)
-	}
 }

@@ -1,0 +1,38 @@
+package system
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// BlockSignals ignores the signals: there is no call here that blocks them in one thread.
+func BlockSignals(sigs ...syscall.Signal) func() {
+	for _, s := range sigs {
+		signal.Ignore(s)
+	}
+	return func() {}
+}
+
+// StateFile returns the descriptor of a nameless file with that text, which stays open over an exec.
+func StateFile(text []byte) (int, error) {
+	f, err := os.CreateTemp("", "onescrape-handover-")
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	os.Remove(f.Name())
+	fd, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		return -1, os.NewSyscallError("dup", err)
+	}
+	return fd, writeAll(fd, text)
+}
+
+// Self returns the path of this program's executable.
+func Self() (string, error) { return os.Executable() }
+
+// MonotonicMicroseconds is for systemd, which is not here.
+func MonotonicMicroseconds() string { return "0" }
