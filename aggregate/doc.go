@@ -7,7 +7,7 @@
 //   - histogram: the sum of each bucket, with _count from the buckets, and of _sum; of native buckets at the coarsest schema
 //     and with the widest zero bucket of all processes
 //   - summary: the sums of _sum and _count; the quantiles of all that the living processes observed of late, see
-//     shmstore.Window; of each quantile line that an exported summary has, the largest
+//     quantile.Window; of each quantile line that an exported summary has, the largest
 //   - gauge and untyped: by the mode, see shmstore.GaugeMode
 //
 // Whole numbers are added in 128 bits and fractions without error, and the sum is rounded once. So a sum does not depend on

@@ -10,6 +10,7 @@ import (
 
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // family is what is exposed under one name: its rows are the series that come out, and each member's series of it add
@@ -56,7 +57,7 @@ type family struct {
 	lineRows map[string][]quantileLine // by the keys of rows
 
 	exemplars [][]held           // by row, then by bucket; shorter than rows or nil where there are none
-	sketches  []*shmstore.Sketch // by row, of a summary with quantiles; shorter than rows, and nil, where there are none
+	sketches  []*quantile.Sketch // by row, of a summary with quantiles; shorter than rows, and nil, where there are none
 	computed  []float64          // of the sketches: len(rule.Window.Objectives) a row
 }
 

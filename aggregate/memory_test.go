@@ -10,12 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // everyKind has one family of each kind that there is.
 func everyKind() []shmstore.Family {
 	window := summaryFamily("windowed", "l")
-	window.Window = &shmstore.Window{Objectives: []float64{.5, .99}, Age: time.Hour, Slices: 5, Resolution: 16}
+	window.Window = &quantile.Window{Objectives: []float64{.5, .99}, Age: time.Hour, Slices: 5, Resolution: 16}
 	families := []shmstore.Family{counterFamily("c_total", "l"), histogramFamily("h", []float64{1, 2, 4}, "l"),
 		bothFamily("both", 3, []float64{1, 2}, "l"), nativeFamily("native", 3, 0, "l"), window,
 		summaryFamily("exported", "l"), linesFamily("exported", "l")}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // life is what a process's file was at several moments, each of them a whole file.
@@ -20,7 +21,7 @@ type life struct {
 // livesIn has a few processes do all kinds of things in a store, and takes their files away.
 func livesIn(t testing.TB, dir string) (lives []life) {
 	window := summaryFamily("s", "l")
-	window.Window = &shmstore.Window{Objectives: []float64{.5}, Age: 1 << 40, Slices: 2, Resolution: 4}
+	window.Window = &quantile.Window{Objectives: []float64{.5}, Age: 1 << 40, Slices: 2, Resolution: 4}
 	families := []shmstore.Family{counterFamily("c_total", "l"), gaugeFamily("all", shmstore.All, "l"),
 		histogramFamily("h", []float64{1, 2}, "l"), nativeFamily("n", 2, 0, "l"), window,
 		gaugeFamily("recent", shmstore.MostRecent, "l"), gaugeFamily("avg", shmstore.Avg, "l")}

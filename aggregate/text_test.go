@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // expositions are all ways to write text, with what expfmt calls them.
@@ -147,7 +148,7 @@ func thrownFamily(d *dice, name string) *family {
 		}
 	case shmstore.SummaryType:
 		if d.n(2) == 0 {
-			def.Window = &shmstore.Window{Objectives: numbers(), Age: time.Minute, Slices: 2, Resolution: 8}
+			def.Window = &quantile.Window{Objectives: numbers(), Age: time.Minute, Slices: 2, Resolution: 8}
 		}
 	}
 	f := newFamily(name, oddTexts[1+d.n(len(oddTexts)-1)])
@@ -268,7 +269,7 @@ func TestTextOfAStore(t *testing.T) {
 	dir := newDir(t)
 	s := openStore(t, dir, Options{})
 	window := summaryFamily("windowed", "l")
-	window.Window = &shmstore.Window{Objectives: []float64{.5, .99}, Age: time.Hour, Slices: 5, Resolution: 64}
+	window.Window = &quantile.Window{Objectives: []float64{.5, .99}, Age: time.Hour, Slices: 5, Resolution: 64}
 	counter := counterFamily("c_total", "l")
 	counter.Unit = `un"it`
 	histogram, native := histogramFamily("h", []float64{-1, .1, 1, 1e9}, "l"), nativeFamily("native", 3, 0, "l")

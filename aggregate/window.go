@@ -7,6 +7,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // The quantiles of a summary are those of what the living processes observed of late: the sketches in their windows add up
@@ -19,7 +20,7 @@ func (d *decl) windowed() bool {
 }
 
 // loadWindows is load for summaries with windows. Behind the cells of each series is what is counted in its window, as
-// shmstore.Window.AppendCounts has it.
+// quantile.Window.AppendCounts has it.
 func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uint64, budget *int, buf []uint64) []uint64 {
 	for _, list := range [2]entries{d.hidden, d.shown} {
 		for e := range list.each {
@@ -72,19 +73,19 @@ func (d *decl) mergeWindow(row int32, pairs []uint64) {
 		return
 	}
 	sketch := d.family.sketch(row)
-	resolution := shmstore.NewResolution(d.def.Window.Resolution)
+	resolution := quantile.NewResolution(d.def.Window.Resolution)
 	for ; len(pairs) > 0; pairs = pairs[2:] {
-		sketch.Add(resolution, shmstore.BucketID(pairs[0]), pairs[1])
+		sketch.Add(resolution, quantile.BucketID(pairs[0]), pairs[1])
 	}
 }
 
 // sketch returns that of a row.
-func (f *family) sketch(row int32) *shmstore.Sketch {
+func (f *family) sketch(row int32) *quantile.Sketch {
 	if n := int(row) + 1 - len(f.sketches); n > 0 {
-		f.sketches = append(f.sketches, make([]*shmstore.Sketch, n)...)
+		f.sketches = append(f.sketches, make([]*quantile.Sketch, n)...)
 	}
 	if f.sketches[row] == nil {
-		f.sketches[row] = new(shmstore.Sketch)
+		f.sketches[row] = new(quantile.Sketch)
 	}
 	return f.sketches[row]
 }
@@ -105,7 +106,7 @@ func (f *family) finishSketches() {
 		f.sketches = nil
 		return
 	}
-	empty := new(shmstore.Sketch)
+	empty := new(quantile.Sketch)
 	for n := range f.rows {
 		s := empty
 		if n < len(f.sketches) && f.sketches[n] != nil {

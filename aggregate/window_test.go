@@ -16,18 +16,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // windowedFamily is a summary with the median and the largest of this many slices of an hour.
 func windowedFamily(name string, median float64, slices int, labels ...string) shmstore.Family {
 	f := summaryFamily(name, labels...)
-	f.Window = &shmstore.Window{Objectives: []float64{0.5 * median, 1}, Age: time.Duration(slices) * time.Hour, Slices: slices,
+	f.Window = &quantile.Window{Objectives: []float64{0.5 * median, 1}, Age: time.Duration(slices) * time.Hour, Slices: slices,
 		Resolution: 35}
 	return f
 }
 
 // observeWindow counts an observation that was made at a time of Monotonic, 0: now.
-func (p *process) observeWindow(w *shmstore.Window, s *shmstore.Series, v float64, at uint64) error {
+func (p *process) observeWindow(w *quantile.Window, s *shmstore.Series, v float64, at uint64) error {
 	if w == nil {
 		return nil
 	}
@@ -41,21 +42,21 @@ func (p *process) observeWindow(w *shmstore.Window, s *shmstore.Series, v float6
 		p.octaves[s] = map[uint64][]uint64{}
 	}
 	place := int(w.Epoch(at) % uint64(w.Slices))
-	slice := s.Window[shmstore.WindowSlices+place*shmstore.SliceWords:][:shmstore.SliceWords]
-	if atomic.LoadUint64(&slice[shmstore.SliceEpoch]) != w.Epoch(at) {
-		atomic.StoreUint64(&slice[shmstore.SliceEpoch], 0)
-		atomic.StoreUint64(&slice[shmstore.SliceZero], 0)
+	slice := s.Window[quantile.WindowSlices+place*quantile.SliceWords:][:quantile.SliceWords]
+	if atomic.LoadUint64(&slice[quantile.SliceEpoch]) != w.Epoch(at) {
+		atomic.StoreUint64(&slice[quantile.SliceEpoch], 0)
+		atomic.StoreUint64(&slice[quantile.SliceZero], 0)
 		for _, block := range p.octaves[s] {
 			for i := range w.Resolution {
-				atomic.StoreUint64(&block[shmstore.OctaveCounts+place*w.Resolution+i], 0)
+				atomic.StoreUint64(&block[quantile.OctaveCounts+place*w.Resolution+i], 0)
 			}
 		}
-		atomic.StoreUint64(&slice[shmstore.SliceEpoch], w.Epoch(at))
+		atomic.StoreUint64(&slice[quantile.SliceEpoch], w.Epoch(at))
 	}
 	bits := math.Float64bits(v)
-	octave, ok := shmstore.Octave(bits)
+	octave, ok := quantile.Octave(bits)
 	if !ok {
-		atomic.AddUint64(&slice[shmstore.SliceZero], 1)
+		atomic.AddUint64(&slice[quantile.SliceZero], 1)
 		return nil
 	}
 	block := p.octaves[s][octave]
@@ -66,7 +67,7 @@ func (p *process) observeWindow(w *shmstore.Window, s *shmstore.Series, v float6
 		}
 		p.octaves[s][octave] = block
 	}
-	i := shmstore.OctaveCounts + place*w.Resolution + shmstore.NewResolution(w.Resolution).Bucket(bits)
+	i := quantile.OctaveCounts + place*w.Resolution + quantile.NewResolution(w.Resolution).Bucket(bits)
 	atomic.AddUint64(&block[i], 1)
 	return nil
 }
@@ -237,9 +238,9 @@ func TestOverlappingWindowsCostNoMoreThanTheFile(t *testing.T) {
 	first := p.series[family.Key()+"\xff0"]
 	for _, other := range p.series {
 		// All have the octaves of the first, which lead to a long list.
-		atomic.StoreUint64(&other.Window[shmstore.WindowOctaves], atomic.LoadUint64(&first.Window[shmstore.WindowOctaves]))
+		atomic.StoreUint64(&other.Window[quantile.WindowOctaves], atomic.LoadUint64(&first.Window[quantile.WindowOctaves]))
 	}
-	for octave := range uint64(shmstore.Octaves) {
+	for octave := range uint64(quantile.Octaves) {
 		if octave != 64 {
 			_, err := p.w.AddOctave(first, octave)
 			require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/onescrape/onescrape/shmstore/nativehist"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // errDefinition is in every error of a definition that no file may hold.
@@ -71,7 +72,7 @@ func (f *Family) checkKind() error {
 	case f.QuantileLines && (f.Type != GaugeType || f.Mode != LiveMax || !slices.Contains(f.Labels, QuantileLabel)):
 		return invalid("quantile lines are gauges of mode %s with the label %q", LiveMax, QuantileLabel)
 	case f.Window != nil:
-		return f.Window.check()
+		return checkWindow(f.Window)
 	}
 	return nil
 }
@@ -138,16 +139,16 @@ func (n *Native) check() error {
 	return nil
 }
 
-func (w *Window) check() error {
+func checkWindow(w *quantile.Window) error {
 	switch {
-	case w.Slices < 1 || w.Slices > MaxSlices:
-		return invalid("%d slices of a window are not from 1 to %d", w.Slices, MaxSlices)
-	case w.Resolution < 1 || w.Resolution > MaxResolution:
-		return invalid("the resolution %d of a window is not from 1 to %d", w.Resolution, MaxResolution)
+	case w.Slices < 1 || w.Slices > quantile.MaxSlices:
+		return invalid("%d slices of a window are not from 1 to %d", w.Slices, quantile.MaxSlices)
+	case w.Resolution < 1 || w.Resolution > quantile.MaxResolution:
+		return invalid("the resolution %d of a window is not from 1 to %d", w.Resolution, quantile.MaxResolution)
 	case int64(w.Age) < int64(w.Slices):
 		return invalid("a window of %v is too short for %d slices", w.Age, w.Slices)
-	case len(w.Objectives) > MaxObjectives:
-		return invalid("a window has %d objectives, at most %d are allowed", len(w.Objectives), MaxObjectives)
+	case len(w.Objectives) > quantile.MaxObjectives:
+		return invalid("a window has %d objectives, at most %d are allowed", len(w.Objectives), quantile.MaxObjectives)
 	}
 	for i, q := range w.Objectives {
 		if math.IsNaN(q) {

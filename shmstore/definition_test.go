@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore/nativehist"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // Each thing that a definition can have wrong has a reason of its own.
@@ -19,7 +20,7 @@ func TestDefinitionIsRefusedWithItsReason(t *testing.T) {
 	histogram := Family{Name: "h", Type: HistogramType, Bounds: []float64{1, 2},
 		Native: &Native{Schema: 2, Buckets: 10, ZeroThreshold: 1, MaxZeroThreshold: 2}}
 	summary := Family{Name: "s", Type: SummaryType,
-		Window: &Window{Slices: 2, Resolution: 1, Age: time.Second, Objectives: []float64{.5, .9}}}
+		Window: &quantile.Window{Slices: 2, Resolution: 1, Age: time.Second, Objectives: []float64{.5, .9}}}
 	lines := Family{Name: "s", Type: GaugeType, Mode: LiveMax, Labels: []string{QuantileLabel}, QuantileLines: true}
 	for _, f := range []Family{counter, gauge, histogram, summary, lines} {
 		require.NoError(t, f.Check(), f.Name)
@@ -67,7 +68,7 @@ func TestDefinitionIsRefusedWithItsReason(t *testing.T) {
 		{with(summary, func(f *Family) { f.Window.Slices = 0 }), "0 slices of a window are not from 1 to "},
 		{with(summary, func(f *Family) { f.Window.Resolution = 0 }), "the resolution 0 of a window is not from 1 to "},
 		{with(summary, func(f *Family) { f.Window.Age = 1 }), "a window of 1ns is too short for 2 slices"},
-		{with(summary, func(f *Family) { f.Window.Objectives = make([]float64, MaxObjectives+1) }), "objectives, at most "},
+		{with(summary, func(f *Family) { f.Window.Objectives = make([]float64, quantile.MaxObjectives+1) }), "objectives, at most "},
 		{with(summary, func(f *Family) { f.Window.Objectives = []float64{math.NaN()} }), "an objective is NaN"},
 		{with(summary, func(f *Family) { f.Window.Objectives = []float64{.9, .5} }), "the objective 0.5 does not come after 0.9"},
 	} {

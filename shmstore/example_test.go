@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // A process writes a counter, and another one, here the same, reads it.
@@ -69,7 +70,7 @@ func ExampleDefaultPath() {
 
 // A resolution for quantiles that are at most 1 % off.
 func ExampleNewResolution() {
-	r := shmstore.NewResolution(shmstore.ResolutionFor(0.01))
+	r := quantile.NewResolution(quantile.ResolutionFor(0.01))
 	fmt.Println(r.Error() <= 0.01)
 	// Output: true
 }

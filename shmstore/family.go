@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // Type is what a family measures. The numbers are part of the file format.
@@ -91,7 +93,7 @@ type Family struct {
 	// computed them: gauges of mode LiveMax, one of whose labels is QuantileLabel.
 	QuantileLines bool
 	// Window is what a summary with objectives has of its latest observations; nil for every other type.
-	Window *Window
+	Window *quantile.Window
 }
 
 // QuantileLabel is the label that names the quantile of a summary's line, as in every exposition format.
@@ -118,7 +120,7 @@ func (f *Family) Key() string {
 		b = append(b, "native"...)
 	}
 	if f.Window != nil {
-		b = f.Window.appendTo(b)
+		b = appendWindow(b, f.Window)
 	}
 	return string(b)
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // What a fuzzed input is, by the bits of its first byte.
@@ -106,7 +108,7 @@ func allocated() uint64 {
 }
 
 // fuzzedPairs is where the largest window there can be is read to.
-var fuzzedPairs = make([]uint64, 0, 8+2*Octaves*MaxResolution)
+var fuzzedPairs = make([]uint64, 0, 8+2*quantile.Octaves*quantile.MaxResolution)
 
 // readAnything reads all of a file and requires that it is consistent, whatever it says.
 func readAnything(t *testing.T, r *Reader) {
@@ -266,10 +268,10 @@ func seedWindow() (b []byte) {
 	native.PutUint64(b[at+seriesAux:], uint64(window))
 	native.PutUint32(b[at+recChecksum:], seriesChecksum(b[at:at+seriesValues+int(native.Uint32(b[at+seriesBody:]))]))
 	words := make([]uint64, windowFamily.Window.Words()+windowFamily.Window.OctaveWords())
-	words[0] = windowHead(windowFamily.Window.Words())
-	words[WindowOctaves] = uint64(window + wordSize*windowFamily.Window.Words())
+	words[0] = quantile.WindowHead(windowFamily.Window.Words())
+	words[quantile.WindowOctaves] = uint64(window + wordSize*windowFamily.Window.Words())
 	for i := range windowFamily.Window.Slices {
-		words[WindowSlices+i*SliceWords+SliceEpoch] = windowFamily.Window.Epoch(Monotonic())
+		words[quantile.WindowSlices+i*quantile.SliceWords+quantile.SliceEpoch] = windowFamily.Window.Epoch(Monotonic())
 	}
 	for i := range windowFamily.Window.OctaveWords() {
 		words[windowFamily.Window.Words()+i] = 1

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // The format of a process's file; FORMAT.md draws it. Offsets and sizes are named here once.
@@ -18,7 +20,7 @@ const (
 	lineSize = 64
 	wordSize = 8
 	// headerSize is where the first segment of records begins.
-	headerSize = pageSize
+	headerSize = quantile.Header
 )
 
 // The header: what never changes, under a checksum, then words that the writer stores atomically.
@@ -170,7 +172,7 @@ func appendFamily(b []byte, f *Family) []byte {
 		b = appendNative(b, f.Native)
 	}
 	if f.Window != nil {
-		option := f.Window.appendTo(nil)
+		option := appendWindow(nil, f.Window)
 		b = native.AppendUint16(b, tagWindow)
 		b = append(appendUint32(b, uint32(len(option))), option...)
 	}

@@ -2,77 +2,12 @@ package shmstore
 
 import (
 	"fmt"
-	"sync/atomic"
 	"time"
+
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
-// Window is what a summary with objectives has beside its count and sum: sketches of the latest observations, in slices of
-// time. The slices are numbered on Monotonic's clock, alike in all processes of a boot.
-type Window struct {
-	Objectives []float64     // the quantiles that are asked for, strictly ascending
-	Age        time.Duration // for how long an observation counts
-	Slices     int           // into which Age is divided: an observation counts up to one slice shorter than Age
-	Resolution int           // buckets an octave
-}
-
-// Limits of a window. A file that exceeds one is corrupt.
-const (
-	MaxSlices     = 60
-	MaxObjectives = 1024
-)
-
-// SliceLength returns how long a slice is, in nanoseconds.
-func (w *Window) SliceLength() uint64 { return uint64(w.Age) / uint64(w.Slices) }
-
-// Epoch returns the number of the slice at a time of Monotonic, never 0. It is kept in place Epoch mod Slices.
-func (w *Window) Epoch(at uint64) uint64 { return at/w.SliceLength() + 1 }
-
-// Counts reports whether the observations in the slice of an epoch are, at now, among those of the latest length
-// nanoseconds, as far as whole slices can tell: whether the slice began within them.
-func (w *Window) Counts(epoch, now, length uint64) bool {
-	if epoch == 0 || epoch > w.Epoch(now)+1 {
-		return false
-	}
-	began := (epoch - 1) * w.SliceLength()
-	return began >= now || now-began < length
-}
-
-// Length returns what Counts is asked with for the window's own age, in nanoseconds.
-func (w *Window) Length() uint64 { return w.SliceLength() * uint64(w.Slices) }
-
-// A window is a block of words: what it is, the offset of its first octave, 0 when it has none, and these for each slice.
-const (
-	WindowOctaves = 1
-	WindowSlices  = 2
-
-	SliceEpoch = 0 // 0: the slice holds nothing, or is about to
-	SliceZero  = 1 // counts of what is in no octave
-	SliceBelow = 2
-	SliceAbove = 3
-	SliceWords = 4
-)
-
-// auxWindow is the kind of an extra block that holds a window, see auxExemplars.
-const auxWindow = 2
-
-// windowHead returns the first word of a window of n words.
-func windowHead(n int) uint64 { return auxWindow | uint64(n-1)<<32 }
-
-// Words returns how many words the block of a window has.
-func (w *Window) Words() int { return WindowSlices + SliceWords*w.Slices }
-
-// The counts of an octave are in a block of their own, which comes with the octave's first observation and stays: its
-// number, the offset of the next octave's block, and for each slice the counts of its buckets.
-const (
-	OctaveNumber = 0
-	OctaveNext   = 1
-	OctaveCounts = 2
-)
-
-// OctaveWords returns how many words the block of an octave has.
-func (w *Window) OctaveWords() int { return OctaveCounts + w.Slices*w.Resolution }
-
-func (w *Window) appendTo(b []byte) []byte {
+func appendWindow(b []byte, w *quantile.Window) []byte {
 	b = appendUint64(b, uint64(w.Age))
 	b = appendUint32(b, uint32(w.Slices))
 	b = appendUint32(b, uint32(w.Resolution))
@@ -82,104 +17,12 @@ func (w *Window) appendTo(b []byte) []byte {
 	return b
 }
 
-func decodeWindow(d *decoder) *Window {
-	w := &Window{Age: time.Duration(d.uint64()), Slices: int(d.uint32()), Resolution: int(d.uint32())}
-	for len(d.b) >= wordSize && len(w.Objectives) <= MaxObjectives {
+func decodeWindow(d *decoder) *quantile.Window {
+	w := &quantile.Window{Age: time.Duration(d.uint64()), Slices: int(d.uint32()), Resolution: int(d.uint32())}
+	for len(d.b) >= wordSize && len(w.Objectives) <= quantile.MaxObjectives {
 		w.Objectives = append(w.Objectives, d.float())
 	}
 	return w
-}
-
-// windowTries is how often a window is read that is written anew meanwhile, which happens once a slice.
-const windowTries = 4
-
-// AppendCounts appends what is counted in the window that begins at words[at], in the slices of the latest length
-// nanoseconds before now: the number of pairs, and pairs of a BucketID and a count that is not zero. When no quiet moment
-// is found in a few tries the number is 0. It trusts nothing that it reads. budget is how many words of octaves may be
-// looked at, and is lowered by those that were: all windows of a file have no more than it has words, unless somebody made
-// them overlap.
-func (w *Window) AppendCounts(to, words []uint64, at int, now, length uint64, budget *int) []uint64 {
-	n := len(to)
-	if atomic.LoadUint64(&words[at]) != windowHead(w.Words()) {
-		return append(to, 0)
-	}
-	var epochs [MaxSlices]uint64
-	slices := words[at+WindowSlices:][:SliceWords*w.Slices]
-	for range windowTries {
-		to = append(to[:n], 0)
-		any := false
-		for i := range w.Slices {
-			epochs[i] = atomic.LoadUint64(&slices[i*SliceWords+SliceEpoch])
-			if !w.Counts(epochs[i], now, length) {
-				epochs[i] = 0
-			}
-			any = any || epochs[i] != 0
-		}
-		if !any {
-			return to
-		}
-		for i, id := range [...]BucketID{ZeroBucket, BelowBucket, AboveBucket} {
-			to = appendCount(to, id, w.sum(slices[SliceZero+i:], SliceWords, &epochs))
-		}
-		left := *budget
-		to = w.appendOctaves(to, words, atomic.LoadUint64(&words[at+WindowOctaves]), &epochs, &left)
-		stable := true
-		for i := range w.Slices {
-			stable = stable && (epochs[i] == 0 || atomic.LoadUint64(&slices[i*SliceWords+SliceEpoch]) == epochs[i])
-		}
-		if stable {
-			*budget = left
-			to[n] = uint64(len(to)-n-1) / 2
-			return to
-		}
-	}
-	return append(to[:n], 0)
-}
-
-func (w *Window) appendOctaves(to, words []uint64, offset uint64, epochs *[MaxSlices]uint64, budget *int) []uint64 {
-	var seen [Octaves]bool
-	for range Octaves {
-		at := offset / wordSize
-		if at < headerSize/wordSize || offset%wordSize != 0 || at > uint64(len(words)) ||
-			uint64(len(words))-at < uint64(w.OctaveWords()) {
-			// There is no further one, or it came after the file was mapped.
-			break
-		}
-		block := words[at:][:w.OctaveWords()]
-		octave := atomic.LoadUint64(&block[OctaveNumber])
-		if *budget -= len(block); octave >= Octaves || seen[octave] || *budget < 0 {
-			break
-		}
-		seen[octave] = true
-		for i := range w.Resolution {
-			to = appendCount(to, InOctave(octave, i), w.sum(block[OctaveCounts+i:], w.Resolution, epochs))
-		}
-		offset = atomic.LoadUint64(&block[OctaveNext])
-	}
-	return to
-}
-
-// maxCount is where counts begin that no process can have counted up to.
-const maxCount = 1 << 63
-
-// sum adds up the counts of the slices that have an epoch, which are step words apart.
-func (w *Window) sum(counts []uint64, step int, epochs *[MaxSlices]uint64) (sum uint64) {
-	for i := range w.Slices {
-		if epochs[i] == 0 {
-			continue
-		}
-		if n := atomic.LoadUint64(&counts[i*step]); n < maxCount {
-			sum = addCount(sum, n)
-		}
-	}
-	return sum
-}
-
-func appendCount(to []uint64, id BucketID, n uint64) []uint64 {
-	if n == 0 {
-		return to
-	}
-	return append(to, uint64(id), n)
 }
 
 // AddOctave gives the window of a series an octave, which it must not have yet, and returns its block, whose counts are
@@ -195,11 +38,11 @@ func (w *Writer) AddOctave(s *Series, octave uint64) ([]uint64, error) {
 		return nil, fmt.Errorf("shmstore: add an octave: %w", err)
 	}
 	w.memory.zero(offset, s.octaveWords)
-	w.memory.store(offset+OctaveNumber*wordSize, octave)
+	w.memory.store(offset+quantile.OctaveNumber*wordSize, octave)
 	// Readers that have mapped the file as it was before find the new block last, and all others.
-	last := s.window + WindowOctaves*wordSize
+	last := s.window + quantile.WindowOctaves*wordSize
 	for next := int64(w.memory.load(last)); next != 0; next = int64(w.memory.load(last)) {
-		last = next + OctaveNext*wordSize
+		last = next + quantile.OctaveNext*wordSize
 	}
 	w.memory.store(last, uint64(offset))
 	return w.memory.words[offset/wordSize:][:s.octaveWords:s.octaveWords], nil
@@ -215,7 +58,7 @@ func (w *Writer) addWindow(s *Series, kind *familyKind) error {
 		return err
 	}
 	w.memory.zero(offset, kind.window)
-	w.memory.store(offset, windowHead(kind.window))
+	w.memory.store(offset, quantile.WindowHead(kind.window))
 	s.window, s.octaveWords = offset, kind.octave
 	s.Window = w.memory.words[offset/wordSize:][:kind.window:kind.window]
 	return nil
@@ -226,19 +69,11 @@ func (w *Writer) giveWindow(s *Series) {
 	if s.window == 0 {
 		return
 	}
-	for at := int64(w.memory.load(s.window + WindowOctaves*wordSize)); at != 0; {
-		next := int64(w.memory.load(at + OctaveNext*wordSize))
+	for at := int64(w.memory.load(s.window + quantile.WindowOctaves*wordSize)); at != 0; {
+		next := int64(w.memory.load(at + quantile.OctaveNext*wordSize))
 		w.space.giveCells(at, s.octaveWords)
 		at = next
 	}
 	w.space.giveCells(s.window, len(s.Window))
 	s.window = 0
-}
-
-// String says all of a window; it is equal for two exactly when they are.
-func (w *Window) String() string {
-	if w == nil {
-		return "none"
-	}
-	return fmt.Sprintf("%v of %v in %d slices, %d buckets an octave", w.Objectives, w.Age, w.Slices, w.Resolution)
 }

@@ -11,21 +11,23 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 var windowFamily = Family{Name: "latency", Type: SummaryType, Labels: []string{"route"},
-	Window: &Window{Objectives: []float64{-1, 0.5, 0.99, 2}, Age: 50 * time.Second, Slices: 5, Resolution: 35}}
+	Window: &quantile.Window{Objectives: []float64{-1, 0.5, 0.99, 2}, Age: 50 * time.Second, Slices: 5, Resolution: 35}}
 
 // tally counts n in the bucket of the octave in the slice of an epoch.
 func tally(s *Series, block []uint64, epoch uint64, bucket int, n uint64) {
 	w := windowFamily.Window
 	place := int(epoch % uint64(w.Slices))
-	atomic.StoreUint64(&s.Window[WindowSlices+place*SliceWords+SliceEpoch], epoch)
-	atomic.AddUint64(&block[OctaveCounts+place*w.Resolution+bucket], n)
+	atomic.StoreUint64(&s.Window[quantile.WindowSlices+place*quantile.SliceWords+quantile.SliceEpoch], epoch)
+	atomic.AddUint64(&block[quantile.OctaveCounts+place*w.Resolution+bucket], n)
 }
 
 // countsOf returns what a reader finds in the window of series i.
-func countsOf(t testing.TB, r *Reader, i int, now, length uint64) map[BucketID]uint64 {
+func countsOf(t testing.TB, r *Reader, i int, now, length uint64) map[quantile.BucketID]uint64 {
 	t.Helper()
 	var pairs, copied []uint64
 	budget := 0
@@ -41,9 +43,9 @@ func countsOf(t testing.TB, r *Reader, i int, now, length uint64) map[BucketID]u
 	}))
 	require.Equal(t, pairs, copied)
 	require.Len(t, pairs, 1+2*int(pairs[0]))
-	counts := map[BucketID]uint64{}
+	counts := map[quantile.BucketID]uint64{}
 	for pairs = pairs[1:]; len(pairs) > 0; pairs = pairs[2:] {
-		counts[BucketID(pairs[0])] += pairs[1]
+		counts[quantile.BucketID(pairs[0])] += pairs[1]
 	}
 	return counts
 }
@@ -75,24 +77,24 @@ func TestWindowIsReadAsItWasWritten(t *testing.T) {
 	tally(s, b, epoch-4, 0, 7)
 	place := int((epoch - 4) % 5)
 	for i := range uint64(3) {
-		atomic.StoreUint64(&s.Window[WindowSlices+place*SliceWords+SliceZero+int(i)], 100+i)
+		atomic.StoreUint64(&s.Window[quantile.WindowSlices+place*quantile.SliceWords+quantile.SliceZero+int(i)], 100+i)
 	}
 	require.NoError(t, r.Refresh())
-	first := map[BucketID]uint64{InOctave(200, 34): 3, InOctave(7, 0): 12, ZeroBucket: 100, BelowBucket: 101, AboveBucket: 102}
-	later := map[BucketID]uint64{InOctave(200, 34): 3, InOctave(7, 0): 5}
+	first := map[quantile.BucketID]uint64{quantile.InOctave(200, 34): 3, quantile.InOctave(7, 0): 12, quantile.ZeroBucket: 100, quantile.BelowBucket: 101, quantile.AboveBucket: 102}
+	later := map[quantile.BucketID]uint64{quantile.InOctave(200, 34): 3, quantile.InOctave(7, 0): 5}
 	assert.Equal(t, first, countsOf(t, r, 0, now, length))
 	assert.Equal(t, first, countsOf(t, r, 0, now+slice-1, length), "to the end of the slice")
 	assert.Equal(t, first, countsOf(t, r, 0, now-slice, length), "the writer's clock may be ahead")
 	assert.Equal(t, later, countsOf(t, r, 0, now+slice, length))
 	assert.Equal(t, later, countsOf(t, r, 0, now, 3*slice), "who asks has a shorter window")
 	assert.Equal(t, first, countsOf(t, r, 0, now+slice, 100*slice), "or a longer one")
-	assert.Equal(t, map[BucketID]uint64{InOctave(200, 34): 3}, countsOf(t, r, 0, now+4*slice, length))
+	assert.Equal(t, map[quantile.BucketID]uint64{quantile.InOctave(200, 34): 3}, countsOf(t, r, 0, now+4*slice, length))
 	assert.Empty(t, countsOf(t, r, 0, now+5*slice, length))
-	assert.Equal(t, uint64(7), countsOf(t, r, 0, now-3*slice, length)[InOctave(7, 0)], "nothing that lies ahead")
+	assert.Equal(t, uint64(7), countsOf(t, r, 0, now-3*slice, length)[quantile.InOctave(7, 0)], "nothing that lies ahead")
 	assert.Empty(t, countsOf(t, r, 0, 0, length))
 
 	// A slice that is being emptied is left out.
-	atomic.StoreUint64(&s.Window[WindowSlices+place*SliceWords+SliceEpoch], 0)
+	atomic.StoreUint64(&s.Window[quantile.WindowSlices+place*quantile.SliceWords+quantile.SliceEpoch], 0)
 	assert.Equal(t, later, countsOf(t, r, 0, now, length))
 }
 
@@ -110,22 +112,22 @@ func TestOctavesBehindTheEndOfWhatIsMapped(t *testing.T) {
 	}
 	add(0)
 	r := openReader(t, d, w.Name())
-	for octave := range uint64(Octaves - 1) {
+	for octave := range uint64(quantile.Octaves - 1) {
 		add(octave + 1)
 	}
 	before := len(countsOf(t, r, 0, now, length))
-	assert.Less(t, before, Octaves)
+	assert.Less(t, before, quantile.Octaves)
 	assert.Greater(t, before, 0)
 	_, err := r.State()
 	require.NoError(t, err)
 	require.NoError(t, r.Refresh())
 	counts := countsOf(t, r, 0, now, length)
-	assert.Len(t, counts, Octaves)
-	for octave := range uint64(Octaves) {
-		assert.Equal(t, octave+1, counts[InOctave(octave, 1)])
+	assert.Len(t, counts, quantile.Octaves)
+	for octave := range uint64(quantile.Octaves) {
+		assert.Equal(t, octave+1, counts[quantile.InOctave(octave, 1)])
 	}
 	// NewSummary's comment says what all of it takes at most.
-	assert.Less(t, Octaves*int64(windowFamily.Window.OctaveWords())*wordSize, int64(370<<10))
+	assert.Less(t, quantile.Octaves*int64(windowFamily.Window.OctaveWords())*wordSize, int64(370<<10))
 }
 
 func TestWindowsAreReused(t *testing.T) {
@@ -137,15 +139,15 @@ func TestWindowsAreReused(t *testing.T) {
 	size := int64(0)
 	for i := range 50 {
 		s := addSeries(t, w, family, fmt.Sprint(i))
-		require.Equal(t, windowHead(len(s.Window)), s.Window[0])
+		require.Equal(t, quantile.WindowHead(len(s.Window)), s.Window[0])
 		for j := range s.Window[1:] {
 			require.Zero(t, s.Window[1+j])
 		}
 		for octave := range uint64(20) {
 			block, err := w.AddOctave(s, octave)
 			require.NoError(t, err)
-			for j := range block[OctaveCounts:] {
-				require.Zero(t, block[OctaveCounts+j])
+			for j := range block[quantile.OctaveCounts:] {
+				require.Zero(t, block[quantile.OctaveCounts+j])
 			}
 			tally(s, block, epoch, int(octave), 1)
 		}
@@ -170,7 +172,7 @@ func TestNoSpaceForAWindow(t *testing.T) {
 	family := addFamily(t, w, windowFamily)
 	s := addSeries(t, w, family, "/")
 	octaves := 0
-	for octave := range uint64(Octaves) {
+	for octave := range uint64(quantile.Octaves) {
 		if _, err := w.AddOctave(s, octave); err != nil {
 			require.ErrorIs(t, err, ErrFull)
 			break
@@ -178,7 +180,7 @@ func TestNoSpaceForAWindow(t *testing.T) {
 		octaves++
 	}
 	assert.Greater(t, octaves, 20)
-	assert.Less(t, octaves, Octaves)
+	assert.Less(t, octaves, quantile.Octaves)
 	for i := 0; ; i++ {
 		if _, err := w.AddSeries(family, []string{fmt.Sprint(i)}); err != nil {
 			require.ErrorIs(t, err, ErrFull)
@@ -195,13 +197,13 @@ func TestWindowsThatCannotBe(t *testing.T) {
 	for name, change := range map[string]func(*Family){
 		"of a counter":       func(f *Family) { f.Type = CounterType },
 		"no slices":          func(f *Family) { f.Window.Slices = 0 },
-		"too many slices":    func(f *Family) { f.Window.Slices = MaxSlices + 1 },
+		"too many slices":    func(f *Family) { f.Window.Slices = quantile.MaxSlices + 1 },
 		"no time":            func(f *Family) { f.Window.Age = 4 },
 		"no resolution":      func(f *Family) { f.Window.Resolution = 0 },
-		"too fine":           func(f *Family) { f.Window.Resolution = MaxResolution + 1 },
+		"too fine":           func(f *Family) { f.Window.Resolution = quantile.MaxResolution + 1 },
 		"not a number":       func(f *Family) { f.Window.Objectives = []float64{math.NaN()} },
 		"not ascending":      func(f *Family) { f.Window.Objectives = []float64{1, 1} },
-		"too many quantiles": func(f *Family) { f.Window.Objectives = make([]float64, MaxObjectives+1) },
+		"too many quantiles": func(f *Family) { f.Window.Objectives = make([]float64, quantile.MaxObjectives+1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := windowFamily
@@ -256,26 +258,26 @@ func TestWindowWithAnyLinks(t *testing.T) {
 		"behind":           {link: 1 << 20},
 		"partly behind":    {link: 1000 * wordSize},
 		"far behind":       {link: math.MaxUint64 - 7},
-		"unknown octave":   {link: headerSize, octave: Octaves},
+		"unknown octave":   {link: headerSize, octave: quantile.Octaves},
 		"next far behind":  {link: headerSize, next: math.MaxUint64 - 7, want: 1},
 		"next in the head": {link: headerSize, next: 16, want: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			words := make([]uint64, 1000)
 			const block = headerSize / wordSize
-			words[at] = windowHead(f.Words())
-			words[at+WindowOctaves] = c.link
-			words[at+WindowSlices+place*SliceWords+SliceEpoch] = f.Epoch(now)
-			words[block+OctaveNumber], words[block+OctaveNext] = c.octave, c.next
-			words[block+OctaveCounts+place*f.Resolution+3] = 9
-			words[block+OctaveCounts+place*f.Resolution+4] = maxCount // which cannot be
+			words[at] = quantile.WindowHead(f.Words())
+			words[at+quantile.WindowOctaves] = c.link
+			words[at+quantile.WindowSlices+place*quantile.SliceWords+quantile.SliceEpoch] = f.Epoch(now)
+			words[block+quantile.OctaveNumber], words[block+quantile.OctaveNext] = c.octave, c.next
+			words[block+quantile.OctaveCounts+place*f.Resolution+3] = 9
+			words[block+quantile.OctaveCounts+place*f.Resolution+4] = quantile.MaxCount // which cannot be
 			budget := 2 * len(words)
 			got := f.AppendCounts(nil, words, at, now, f.Length(), &budget)
 			require.Len(t, got, 1+2*int(got[0]))
 			if c.want == 0 {
 				return
 			}
-			require.Equal(t, []uint64{1, uint64(InOctave(0, 3)), 9}, got)
+			require.Equal(t, []uint64{1, uint64(quantile.InOctave(0, 3)), 9}, got)
 			words[at]++
 			require.Equal(t, []uint64{0}, f.AppendCounts(nil, words, at, now, f.Length(), &budget), "it is something else")
 			words[at]--

@@ -4,15 +4,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // sliceClock tells the slice of now to all windows with slices of one length. Reading a clock would cost an observation
 // more than counting it does, and the answer changes once in minutes: so a timer sets it when it changes. A process that
 // was stopped meanwhile, or that is too busy to run the timer in time, goes on in the slice before for as long.
 type sliceClock struct {
-	epoch atomic.Uint64 // as shmstore.Window.Epoch numbers them
-	shape shmstore.Window
+	epoch atomic.Uint64 // as quantile.Window.Epoch numbers them
+	shape quantile.Window
 	now   func() uint64
 }
 
@@ -32,7 +32,7 @@ func (c *sliceClock) set() (now uint64) {
 }
 
 // clock returns the clock for the slices of a window. The caller holds the lock.
-func (r *registry) clock(w *shmstore.Window) *sliceClock {
+func (r *registry) clock(w *quantile.Window) *sliceClock {
 	length := w.SliceLength()
 	c := r.clocks[length]
 	if c == nil {

@@ -11,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // relativeError is how far a summary's quantile may be from the exact one, relative to that.
@@ -20,11 +21,11 @@ const relativeError = 0.01
 const minSlice = time.Millisecond
 
 // windowOf returns the window of a summary's observations, nil when it has no objectives.
-func windowOf(opts prometheus.SummaryOpts) *shmstore.Window {
-	w := &shmstore.Window{
+func windowOf(opts prometheus.SummaryOpts) *quantile.Window {
+	w := &quantile.Window{
 		Age:        opts.MaxAge,
-		Slices:     int(min(opts.AgeBuckets, shmstore.MaxSlices)),
-		Resolution: shmstore.ResolutionFor(relativeError),
+		Slices:     int(min(opts.AgeBuckets, quantile.MaxSlices)),
+		Resolution: quantile.ResolutionFor(relativeError),
 	}
 	if w.Age == 0 {
 		w.Age = prometheus.DefMaxAge
@@ -52,15 +53,15 @@ func windowOf(opts prometheus.SummaryOpts) *shmstore.Window {
 // the one that is written to, when the clock says so, under the lock. A goroutine that was stopped in between adds to the
 // slice before, which still counts; one that was stopped for a whole MaxAge may add to a later one.
 type window struct {
-	shape      *shmstore.Window
-	resolution *shmstore.Resolution
+	shape      *quantile.Window
+	resolution *quantile.Resolution
 	clock      *sliceClock
 	registry   *registry
 
 	epoch   atomic.Uint64                            // of the slice that is written to; 0: none yet
 	slice   atomic.Uint64                            // its place
 	block   atomic.Pointer[uint64]                   // the window's
-	octaves [shmstore.Octaves]atomic.Pointer[uint64] // their blocks; nil: there is none yet
+	octaves [quantile.Octaves]atomic.Pointer[uint64] // their blocks; nil: there is none yet
 
 	mu       sync.Mutex // protects what follows, and is held to change what is above. Taken after the registry's
 	writer   *shmstore.Writer
@@ -71,7 +72,7 @@ type window struct {
 func newWindow(d *definition) *window {
 	return &window{
 		shape:      d.family.Window,
-		resolution: shmstore.NewResolution(d.family.Window.Resolution),
+		resolution: quantile.NewResolution(d.family.Window.Resolution),
 		clock:      d.clock,
 		registry:   d.registry,
 	}
@@ -84,7 +85,7 @@ func (w *window) observe(v float64) {
 	}
 	slice := int(w.slice.Load())
 	bits := math.Float64bits(v)
-	octave, ok := shmstore.Octave(bits)
+	octave, ok := quantile.Octave(bits)
 	if !ok {
 		w.observeOutside(slice, v)
 		return
@@ -93,7 +94,7 @@ func (w *window) observe(v float64) {
 	if p == nil {
 		p = w.missingOctave(octave)
 	}
-	i := shmstore.OctaveCounts + slice*w.resolution.Buckets() + w.resolution.Bucket(bits)
+	i := quantile.OctaveCounts + slice*w.resolution.Buckets() + w.resolution.Bucket(bits)
 	if atomic.AddUint64(word(p, i), 1) >= integerMark {
 		w.reapply(&w.octaves[octave], i)
 	}
@@ -101,14 +102,14 @@ func (w *window) observe(v float64) {
 
 // observeOutside is observe for what is in no octave. A NaN has no place among other numbers, and none here.
 func (w *window) observeOutside(slice int, v float64) {
-	i := shmstore.WindowSlices + slice*shmstore.SliceWords
+	i := quantile.WindowSlices + slice*quantile.SliceWords
 	switch {
 	case math.Abs(v) < 1:
-		i += shmstore.SliceZero
+		i += quantile.SliceZero
 	case v < 0:
-		i += shmstore.SliceBelow
+		i += quantile.SliceBelow
 	case v > 0:
-		i += shmstore.SliceAbove
+		i += quantile.SliceAbove
 	default:
 		return
 	}
@@ -135,11 +136,11 @@ func (w *window) rotate() {
 		return
 	}
 	place := int(epoch % uint64(w.shape.Slices))
-	slice := words(word(w.block.Load(), shmstore.WindowSlices+place*shmstore.SliceWords), shmstore.SliceWords)
-	if atomic.LoadUint64(&slice[shmstore.SliceEpoch]) != epoch {
+	slice := words(word(w.block.Load(), quantile.WindowSlices+place*quantile.SliceWords), quantile.SliceWords)
+	if atomic.LoadUint64(&slice[quantile.SliceEpoch]) != epoch {
 		// From here on readers leave the slice out, until it is empty and has its new number.
-		atomic.StoreUint64(&slice[shmstore.SliceEpoch], 0)
-		zero(slice[shmstore.SliceZero:])
+		atomic.StoreUint64(&slice[quantile.SliceEpoch], 0)
+		zero(slice[quantile.SliceZero:])
 		for i := range w.octaves {
 			if p := w.octaves[i].Load(); p != nil && !w.overflowed(p) {
 				zero(w.counts(p, place))
@@ -147,7 +148,7 @@ func (w *window) rotate() {
 				w.octaves[i].Store(nil) // there may be space by now
 			}
 		}
-		atomic.StoreUint64(&slice[shmstore.SliceEpoch], epoch)
+		atomic.StoreUint64(&slice[quantile.SliceEpoch], epoch)
 	}
 	w.slice.Store(uint64(place))
 	w.epoch.Store(epoch)
@@ -161,7 +162,7 @@ func zero(words []uint64) {
 
 // counts returns what an octave counted in the slice at a place.
 func (w *window) counts(block *uint64, place int) []uint64 {
-	return words(word(block, shmstore.OctaveCounts+place*w.shape.Resolution), w.shape.Resolution)
+	return words(word(block, quantile.OctaveCounts+place*w.shape.Resolution), w.shape.Resolution)
 }
 
 // overflowed reports whether a block stands for an octave that found no space.
@@ -223,11 +224,11 @@ func (w *window) place(writer *shmstore.Writer, stored *shmstore.Series) {
 		}
 		for i := range w.shape.Slices {
 			// The number comes last: before it a reader takes nothing of the slice.
-			at := shmstore.WindowSlices + i*shmstore.SliceWords
-			for j := shmstore.SliceWords - 1; j > shmstore.SliceEpoch; j-- {
+			at := quantile.WindowSlices + i*quantile.SliceWords
+			for j := quantile.SliceWords - 1; j > quantile.SliceEpoch; j-- {
 				moveCount(word(to, at+j), word(from, at+j))
 			}
-			atomic.StoreUint64(word(to, at+shmstore.SliceEpoch), atomic.LoadUint64(word(from, at+shmstore.SliceEpoch)))
+			atomic.StoreUint64(word(to, at+quantile.SliceEpoch), atomic.LoadUint64(word(from, at+quantile.SliceEpoch)))
 		}
 	}
 	w.block.Store(to)
@@ -244,7 +245,7 @@ func (w *window) moveOctave(i int) {
 	}
 	to, err := w.addOctave(uint64(i))
 	if err == nil {
-		for j := shmstore.OctaveCounts; j < w.shape.OctaveWords(); j++ {
+		for j := quantile.OctaveCounts; j < w.shape.OctaveWords(); j++ {
 			moveCount(word(to, j), word(from, j))
 		}
 	}
@@ -255,7 +256,7 @@ func moveCount(to, from *uint64) { atomic.StoreUint64(to, atomic.SwapUint64(from
 
 // quantiles returns this process's, sorted as client_golang sorts them.
 func (w *window) quantiles() []*dto.Quantile {
-	var sketch shmstore.Sketch
+	var sketch quantile.Sketch
 	w.sketch(&sketch)
 	qs := w.shape.Objectives
 	out := make([]*dto.Quantile, len(qs))
@@ -266,18 +267,18 @@ func (w *window) quantiles() []*dto.Quantile {
 }
 
 // sketch adds what counts now.
-func (w *window) sketch(to *shmstore.Sketch) {
+func (w *window) sketch(to *quantile.Sketch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.clock.now()
 	for place := range w.shape.Slices {
-		slice := words(word(w.block.Load(), shmstore.WindowSlices+place*shmstore.SliceWords), shmstore.SliceWords)
-		if !w.shape.Counts(atomic.LoadUint64(&slice[shmstore.SliceEpoch]), now, w.shape.Length()) {
+		slice := words(word(w.block.Load(), quantile.WindowSlices+place*quantile.SliceWords), quantile.SliceWords)
+		if !w.shape.Counts(atomic.LoadUint64(&slice[quantile.SliceEpoch]), now, w.shape.Length()) {
 			continue
 		}
-		to.Add(w.resolution, shmstore.ZeroBucket, atomic.LoadUint64(&slice[shmstore.SliceZero]))
-		to.Add(w.resolution, shmstore.BelowBucket, atomic.LoadUint64(&slice[shmstore.SliceBelow]))
-		to.Add(w.resolution, shmstore.AboveBucket, atomic.LoadUint64(&slice[shmstore.SliceAbove]))
+		to.Add(w.resolution, quantile.ZeroBucket, atomic.LoadUint64(&slice[quantile.SliceZero]))
+		to.Add(w.resolution, quantile.BelowBucket, atomic.LoadUint64(&slice[quantile.SliceBelow]))
+		to.Add(w.resolution, quantile.AboveBucket, atomic.LoadUint64(&slice[quantile.SliceAbove]))
 		for octave := range w.octaves {
 			p := w.octaves[octave].Load()
 			if p == nil || w.overflowed(p) {
@@ -285,7 +286,7 @@ func (w *window) sketch(to *shmstore.Sketch) {
 			}
 			counts := w.counts(p, place)
 			for i := range counts {
-				to.Add(w.resolution, shmstore.InOctave(uint64(octave), i), atomic.LoadUint64(&counts[i]))
+				to.Add(w.resolution, quantile.InOctave(uint64(octave), i), atomic.LoadUint64(&counts[i]))
 			}
 		}
 	}

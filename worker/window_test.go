@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 // testClock is the clock of a registry that stands still until a test moves it.
@@ -37,8 +37,8 @@ func (c *testClock) move(d time.Duration) {
 	}
 }
 
-// quantile returns a quantile that m writes.
-func quantile(t testing.TB, m prometheus.Metric, q float64) float64 {
+// quantileOf returns a quantile that m writes.
+func quantileOf(t testing.TB, m prometheus.Metric, q float64) float64 {
 	t.Helper()
 	for _, x := range written(t, m).Summary.Quantile {
 		if x.GetQuantile() == q {
@@ -52,8 +52,8 @@ func quantile(t testing.TB, m prometheus.Metric, q float64) float64 {
 // observed returns how many observations m's window holds.
 func observed(s *Summary) (n uint64) {
 	for place := range s.window.shape.Slices {
-		at := shmstore.WindowSlices + place*shmstore.SliceWords
-		for i := shmstore.SliceZero; i < shmstore.SliceWords; i++ {
+		at := quantile.WindowSlices + place*quantile.SliceWords
+		for i := quantile.SliceZero; i < quantile.SliceWords; i++ {
 			n += *word(s.window.block.Load(), at+i)
 		}
 		for i := range s.window.octaves {
@@ -138,7 +138,7 @@ func TestObservationsAreForgottenSliceBySlice(t *testing.T) {
 			r := p.make(t)
 			clock := stopClock(r)
 			s := r.newSummary(windowOpts)
-			most := func() float64 { t.Helper(); return quantile(t, s, 1) }
+			most := func() float64 { t.Helper(); return quantileOf(t, s, 1) }
 			for i := range 100 {
 				s.Observe(float64(100 - i))
 				require.InDelta(t, 100-max(0, i-4), most(), 1)
@@ -153,7 +153,7 @@ func TestObservationsAreForgottenSliceBySlice(t *testing.T) {
 			clock.move(1000 * time.Hour)
 			s.Observe(-7)
 			require.InDelta(t, -7, most(), 0.07)
-			require.Equal(t, most(), quantile(t, s, 0), "there is no other")
+			require.Equal(t, most(), quantileOf(t, s, 0), "there is no other")
 			require.EqualValues(t, 101, written(t, s).Summary.GetSampleCount())
 		})
 	}
@@ -168,17 +168,17 @@ func TestTheClockOfSlicesGoes(t *testing.T) {
 	begun := s.window.clock.epoch.Load()
 	s.Observe(1)
 	require.Eventually(t, func() bool {
-		return s.window.clock.epoch.Load() > begun+10 && math.IsNaN(quantile(t, s, 1))
+		return s.window.clock.epoch.Load() > begun+10 && math.IsNaN(quantileOf(t, s, 1))
 	}, time.Minute, time.Millisecond)
 }
 
 func TestWindowOfOptions(t *testing.T) {
 	objectives := map[float64]float64{0.5: 0.1, math.NaN(): 0, 0.25: 0}
 	require.Nil(t, windowOf(prometheus.SummaryOpts{MaxAge: time.Second}))
-	require.Equal(t, &shmstore.Window{Objectives: []float64{0.25, 0.5}, Age: 10 * time.Minute, Slices: 5, Resolution: 35},
+	require.Equal(t, &quantile.Window{Objectives: []float64{0.25, 0.5}, Age: 10 * time.Minute, Slices: 5, Resolution: 35},
 		windowOf(prometheus.SummaryOpts{Objectives: objectives}))
 	w := windowOf(prometheus.SummaryOpts{Objectives: objectives, MaxAge: time.Minute, AgeBuckets: 1 << 31})
-	require.Equal(t, shmstore.MaxSlices, w.Slices)
+	require.Equal(t, quantile.MaxSlices, w.Slices)
 	require.Equal(t, time.Minute, w.Age)
 
 	r := inMemory(t)
@@ -296,7 +296,7 @@ func TestWindowThatGetsNoSpace(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log.String(), "\n"), log)
 	require.Contains(t, log.String(), "the store has no space for some observations of a summary")
 	require.EqualValues(t, 256, written(t, s).Summary.GetSampleCount())
-	require.InDelta(t, 0x1p-64, quantile(t, s, 0.5), 0x1p-60, "what has space is right")
+	require.InDelta(t, 0x1p-64, quantileOf(t, s, 0.5), 0x1p-60, "what has space is right")
 
 	clock.move(10 * time.Second)
 	s.Observe(-math.Ldexp(1, 63))
@@ -316,7 +316,7 @@ func TestWindowThatGetsNoSpace(t *testing.T) {
 	for s := range v.def.table.Load().all() {
 		if s.stored == nil {
 			lost++
-			require.InDelta(t, 1, quantile(t, s.metric, 0.5), 0.01)
+			require.InDelta(t, 1, quantileOf(t, s.metric, 0.5), 0.01)
 		}
 	}
 	require.NotZero(t, lost)
@@ -332,6 +332,6 @@ func TestDeletedSummaryKeepsItsWindow(t *testing.T) {
 	next := v.WithLabelValues("x").(*Summary)
 	old.Observe(1000)
 	next.Observe(5)
-	require.InDelta(t, 5, quantile(t, next, 1), 0.05)
-	require.InDelta(t, 1000, quantile(t, old, 1), 10)
+	require.InDelta(t, 5, quantileOf(t, next, 1), 0.05)
+	require.InDelta(t, 1000, quantileOf(t, old, 1), 10)
 }

@@ -1,4 +1,6 @@
-package shmstore
+// Package quantile has what a summary with objectives keeps beside its count and sum: the slices of its sliding window, sketches of
+// the observations, and the resolution of the buckets.
+package quantile
 
 import (
 	"math"

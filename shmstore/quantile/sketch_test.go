@@ -1,4 +1,4 @@
-package shmstore
+package quantile
 
 import (
 	"math"
