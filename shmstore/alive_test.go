@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 func init() { children["increment"] = incrementForEver }
@@ -189,7 +191,7 @@ func TestProcessIsAliveExactlyUntilItEnds(t *testing.T) {
 
 func TestMonotonicIsOneClockForAllProcesses(t *testing.T) {
 	d := newStore(t)
-	before := Monotonic()
+	before := osfile.Monotonic()
 	_, out := startChild(t, "increment", d.Path())
 	_, err := io.ReadFull(out, make([]byte, 4))
 	require.NoError(t, err)
@@ -198,5 +200,5 @@ func TestMonotonicIsOneClockForAllProcesses(t *testing.T) {
 	started := openReader(t, d, names[0]).Info().StartedMono
 	const slack = uint64(time.Millisecond)
 	assert.Greater(t, started+slack, before)
-	assert.Less(t, started, Monotonic()+slack)
+	assert.Less(t, started, osfile.Monotonic()+slack)
 }

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // Archive is what is kept of processes that have died and whose files are gone: one file of the store, written anew by
@@ -91,7 +93,7 @@ const (
 
 // appendFamilies appends the part of a payload that holds the families, and makes the families pack what was appended.
 func appendFamilies(b []byte, agedAt uint64, families []ArchivedFamily) []byte {
-	b = appendUint64(b, agedAt)
+	b = encoding.AppendUint64(b, agedAt)
 	for i := range families {
 		b = appendArchivedFamily(b, &families[i])
 	}
@@ -117,29 +119,29 @@ func sizeOf(families []ArchivedFamily) int {
 // appendRest appends what follows the families.
 func appendRest(b []byte, a *Archive) []byte {
 	for _, name := range a.Folded {
-		b = native.AppendUint16(b, arcTagFolded)
-		b = appendString(b, name)
+		b = encoding.Native.AppendUint16(b, arcTagFolded)
+		b = encoding.AppendString(b, name)
 	}
 	for _, nonce := range slices.Sorted(maps.Keys(a.ArchivedThrough)) {
-		b = native.AppendUint16(b, arcTagThrough)
-		b = appendUint64(b, nonce)
-		b = appendUint64(b, a.ArchivedThrough[nonce])
+		b = encoding.Native.AppendUint16(b, arcTagThrough)
+		b = encoding.AppendUint64(b, nonce)
+		b = encoding.AppendUint64(b, a.ArchivedThrough[nonce])
 	}
-	return native.AppendUint16(b, arcTagEnd)
+	return encoding.Native.AppendUint16(b, arcTagEnd)
 }
 
 func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
-	b = native.AppendUint16(b, arcTagFamily)
+	b = encoding.Native.AppendUint16(b, arcTagFamily)
 	body := appendFamily(nil, &f.Family)
-	b = appendUint32(b, uint32(len(body)))
+	b = encoding.AppendUint32(b, uint32(len(body)))
 	b = append(b, body...)
 	ready := byte(0)
 	if f.Ready {
 		ready = 1
 	}
 	b = append(b, ready)
-	b = appendUint64(b, f.ReadyAt)
-	b = appendUint32(b, uint32(f.Len()))
+	b = encoding.AppendUint64(b, f.ReadyAt)
+	b = encoding.AppendUint32(b, uint32(f.Len()))
 	series := len(b)
 	b = append(b, f.Packed.series...)
 	for i := range f.Series {
@@ -159,18 +161,18 @@ func appendArchivedFamily(b []byte, f *ArchivedFamily) []byte {
 
 // decodeArchive reads a payload. The families keep parts of b.
 func decodeArchive(b []byte) (*Archive, error) {
-	d := decoder{b: b}
-	agedAt := d.uint64()
-	if d.bad {
+	d := encoding.Decoder{B: b}
+	agedAt := d.Uint64()
+	if d.Bad {
 		return nil, corrupt("it ends early")
 	}
-	a, err := decodeParts(d.b)
+	a, err := decodeParts(d.B)
 	if err != nil {
 		return nil, err
 	}
 	if a.AgedAt = agedAt; a.image != nil {
 		a.image.b = b[:wordSize+len(a.image.b)]
-		a.image.sum, a.image.agedAt = checksum(a.image.b), agedAt
+		a.image.sum, a.image.agedAt = encoding.Checksum(a.image.b), agedAt
 	}
 	return a, nil
 }
@@ -178,23 +180,23 @@ func decodeArchive(b []byte) (*Archive, error) {
 // decodeParts reads the parts of a payload. The image is that of the parts of families, nil when they do not lie before all
 // others or something was left out.
 func decodeParts(b []byte) (*Archive, error) {
-	d := decoder{b: b}
+	d := encoding.Decoder{B: b}
 	a := &Archive{ArchivedThrough: map[uint64]uint64{}}
 	img := &image{}
 	var family archivedPart
 	var weights []int64
 	begun := false // a part that is not a family's has come
 	whole := true  // the image is to be what would be written again
-	for !d.bad {
-		at := len(b) - len(d.b)
-		tag := d.uint16()
+	for !d.Bad {
+		at := len(b) - len(d.B)
+		tag := d.Uint16()
 		if tag != arcTagFamily && tag != arcTagExemplar && !begun {
 			begun = true
 			img.b = b[:at:at]
 		}
 		switch tag {
 		case arcTagEnd:
-			if d.bad || len(d.b) > 0 {
+			if d.Bad || len(d.B) > 0 {
 				return nil, corrupt("it does not end where it should")
 			}
 			if !a.lighten(weights, archiveBudget(int64(len(b)))) {
@@ -205,10 +207,10 @@ func decodeParts(b []byte) (*Archive, error) {
 			}
 			return a, nil
 		case arcTagFolded:
-			a.Folded = append(a.Folded, d.string())
+			a.Folded = append(a.Folded, d.String())
 		case arcTagThrough:
-			nonce := d.uint64()
-			a.ArchivedThrough[nonce] = d.uint64()
+			nonce := d.Uint64()
+			a.ArchivedThrough[nonce] = d.Uint64()
 		case arcTagFamily:
 			var err error
 			if family, err = decodeArchivedFamily(&d); err != nil {
@@ -259,25 +261,25 @@ func (p *archivedPart) place(i uint32) int {
 	}
 }
 
-func decodeArchivedFamily(d *decoder) (p archivedPart, err error) {
-	body := d.take(uint64(d.uint32()))
+func decodeArchivedFamily(d *encoding.Decoder) (p archivedPart, err error) {
+	body := d.Take(uint64(d.Uint32()))
 	p.Family, p.known, err = decodeFamily(body)
 	p.usable = err == nil
 	labels := len(p.Labels)
 	if !p.usable {
 		// The number of labels is enough to find the end of the series.
-		head := decoder{b: body}
-		head.uint16()
-		if labels = int(head.uint16()); head.bad || labels > maxLabels {
+		head := encoding.Decoder{B: body}
+		head.Uint16()
+		if labels = int(head.Uint16()); head.Bad || labels > maxLabels {
 			return p, err
 		}
 	}
-	p.Ready = d.uint8() != 0
-	p.ReadyAt = d.uint64()
-	n := d.uint32()
+	p.Ready = d.Uint8() != 0
+	p.ReadyAt = d.Uint64()
+	n := d.Uint32()
 	text := int64(0)
 	p.Packed, p.places, text = takePacked(d, labels, n)
-	if d.bad {
+	if d.Bad {
 		return p, corrupt("family %s ends early", p.Name)
 	}
 	if p.leftOut = int(n) - p.Packed.n; !p.usable {
@@ -290,11 +292,11 @@ func decodeArchivedFamily(d *decoder) (p archivedPart, err error) {
 
 // decodeArchivedExemplar reads an exemplar of a series of the family before it. One that cannot be shown, or whose series is
 // left out, is not kept.
-func decodeArchivedExemplar(d *decoder, a *Archive, family *archivedPart) (kept bool, err error) {
-	place := family.place(d.uint32())
-	e := Exemplar{Value: d.float(), At: int64(d.uint64())}
-	e.Labels = d.take(uint64(d.uint32()))
-	if d.bad {
+func decodeArchivedExemplar(d *encoding.Decoder, a *Archive, family *archivedPart) (kept bool, err error) {
+	place := family.place(d.Uint32())
+	e := Exemplar{Value: d.Float(), At: int64(d.Uint64())}
+	e.Labels = d.Take(uint64(d.Uint32()))
+	if d.Bad {
 		return false, corrupt("an exemplar that ends early")
 	}
 	if _, ok := e.Pairs(); !ok || place < 0 || family.ExemplarSlots() == 0 {

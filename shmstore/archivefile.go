@@ -10,6 +10,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"maps"
+	"slices"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 const (
@@ -99,27 +105,27 @@ func (d *Dir) readArchiveHead(f *os.File) (h archiveHead, err error) {
 	if string(b[:8]) != archiveMagic {
 		return h, corrupt("it does not begin with %q", archiveMagic)
 	}
-	if o := native.Uint32(b[arcOrder:]); o != orderMark {
+	if o := encoding.Native.Uint32(b[arcOrder:]); o != orderMark {
 		return h, fmt.Errorf("%w: it was written in another byte order", ErrVersion)
 	}
-	if v := native.Uint32(b[arcVersion:]); v != version {
+	if v := encoding.Native.Uint32(b[arcVersion:]); v != version {
 		return h, fmt.Errorf("%w: it has version %d, this program knows %d: run the onescrape that wrote it", ErrVersion, v, version)
 	}
-	if native.Uint32(b[arcChecksum:]) != checksum(b[:arcChecksum]) {
+	if encoding.Native.Uint32(b[arcChecksum:]) != encoding.Checksum(b[:arcChecksum]) {
 		return h, corrupt("the header's checksum is wrong")
 	}
 	if [16]byte(b[arcStore:]) != d.id {
 		return h, fmt.Errorf("%w: it bears the id of another store", ErrForeign)
 	}
-	boot, err := bootID()
+	boot, err := osfile.BootID()
 	if err != nil {
 		return h, err
 	}
 	h = archiveHead{
 		inode:      st.Ino,
-		generation: native.Uint64(b[arcGen:]),
-		checksum:   native.Uint32(b[arcPayload:]),
-		length:     int64(native.Uint64(b[arcLength:])),
+		generation: encoding.Native.Uint64(b[arcGen:]),
+		checksum:   encoding.Native.Uint32(b[arcPayload:]),
+		length:     int64(encoding.Native.Uint64(b[arcLength:])),
 		thisBoot:   boot == [16]byte(b[arcBoot:]),
 	}
 	if h.length < 0 || h.length > maxArchive || h.end() > st.Size || h.generation == 0 {
@@ -259,7 +265,7 @@ func (a *Archive) takeHead(h *archiveHead) {
 func readChecked(f io.ReaderAt, from, n int64, sum, want uint32) ([]byte, error) {
 	if n > pieceSize {
 		pieces := sum
-		err := eachPiece(f, from, n, func(b []byte) { pieces = crc32.Update(pieces, castagnoli, b) })
+		err := eachPiece(f, from, n, func(b []byte) { pieces = crc32.Update(pieces, encoding.Castagnoli, b) })
 		if err == nil && pieces != want {
 			err = corrupt("its checksum is wrong")
 		}
@@ -271,7 +277,7 @@ func readChecked(f io.ReaderAt, from, n int64, sum, want uint32) ([]byte, error)
 	if err := readWhole(f, b, from); err != nil {
 		return nil, err
 	}
-	if crc32.Update(sum, castagnoli, b) != want {
+	if crc32.Update(sum, encoding.Castagnoli, b) != want {
 		return nil, corrupt("its checksum is wrong")
 	}
 	return b, nil
@@ -309,4 +315,125 @@ func (a *Archive) forgetTimes() {
 		a.Families[i].ReadyAt = 0
 	}
 	a.image = nil
+}
+
+// archivedCache is what a writer knows of the archive: up to which release its series are archived. It reads the table
+// behind the payload, never the families. While something waits to be archived, the writer reads the head of the archive
+// once a second, or once for lookEvery new series, also when nobody folds.
+type archivedCache struct {
+	number uint64
+	head   archiveHead
+	looked time.Time
+	asked  int // times since then
+}
+
+// lookEvery is so many new series that one look at the head of the archive costs little beside adding them.
+const lookEvery = 256
+
+func (c *archivedCache) get(d *Dir, nonce uint64) uint64 {
+	if c.asked++; c.asked < lookEvery && time.Since(c.looked) < time.Second {
+		return c.number
+	}
+	c.looked, c.asked = time.Now(), 0
+	f, err := d.openArchive(archiveName)
+	if err != nil {
+		return c.number
+	}
+	defer f.Close()
+	head, err := d.readArchiveHead(f)
+	if err != nil || head == c.head {
+		return c.number
+	}
+	// With or without a table, it is not read again before there is another archive.
+	c.head = head
+	if _, number, ok := readTable(f, &head, nonce); ok {
+		c.number = max(c.number, number)
+	}
+	return c.number
+}
+
+// Behind the payload of an archive lies a table of what it has taken from living processes, so that a writer need not read
+// the families to know which of its series are archived. Programs that do not know the table pass over it, and a fold by one
+// leaves an old table there. So the table names the archive that it belongs to; without a valid one nothing counts as
+// archived. FORMAT.md has every byte.
+const (
+	tabMagic = "onescrtb"
+
+	tabGen      = 8  // the generation of the archive, and
+	tabPayload  = 16 // the checksum of its payload
+	tabEntries  = 20 // how many there are
+	tabSince    = 24 // the generation that wrote the families first as they are now
+	tabLength   = 32 // of the part of the payload that holds them
+	tabSum      = 40 // checksum of that part
+	tabChecksum = 44 // of the bytes before and the entries
+	tabHead     = 48
+	tabEntry    = 16 // nonce, release
+
+	// maxEntries is more than there are processes. An archive that has taken from more has no table.
+	maxEntries = 1 << 18
+)
+
+// tableAt returns where the table of an archive begins whose payload ends there.
+func tableAt(end int64) int64 { return encoding.Align(end, wordSize) }
+
+// table is what the table of an archive says, but for its entries.
+type table struct {
+	since  uint64
+	length int64
+	sum    uint32
+}
+
+// appendTable appends the table of an archive, whose payload has that checksum.
+func appendTable(b []byte, a *Archive, payload uint32) []byte {
+	if len(a.ArchivedThrough) > maxEntries {
+		return b
+	}
+	start := len(b)
+	b = append(b, tabMagic...)
+	b = encoding.AppendUint64(b, a.Generation)
+	b = encoding.AppendUint32(b, payload)
+	b = encoding.AppendUint32(b, uint32(len(a.ArchivedThrough)))
+	b = encoding.AppendUint64(b, a.image.since)
+	b = encoding.AppendUint64(b, uint64(len(a.image.b)))
+	b = encoding.AppendUint32(b, a.image.sum)
+	b = encoding.AppendUint32(b, 0)
+	for _, nonce := range slices.Sorted(maps.Keys(a.ArchivedThrough)) {
+		b = encoding.AppendUint64(b, nonce)
+		b = encoding.AppendUint64(b, a.ArchivedThrough[nonce])
+	}
+	t := b[start:]
+	encoding.Native.PutUint32(t[tabChecksum:], encoding.Checksum(t[:tabChecksum], t[tabHead:]))
+	return b
+}
+
+// readTable reads the table of the archive with that head, and up to which release the archive has what the process with the
+// nonce released; ok is false when there is no table, or another archive's.
+func readTable(f io.ReaderAt, h *archiveHead, nonce uint64) (t table, release uint64, ok bool) {
+	head := make([]byte, tabHead)
+	at := tableAt(h.end())
+	if readWhole(f, head, at) != nil || string(head[:8]) != tabMagic {
+		return t, 0, false
+	}
+	entries := encoding.Native.Uint32(head[tabEntries:])
+	if encoding.Native.Uint64(head[tabGen:]) != h.generation || encoding.Native.Uint32(head[tabPayload:]) != h.checksum || entries > maxEntries {
+		return t, 0, false
+	}
+	sum := encoding.Checksum(head[:tabChecksum])
+	err := eachPiece(f, at+tabHead, int64(entries)*tabEntry, func(b []byte) {
+		sum = crc32.Update(sum, encoding.Castagnoli, b)
+		for ; len(b) > 0; b = b[tabEntry:] {
+			if encoding.Native.Uint64(b) == nonce {
+				release = encoding.Native.Uint64(b[wordSize:])
+			}
+		}
+	})
+	if err != nil || sum != encoding.Native.Uint32(head[tabChecksum:]) {
+		return t, 0, false
+	}
+	t = table{
+		since:  encoding.Native.Uint64(head[tabSince:]),
+		length: int64(encoding.Native.Uint64(head[tabLength:])),
+		sum:    encoding.Native.Uint32(head[tabSum:]),
+	}
+	return t, release, t.length >= 0 && t.length <= h.length
 }

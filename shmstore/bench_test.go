@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // The layout rule: neighbours in order of registration share no line of the cache. Two goroutines add to
@@ -20,7 +22,7 @@ func BenchmarkTwoGoroutinesAdd(b *testing.B) {
 	w := newWriter(b, d, WriterOptions{})
 	f := addFamily(b, w, Family{Name: "x", Type: CounterType, Labels: []string{"a"}})
 	first, second := addSeries(b, w, f, "1"), addSeries(b, w, f, "2")
-	packed := w.memory.words[first.cells/pageSize*pageSize/wordSize:][:2]
+	packed := w.memory.Words[first.cells/pageSize*pageSize/wordSize:][:2]
 	run := func(cells ...*uint64) func(*testing.B) {
 		return func(b *testing.B) {
 			var wg sync.WaitGroup
@@ -154,6 +156,6 @@ func BenchmarkAddSeries(b *testing.B) {
 
 func BenchmarkMonotonic(b *testing.B) {
 	for b.Loop() {
-		Monotonic()
+		osfile.Monotonic()
 	}
 }

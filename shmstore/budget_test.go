@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // Every sample repeats the names, so a writer may not make them long.
@@ -100,10 +102,10 @@ func TestSeriesThatShareCellsAreCorrupt(t *testing.T) {
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	record := b[second.offset():][:second.length]
-	cells := native.Uint64(b[first+seriesCells:])
-	native.PutUint64(record[seriesCells:], cells+wordSize)
-	body := int64(native.Uint32(record[seriesBody:]))
-	native.PutUint32(record[recChecksum:], copiedChecksum(append([]byte(nil), record[:seriesValues+body]...)))
+	cells := encoding.Native.Uint64(b[first+seriesCells:])
+	encoding.Native.PutUint64(record[seriesCells:], cells+wordSize)
+	body := int64(encoding.Native.Uint32(record[seriesBody:]))
+	encoding.Native.PutUint32(record[recChecksum:], copiedChecksum(append([]byte(nil), record[:seriesValues+body]...)))
 	require.NoError(t, os.Chmod(path, 0o600))
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	require.NoError(t, err)

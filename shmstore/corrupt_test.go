@@ -15,6 +15,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/mapped"
 )
 
 // specimen is a file of a store that a test may damage: its content, and what a reader makes of it.
@@ -72,15 +75,15 @@ func newSpecimen(t testing.TB) *specimen {
 	r := openReader(t, d, w.Name())
 	s.families, s.series, s.cells = r.Families(), r.Series(), cellsOf(t, r)
 	require.Len(t, s.series, len(everyType)+4, "one is where another was")
-	s.end = r.used
+	s.end = r.seen.used
 	for _, info := range s.series {
 		s.end = max(s.end, int64(info.Cell+info.Words)*wordSize)
 	}
-	for offset := int64(headerSize); offset < r.used; {
-		length := int64(native.Uint32(content[offset:]))
+	for offset := int64(headerSize); offset < r.seen.used; {
+		length := int64(encoding.Native.Uint32(content[offset:]))
 		s.parts = append(s.parts, [2]int64{offset, offset + length})
-		if native.Uint16(content[offset+recKind:]) == kindJump {
-			offset = int64(native.Uint64(content[offset+jumpTarget:]))
+		if encoding.Native.Uint16(content[offset+recKind:]) == kindJump {
+			offset = int64(encoding.Native.Uint64(content[offset+jumpTarget:]))
 		} else {
 			offset += length
 		}
@@ -214,7 +217,7 @@ func TestFaultOfSomethingElseIsNotTakenForTheFile(t *testing.T) {
 	assert.Panics(t, func() {
 		r.Read(func([]uint64) {
 			require.NoError(t, s.file.Truncate(headerSize))
-			_ = atomic.LoadUint64(&other.memory.words[len(other.memory.words)-1])
+			_ = atomic.LoadUint64(&other.memory.Words[len(other.memory.Words)-1])
 		})
 	})
 }
@@ -227,7 +230,7 @@ func TestNoFlippedBitMakesAnotherSeries(t *testing.T) {
 	for _, part := range parts {
 		for at := part[0]; at < part[1]; at++ {
 			for bit := range 8 {
-				memory.bytes[at] ^= 1 << bit
+				memory.Bytes[at] ^= 1 << bit
 				r, err := s.open(memory)
 				if err == nil {
 					err = s.check(t, r)
@@ -238,12 +241,12 @@ func TestNoFlippedBitMakesAnotherSeries(t *testing.T) {
 					require.True(t, isDamage(err), "at %d: %v", at, err)
 					broken++
 				}
-				if r.memory.addr != memory.addr {
+				if r.memory.Addr != memory.Addr {
 					// It has looked at the file again, and has unmapped this.
-					r.memory.unmap()
+					r.memory.Unmap()
 					memory = s.load(t)
 				} else {
-					memory.bytes[at] ^= 1 << bit
+					memory.Bytes[at] ^= 1 << bit
 				}
 			}
 		}
@@ -251,24 +254,24 @@ func TestNoFlippedBitMakesAnotherSeries(t *testing.T) {
 	r, err := s.open(memory)
 	require.NoError(t, err)
 	require.NoError(t, s.check(t, r))
-	require.NoError(t, memory.unmap())
+	require.NoError(t, memory.Unmap())
 	// What a flipped bit may change unnoticed: words that the writer stores, and what no reader looks at.
 	assert.Greater(t, broken, read)
 }
 
 // load maps memory with the file's content, which can be damaged faster than a file.
-func (s *specimen) load(t testing.TB) mapping {
+func (s *specimen) load(t testing.TB) mapped.Memory {
 	t.Helper()
 	p, err := unix.MmapPtr(-1, 0, nil, uintptr(len(s.content)), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON)
 	require.NoError(t, err)
-	m := newMapping(p, int64(len(s.content)))
-	copy(m.bytes, s.content)
+	m := mapped.New(p, int64(len(s.content)))
+	copy(m.Bytes, s.content)
 	return m
 }
 
 // open is Dir.Open for a file that has been mapped already.
-func (s *specimen) open(m mapping) (*Reader, error) {
+func (s *specimen) open(m mapped.Memory) (*Reader, error) {
 	pid, nonce, _ := parseFileName(s.name)
 	r := &Reader{file: s.file, info: Info{Name: s.name}, memory: m}
 	return r, r.guard(func() error { return r.readHeader(s.dir.id, pid, nonce) })
@@ -300,8 +303,8 @@ func TestFileOfAnotherVersionIsAClearError(t *testing.T) {
 		{hdrSlot, 0xffff_fffe, ErrCorrupt, "slot"},
 	} {
 		b := bytes.Clone(s.content)
-		native.PutUint32(b[c.offset:], c.value)
-		native.PutUint32(b[hdrChecksum:], checksum(b[:hdrChecksum]))
+		encoding.Native.PutUint32(b[c.offset:], c.value)
+		encoding.Native.PutUint32(b[hdrChecksum:], encoding.Checksum(b[:hdrChecksum]))
 		s.write(t, b)
 		err := s.read(t)
 		require.ErrorIs(t, err, c.is)
@@ -323,9 +326,9 @@ func TestWhatANewerWriterAddsIsPassedOverAndSeen(t *testing.T) {
 	// A record of an unknown kind.
 	offset, err := w.append(recHead + 8)
 	require.NoError(t, err)
-	record := w.memory.bytes[offset : offset+recHead+8]
-	native.PutUint16(record[recKind:], 99)
-	native.PutUint32(record[recChecksum:], familyChecksum(record))
+	record := w.memory.Bytes[offset : offset+recHead+8]
+	encoding.Native.PutUint16(record[recKind:], 99)
+	encoding.Native.PutUint32(record[recChecksum:], familyChecksum(record))
 	w.publish()
 	r := openReader(t, d, w.Name())
 	assert.False(t, r.Known())
@@ -333,15 +336,15 @@ func TestWhatANewerWriterAddsIsPassedOverAndSeen(t *testing.T) {
 	// A family with an unknown option.
 	body := appendFamily(nil, &everyType[0])
 	body = body[:len(body)-2]
-	body = native.AppendUint16(body, 99)
-	body = appendUint32(body, 3)
+	body = encoding.Native.AppendUint16(body, 99)
+	body = encoding.AppendUint32(body, 3)
 	body = append(body, 1, 2, 3, 0, 0)
-	offset, err = w.append(align(int64(recHead+len(body)), wordSize))
+	offset, err = w.append(encoding.Align(int64(recHead+len(body)), wordSize))
 	require.NoError(t, err)
-	record = w.memory.bytes[offset:w.segment.next]
-	native.PutUint16(record[recKind:], kindFamily)
+	record = w.memory.Bytes[offset:w.segment.next]
+	encoding.Native.PutUint16(record[recKind:], kindFamily)
 	copy(record[familyBody:], body)
-	native.PutUint32(record[recChecksum:], familyChecksum(record))
+	encoding.Native.PutUint32(record[recChecksum:], familyChecksum(record))
 	w.publish()
 	w.kinds = append(w.kinds, familyKind{words: CounterWords, labels: 2})
 	addSeries(t, w, 1, "200", "/")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
@@ -49,8 +50,8 @@ func (f *Family) checkTexts() error {
 // exposition.
 func checkText(what, s string) error {
 	switch {
-	case len(s) > maxString:
-		return invalid("the %s has %d bytes, at most %d are allowed", what, len(s), maxString)
+	case len(s) > encoding.MaxString:
+		return invalid("the %s has %d bytes, at most %d are allowed", what, len(s), encoding.MaxString)
 	case !utf8.ValidString(s):
 		return invalid("the %s %.100q is not valid UTF-8", what, s)
 	}

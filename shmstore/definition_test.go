@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
@@ -44,7 +45,7 @@ func TestDefinitionIsRefusedWithItsReason(t *testing.T) {
 		{with(counter, func(f *Family) { f.Name = "\xff" }), `the name "\xff" is not valid UTF-8`},
 		{with(counter, func(f *Family) { f.Help = "\xff" }), `the help text "\xff" is not valid UTF-8`},
 		{with(counter, func(f *Family) { f.Unit = "\xff" }), `the unit "\xff" is not valid UTF-8`},
-		{with(counter, func(f *Family) { f.Help = strings.Repeat("x", maxString+1) }), "the help text has 1048577 bytes, at most 1048576 are allowed"},
+		{with(counter, func(f *Family) { f.Help = strings.Repeat("x", encoding.MaxString+1) }), "the help text has 1048577 bytes, at most 1048576 are allowed"},
 		{with(counter, func(f *Family) { f.Type = 0 }), "there is no type 0"},
 		{with(counter, func(f *Family) { f.Type = UntypedType + 1 }), "there is no type 6"},
 		{with(counter, func(f *Family) { f.Mode = Sum }), "only gauges and untyped metrics have a mode, and this is a counter"},

@@ -16,30 +16,30 @@ func (v *View) KeepDeleted(keep bool) {
 }
 
 func (r *Reader) keepDeleted(keep bool) {
-	r.keeps, r.lost = keep, false
+	r.deleted.keeps, r.deleted.lost = keep, false
 	if keep {
 		return
 	}
-	for _, i := range r.marked {
+	for _, i := range r.deleted.marked {
 		if i >= len(r.series) {
 			continue
 		}
 		s := &r.series[i]
 		if s.Late {
-			r.changes++
+			r.seen.changes++
 		}
 		s.Late, s.Fresh = false, false
 	}
-	r.marked = r.marked[:0]
+	r.deleted.marked = r.deleted.marked[:0]
 }
 
 // Deletions returns a number that Refresh raises whenever it finds a series that was deleted since the last call, or
 // before the first one.
-func (r *Reader) Deletions() uint64 { return r.deletions }
+func (r *Reader) Deletions() uint64 { return r.deleted.count }
 
 // Lost reports whether a series that was shown since View.KeepDeleted(true) has gone from the file, so that it can neither
 // be read nor be left out. Its record was used again: of a counter after a fold, of a gauge after a while.
-func (r *Reader) Lost() bool { return r.lost }
+func (r *Reader) Lost() bool { return r.deleted.lost }
 
 // noteDeletion notes, when the record of series i goes to another state, in which it is s, whether a series was deleted.
 func (r *Reader) noteDeletion(i int, state uint64, s *SeriesInfo) {
@@ -47,20 +47,20 @@ func (r *Reader) noteDeletion(i int, state uint64, s *SeriesInfo) {
 	same := sameSeries(before, state)
 	deleted := deletedBetween(before, state)
 	if deleted {
-		r.deletions++
+		r.deleted.count++
 	}
-	if !r.keeps {
+	if !r.deleted.keeps {
 		return
 	}
 	if !same && (seriesStateOf(before) == seriesShown || old.Late) {
-		r.lost = true
+		r.deleted.lost = true
 	}
 	if s.Free {
 		return
 	}
 	s.Fresh = old.Fresh || !same
 	s.Late = s.Hidden && (deleted || old.Late)
-	r.marked = append(r.marked, i)
+	r.deleted.marked = append(r.deleted.marked, i)
 }
 
 // deletedBetween reports whether a series was deleted when a record went from one state to another. It was not if the record

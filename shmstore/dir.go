@@ -13,7 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"crypto/rand"
+	"encoding/hex"
+
 	"github.com/onescrape/onescrape/shmstore/internal/dirent"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // Dir is the directory of a store. It is safe for concurrent use.
@@ -43,11 +47,11 @@ func DefaultPath(service string) (path, warning string) {
 		return '_'
 	}, service)
 	name := fmt.Sprintf("onescrape-%d-%s", os.Geteuid(), clean)
-	if memoryFS("/dev/shm") && unix.Access("/dev/shm", unix.W_OK) == nil {
+	if osfile.MemoryFS("/dev/shm") && unix.Access("/dev/shm", unix.W_OK) == nil {
 		return filepath.Join("/dev/shm", name), ""
 	}
 	tmp := os.TempDir()
-	if memoryFS(tmp) {
+	if osfile.MemoryFS(tmp) {
 		return filepath.Join(tmp, name), ""
 	}
 	return filepath.Join(tmp, name), fmt.Sprintf("the store is on a disk (%s): increments wait for its writeback now and then; "+
@@ -142,7 +146,7 @@ func (d *Dir) check(o DirOptions) error {
 	if o.Create && st.Mode&0o700 != 0o700 {
 		return fmt.Errorf("shmstore: %s cannot be written: its mode is %#o; run chmod 0700 %s", d.path, st.Mode&0o7777, d.path)
 	}
-	name, local, known, err := fileSystem(d.fd())
+	name, local, known, err := osfile.FileSystem(d.fd())
 	switch {
 	case err != nil:
 		return fmt.Errorf("shmstore: statfs %s: %w", d.path, err)
@@ -279,3 +283,58 @@ func errFull(err error) error {
 	}
 	return err
 }
+
+// Where a file cannot be made without a name it gets one that readers pass over, until it is complete.
+const hiddenPrefix = ".new-"
+
+// newFile is a file that nobody else sees yet. publish gives it its name and fails with EEXIST when that is taken; discard
+// gives it up.
+type newFile struct {
+	fd      int
+	publish func(name string) error
+	discard func()
+}
+
+// unnamed makes a file that has no name in the directory yet, or, where the file system has no such files, one that is hidden.
+func (d *Dir) unnamed(mode uint32) (*newFile, error) {
+	fd, link, err := osfile.Unnamed(d.fd(), mode)
+	if errors.Is(err, osfile.ErrNoUnnamed) {
+		return d.hidden(mode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a file in %s: %w", d.path, errFull(err))
+	}
+	publish := func(name string) error {
+		if err := link(name); err != nil {
+			return fmt.Errorf("name %s: %w", filepath.Join(d.path, name), errFull(err))
+		}
+		return nil
+	}
+	return &newFile{fd: fd, publish: publish, discard: func() { unix.Close(fd) }}, nil
+}
+
+func (d *Dir) hidden(mode uint32) (*newFile, error) {
+	var random [8]byte
+	rand.Read(random[:])
+	temporary := hiddenPrefix + hex.EncodeToString(random[:])
+	fd, err := unix.Openat(d.fd(), temporary, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in %s: %w", d.path, errFull(err))
+	}
+	publish := func(name string) error {
+		err := osfile.RenameNew(d.fd(), temporary, name)
+		if err != nil {
+			return fmt.Errorf("name %s: %w", filepath.Join(d.path, name), errFull(err))
+		}
+		return nil
+	}
+	discard := func() {
+		unix.Unlinkat(d.fd(), temporary, 0)
+		unix.Close(fd)
+	}
+	return &newFile{fd: fd, publish: publish, discard: discard}, nil
+}
+
+// Monotonic returns the time in nanoseconds on a clock that never goes back. All processes of one boot share it to within a
+// microsecond, also those in different time namespaces.
+func Monotonic() uint64 { return osfile.Monotonic() }

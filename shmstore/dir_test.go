@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 func TestDirectoryThatIsNotSafeIsRefusedAndTheErrorSaysWhatToDo(t *testing.T) {
@@ -126,8 +128,8 @@ func TestBrokenIdentityIsAnError(t *testing.T) {
 	}()
 	set := func(offset int, v uint32) []byte {
 		b := bytes.Clone(good)
-		native.PutUint32(b[offset:], v)
-		native.PutUint32(b[idChecksum:], checksum(b[:idChecksum]))
+		encoding.Native.PutUint32(b[offset:], v)
+		encoding.Native.PutUint32(b[idChecksum:], encoding.Checksum(b[:idChecksum]))
 		return b
 	}
 	for name, c := range map[string]struct {

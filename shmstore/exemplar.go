@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // Exemplar is one counted or observed value, with labels that lead to its origin, such as a trace. It is kept in an
@@ -163,11 +165,11 @@ func (s *ExemplarSlot) Store(e *Exemplar) {
 	for i := exemplarLabels; len(labels) > 0; i++ {
 		var word uint64
 		if len(labels) >= wordSize {
-			word, labels = native.Uint64(labels), labels[wordSize:]
+			word, labels = encoding.Native.Uint64(labels), labels[wordSize:]
 		} else {
 			var last [wordSize]byte
 			copy(last[:], labels)
-			word, labels = native.Uint64(last[:]), nil
+			word, labels = encoding.Native.Uint64(last[:]), nil
 		}
 		atomic.StoreUint64(&to[i], word)
 		sum = mix(sum, word)
@@ -198,7 +200,7 @@ func (s *ExemplarSlot) Load(buf []byte) (e Exemplar, ok bool) {
 		sum := mix(mix(s.key, math.Float64bits(e.Value)), uint64(e.At))
 		for i := 0; i < n; i += wordSize {
 			word := atomic.LoadUint64(&from[exemplarLabels+i/wordSize])
-			native.PutUint64(buf[i:i+wordSize], word)
+			encoding.Native.PutUint64(buf[i:i+wordSize], word)
 			sum = mix(sum, word)
 		}
 		if atomic.LoadUint64(&s.words[slotSelector]) == selector {
@@ -269,8 +271,8 @@ func (w *Writer) StoreExemplar(s *Series, i int, e *Exemplar) (ExemplarSlot, err
 			return ExemplarSlot{}, err
 		}
 		s.aux = aux{index: index, slots: make([]exemplarPlace, s.exemplars)}
-		w.memory.store(index, auxExemplars|uint64(s.exemplars)<<32)
-		w.memory.store(s.offset+seriesAux, uint64(index))
+		w.memory.Store(index, auxExemplars|uint64(s.exemplars)<<32)
+		w.memory.Store(s.offset+seriesAux, uint64(index))
 	}
 	old := s.aux.slots[i]
 	place := exemplarPlace{capacity: slotSize(len(e.Labels))}
@@ -281,18 +283,18 @@ func (w *Writer) StoreExemplar(s *Series, i int, e *Exemplar) (ExemplarSlot, err
 		if place.offset, err = w.blank(slotWords(place.capacity)); err != nil {
 			return ExemplarSlot{}, err
 		}
-		w.memory.store(place.offset, uint64(place.capacity))
+		w.memory.Store(place.offset, uint64(place.capacity))
 	}
 	slot := ExemplarSlot{
-		words:    w.memory.words[place.offset/wordSize:][:slotWords(place.capacity):slotWords(place.capacity)],
+		words:    w.memory.Words[place.offset/wordSize:][:slotWords(place.capacity):slotWords(place.capacity)],
 		capacity: place.capacity,
 		key:      s.key,
 	}
 	slot.Store(e)
 	if place != old {
 		s.aux.slots[i] = place
-		w.memory.store(s.aux.index+int64(1+i)*wordSize, uint64(place.offset))
-		w.memory.add(hdrAux, 1)
+		w.memory.Store(s.aux.index+int64(1+i)*wordSize, uint64(place.offset))
+		w.memory.Add(hdrAux, 1)
 		if old.offset != 0 {
 			w.space.giveCells(old.offset, slotWords(old.capacity))
 		}
@@ -307,7 +309,7 @@ func (w *Writer) blank(words int) (int64, error) {
 		return 0, err
 	}
 	for i := range words {
-		w.memory.store(offset+int64(i)*wordSize, 0)
+		w.memory.Store(offset+int64(i)*wordSize, 0)
 	}
 	return offset, nil
 }
@@ -329,17 +331,17 @@ func (w *Writer) giveAux(s *Series) {
 // refreshAux finds out which series have an extra block, if that may have changed.
 func (r *Reader) refreshAux() error {
 	m := &r.memory
-	now := m.load(hdrAux)
-	if now == r.aux {
+	now := m.Load(hdrAux)
+	if now == r.seen.aux {
 		return nil
 	}
-	if int64(m.load(hdrReserved)) > int64(len(m.bytes)) {
+	if int64(m.Load(hdrReserved)) > int64(len(m.Bytes)) {
 		return errGrown // the extra block may lie there
 	}
 	for i := range r.series[:r.checked] {
-		r.series[i].Exemplars = !r.series[i].Free && m.load(r.records[i].offset()+seriesAux) != 0
+		r.series[i].Exemplars = !r.series[i].Free && m.Load(r.records[i].offset()+seriesAux) != 0
 	}
-	r.aux = now
+	r.seen.aux = now
 	return nil
 }
 
@@ -350,14 +352,14 @@ func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)
 	if len(series) == 0 {
 		return nil
 	}
-	if r.labels == nil {
-		r.labels = make([]byte, MaxExemplarLabels)
+	if r.reuse.labels == nil {
+		r.reuse.labels = make([]byte, MaxExemplarLabels)
 	}
 	return r.wrap(r.guard(func() error {
 		m := &r.memory
 		var e Exemplar
 		for k, i := range series {
-			offsets := r.exemplarIndex(m.load(r.records[i].offset() + seriesAux))
+			offsets := r.exemplarIndex(m.Load(r.records[i].offset() + seriesAux))
 			key := uint64(0)
 			for slot := range offsets {
 				offset := atomic.LoadUint64(&offsets[slot])
@@ -369,7 +371,7 @@ func (r *Reader) ReadExemplars(series []int32, fn func(k, slot int, e *Exemplar)
 				}
 				s := r.exemplarSlot(offset, key)
 				var ok bool
-				if e, ok = s.Load(r.labels); ok {
+				if e, ok = s.Load(r.reuse.labels); ok {
 					fn(k, slot, &e)
 				}
 			}
@@ -405,12 +407,12 @@ func (r *Reader) exemplarSlot(offset, key uint64) ExemplarSlot {
 }
 
 // HasExemplars reports whether any series had an exemplar when the file was refreshed last.
-func (r *Reader) HasExemplars() bool { return r.aux != 0 }
+func (r *Reader) HasExemplars() bool { return r.seen.aux != 0 }
 
 // wordsAt returns the words from offset to the end of the file, none when no word begins there.
 func (r *Reader) wordsAt(offset uint64) []uint64 {
-	if offset%wordSize != 0 || offset < headerSize || offset/wordSize >= uint64(len(r.memory.words)) {
+	if offset%wordSize != 0 || offset < headerSize || offset/wordSize >= uint64(len(r.memory.Words)) {
 		return nil
 	}
-	return r.memory.words[offset/wordSize:]
+	return r.memory.Words[offset/wordSize:]
 }

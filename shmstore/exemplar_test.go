@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 var exemplarFamily = Family{Name: "x", Type: HistogramType, Labels: []string{"a"}, Bounds: []float64{1, 2}}
@@ -325,9 +327,9 @@ func TestHostileExemplars(t *testing.T) {
 	name := fileName(1, 1)
 	content, err := os.ReadFile(filepath.Join(d.Path(), w.Name()))
 	require.NoError(t, err)
-	native.PutUint64(content[hdrNonce:], 1)
-	native.PutUint32(content[hdrPID:], 1)
-	native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
+	encoding.Native.PutUint64(content[hdrNonce:], 1)
+	encoding.Native.PutUint32(content[hdrPID:], 1)
+	encoding.Native.PutUint32(content[hdrChecksum:], encoding.Checksum(content[:hdrChecksum]))
 	slot := s.aux.slots[0].offset
 	size := uint64(len(content))
 	for _, at := range []int64{s.offset + seriesAux, s.aux.index, s.aux.index + wordSize, slot, slot + wordSize,
@@ -335,7 +337,7 @@ func TestHostileExemplars(t *testing.T) {
 		for _, v := range []uint64{1, 8, 129, headerSize, size - 8, size, size + 8, 1 << 32, 1<<32 | 1, 1<<62 | 1,
 			math.MaxUint64, math.MaxUint64 - 7, auxExemplars | (size/8)<<32, MaxExemplarLabels, uint64(s.offset)} {
 			bad := append([]byte(nil), content...)
-			native.PutUint64(bad[at:], v)
+			encoding.Native.PutUint64(bad[at:], v)
 			require.NoError(t, os.WriteFile(filepath.Join(d.Path(), name), bad, 0o600))
 			r, err := d.Open(name)
 			require.NoError(t, err)

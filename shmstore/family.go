@@ -6,6 +6,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
@@ -104,14 +105,14 @@ const QuantileLabel = "quantile"
 // added up.
 func (f *Family) Key() string {
 	b := make([]byte, 0, 64+8*len(f.Bounds))
-	b = appendString(b, f.Name)
+	b = encoding.AppendString(b, f.Name)
 	b = append(b, byte(f.Type), byte(f.Mode))
-	b = appendUint32(b, uint32(len(f.Labels)))
+	b = encoding.AppendUint32(b, uint32(len(f.Labels)))
 	for _, l := range f.Labels {
-		b = appendString(b, l)
+		b = encoding.AppendString(b, l)
 	}
 	for _, v := range f.Bounds {
-		b = appendUint64(b, math.Float64bits(v))
+		b = encoding.AppendUint64(b, math.Float64bits(v))
 	}
 	if f.QuantileLines {
 		b = append(b, tagQuantileLines)
@@ -149,7 +150,6 @@ func (f *Family) timed() bool { return f.Mode.Base() == MostRecent }
 const (
 	maxLabels = 256
 	maxBounds = 4096
-	maxString = 1 << 20
 )
 
 // Maximum lengths in bytes of names and help texts. Each sample and each scrape repeats them. Files of older programs may
@@ -169,4 +169,4 @@ func (f *Family) TooLong() bool {
 }
 
 // fits reports whether a file may hold the text, see checkText.
-func fits(s string) bool { return len(s) <= maxString && utf8.ValidString(s) }
+func fits(s string) bool { return len(s) <= encoding.MaxString && utf8.ValidString(s) }

@@ -12,6 +12,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // everyType is a family of each type, with the values of two series for each.
@@ -80,7 +83,7 @@ func TestEveryTypeIsReadAsItWasWritten(t *testing.T) {
 
 func TestHeaderAndStateSayWhatTheProcessIs(t *testing.T) {
 	d := newStore(t)
-	before := Monotonic()
+	before := osfile.Monotonic()
 	w := newWriter(t, d, WriterOptions{Slot: -1})
 	names, err := d.Names()
 	require.NoError(t, err)
@@ -95,7 +98,7 @@ func TestHeaderAndStateSayWhatTheProcessIs(t *testing.T) {
 	assert.True(t, info.ThisBoot)
 	assert.WithinDuration(t, time.Now(), info.Started, time.Minute)
 	assert.GreaterOrEqual(t, info.StartedMono, before)
-	assert.LessOrEqual(t, info.StartedMono, Monotonic())
+	assert.LessOrEqual(t, info.StartedMono, osfile.Monotonic())
 
 	s, err := r.State()
 	require.NoError(t, err)
@@ -199,7 +202,7 @@ func TestDeletedGaugeIsHiddenThenItsPlaceIsReused(t *testing.T) {
 	require.NoError(t, r.Refresh())
 	assert.NotEqual(t, layout, r.Layout())
 	assert.True(t, r.Series()[1].Hidden)
-	assert.NotZero(t, r.memory.load(r.records[1].offset()+seriesDeletedAt))
+	assert.NotZero(t, r.memory.Load(r.records[1].offset()+seriesDeletedAt))
 	assert.False(t, r.Series()[0].Hidden)
 	assert.Equal(t, GaugeWord(2), cellsOf(t, r)[1][0], "a handle may still write to it")
 
@@ -375,12 +378,12 @@ func TestGrowthFitsEveryPageSizeOfAKernel(t *testing.T) {
 func TestWriterRefusesWhatNoReaderWouldTake(t *testing.T) {
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{})
-	long := strings.Repeat("x", maxString+1)
+	long := strings.Repeat("x", encoding.MaxString+1)
 	many := make([]string, maxLabels+1)
 	for i := range many {
 		many[i] = fmt.Sprintf("l%04d", i)
 	}
-	huge := slices.Repeat([]string{strings.Repeat("x", maxString)}, 17)
+	huge := slices.Repeat([]string{strings.Repeat("x", encoding.MaxString)}, 17)
 	counter := Family{Name: "x", Type: CounterType}
 	for name, change := range map[string]func(f *Family){
 		"no name":          func(f *Family) { f.Name = "" },

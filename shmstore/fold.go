@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // FoldOptions are the options of Fold.
@@ -100,9 +103,9 @@ func (f *folding) fold() (int, error) {
 		// There may be space for one small file, and the space that it frees may be enough for the next. The other files
 		// stay and count as files of living processes, so that nothing of them is forgotten before they are folded. Nothing
 		// of them is archived.
-		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.used - b.used) })
+		slices.SortFunc(dead, func(a, b *Reader) int { return int(a.seen.used - b.seen.used) })
 		for _, r := range dead[1:] {
-			r.releases = 0
+			r.seen.releases = 0
 		}
 		n, err = f.write(last, dead[:1], slices.Concat(live, dead[1:]))
 	}
@@ -133,9 +136,9 @@ func (f *folding) look(last *Archive) (dead, live []*Reader, err error) {
 // lacks reports whether the process has released what the archive has not taken.
 func (a *Archive) lacks(r *Reader) bool {
 	if a == nil {
-		return r.releases > 0
+		return r.seen.releases > 0
 	}
-	return r.releases > a.ArchivedThrough[r.info.Nonce]
+	return r.seen.releases > a.ArchivedThrough[r.info.Nonce]
 }
 
 // list brings the view to the present, and returns an error if that is not all that there is.
@@ -164,7 +167,7 @@ func (f *folding) last() (*Archive, error) {
 	f.o.Step("set the archive aside")
 	if old != nil {
 		// The exchange of the names keeps a valid archive under the name at every moment.
-		if err := f.dir.exchange(reserveName, archiveName); err != nil {
+		if err := osfile.Exchange(f.dir.fd(), reserveName, archiveName); err != nil {
 			return nil, err
 		}
 		return old, f.quarantine(reserveName, archiveName)
@@ -232,7 +235,7 @@ func (f *folding) sort() (dead, live []*Reader, err error) {
 			dead = append(dead, r)
 		default:
 			// It stays where it is, and the fold takes nothing of it. No series that it shows may be forgotten.
-			r.releases = 0
+			r.seen.releases = 0
 			live = append(live, r)
 		}
 	}
@@ -244,7 +247,7 @@ func (f *folding) sort() (dead, live []*Reader, err error) {
 func (f *folding) lookAgain(dead, live []*Reader) (again []*Reader, err error) {
 	releases := make(map[*Reader]uint64, len(live))
 	for _, r := range live {
-		releases[r] = r.releases
+		releases[r] = r.seen.releases
 	}
 	skip := make(map[*Reader]bool, len(dead))
 	for _, r := range dead {
@@ -263,7 +266,7 @@ func (f *folding) lookAgain(dead, live []*Reader) (again []*Reader, err error) {
 		if err := r.Refresh(); shortage(err) {
 			return nil, err
 		} else if err == nil {
-			r.releases = min(releases[r], r.releases)
+			r.seen.releases = min(releases[r], r.seen.releases)
 			again = append(again, r)
 		}
 	}
@@ -356,14 +359,14 @@ func (f *folding) replace(last, a *Archive, live []*Reader) error {
 		return err
 	}
 	f.o.Step("sync")
-	if err := syncFile(fd); err != nil {
+	if err := osfile.SyncFile(fd); err != nil {
 		return fmt.Errorf("sync %s: %w", reserveName, err)
 	}
 	f.o.Step("rename")
 	if a.Generation == 1 {
-		err = f.dir.renameNew(reserveName, archiveName)
+		err = osfile.RenameNew(f.dir.fd(), reserveName, archiveName)
 	} else {
-		err = f.dir.exchange(reserveName, archiveName)
+		err = osfile.Exchange(f.dir.fd(), reserveName, archiveName)
 	}
 	if err != nil {
 		return fmt.Errorf("rename %s: %w", reserveName, err)
@@ -416,7 +419,7 @@ func (f *folding) reserveHolds(file *os.File, i *image) bool {
 // writeFirst makes an empty archive beside the reserve, before there is anything to fold. An archive keeps the space in
 // which it was written, and by the time that the first one has to be there may be none for another reserve.
 func (f *folding) writeFirst() error {
-	e, err := f.dir.encodeArchive(nil, &Archive{Generation: 1, AgedAt: Monotonic()})
+	e, err := f.dir.encodeArchive(nil, &Archive{Generation: 1, AgedAt: osfile.Monotonic()})
 	if err != nil {
 		return err
 	}
@@ -426,13 +429,13 @@ func (f *folding) writeFirst() error {
 		return ifNotFull(err)
 	}
 	defer file.discard()
-	if err := allocate(file.fd, 0, minReserve); err != nil {
+	if err := osfile.Allocate(file.fd, 0, minReserve); err != nil {
 		return ifNotFull(err)
 	}
 	if _, err := unix.Pwrite(file.fd, slices.Concat(e.head, make([]byte, arcBody-arcHead), e.image.b, e.rest), 0); err != nil {
 		return fmt.Errorf("write %s: %w", archiveName, err)
 	}
-	if err := syncFile(file.fd); err != nil {
+	if err := osfile.SyncFile(file.fd); err != nil {
 		return fmt.Errorf("sync %s: %w", archiveName, err)
 	}
 	return ifNotFull(file.publish(archiveName))
@@ -451,14 +454,14 @@ func ifNotFull(err error) error {
 func reserveFor(archive int64, live []*Reader) int64 {
 	var largest int64
 	for _, r := range live {
-		largest = max(largest, r.used)
+		largest = max(largest, r.seen.used)
 	}
 	return archive + max(archive, largest)
 }
 
 // keepReserve makes sure that the reserve is there and has n bytes of its own.
 func (f *folding) keepReserve(n int64) error {
-	n = align(max(n, minReserve), pageSize)
+	n = encoding.Align(max(n, minReserve), pageSize)
 	for {
 		fd, err := unix.Openat(f.dir.fd(), reserveName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if errors.Is(err, unix.ENOENT) {
@@ -467,7 +470,7 @@ func (f *folding) keepReserve(n int64) error {
 			if err != nil {
 				return err
 			}
-			err = allocate(file.fd, 0, n)
+			err = osfile.Allocate(file.fd, 0, n)
 			if err == nil {
 				err = file.publish(reserveName)
 			}
@@ -496,7 +499,7 @@ func (f *folding) keepReserve(n int64) error {
 		}
 		if st.Size < n {
 			f.o.Step("enlarge the reserve")
-			if err := allocate(fd, st.Size, n); err != nil {
+			if err := osfile.Allocate(fd, st.Size, n); err != nil {
 				return fmt.Errorf("enlarge %s to %d bytes: %w", reserveName, n, errFull(err))
 			}
 		}
@@ -526,7 +529,7 @@ func (e *encodedArchive) headOf(inode uint64) archiveHead {
 // encodeArchive returns the content of the file of the archive that follows last. Families that are the very ones of last are
 // not encoded again; of the others the Packed parts are copied, and are parts of the image afterwards.
 func (d *Dir) encodeArchive(last, a *Archive) (*encodedArchive, error) {
-	boot, err := bootID()
+	boot, err := osfile.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -535,12 +538,12 @@ func (d *Dir) encodeArchive(last, a *Archive) (*encodedArchive, error) {
 		a.image = last.image
 	} else {
 		b := appendFamilies(make([]byte, 0, sizeOf(a.Families)), a.AgedAt, a.Families)
-		a.image = &image{b: b, sum: checksum(b), since: a.Generation, families: a.Families, agedAt: a.AgedAt}
+		a.image = &image{b: b, sum: encoding.Checksum(b), since: a.Generation, families: a.Families, agedAt: a.AgedAt}
 	}
 	e.image = a.image
 	e.rest = appendRest(nil, a)
 	length := int64(len(e.image.b) + len(e.rest))
-	sum := crc32.Update(e.image.sum, castagnoli, e.rest)
+	sum := crc32.Update(e.image.sum, encoding.Castagnoli, e.rest)
 	if length > maxArchive {
 		return nil, fmt.Errorf("%w: an archive of %d bytes", ErrFull, length)
 	}
@@ -551,14 +554,14 @@ func (d *Dir) encodeArchive(last, a *Archive) (*encodedArchive, error) {
 	e.rest = appendTable(e.rest, a, sum)
 	b := e.head
 	copy(b, archiveMagic)
-	native.PutUint32(b[arcVersion:], version)
-	native.PutUint32(b[arcOrder:], orderMark)
+	encoding.Native.PutUint32(b[arcVersion:], version)
+	encoding.Native.PutUint32(b[arcOrder:], orderMark)
 	copy(b[arcStore:], d.id[:])
 	copy(b[arcBoot:], boot[:])
-	native.PutUint64(b[arcGen:], a.Generation)
-	native.PutUint64(b[arcLength:], uint64(length))
-	native.PutUint32(b[arcPayload:], sum)
-	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	encoding.Native.PutUint64(b[arcGen:], a.Generation)
+	encoding.Native.PutUint64(b[arcLength:], uint64(length))
+	encoding.Native.PutUint32(b[arcPayload:], sum)
+	encoding.Native.PutUint32(b[arcChecksum:], encoding.Checksum(b[:arcChecksum]))
 	return e, nil
 }
 
@@ -592,7 +595,7 @@ func (f *folding) quarantineBroken() {
 // quarantine renames a file to one that is kept for inspection. When there are too many, it removes the oldest.
 func (f *folding) quarantine(name, as string) error {
 	to := fmt.Sprintf("%s%d-%s", brokenPrefix, time.Now().UnixNano(), as)
-	if err := f.dir.renameNew(name, to); err != nil {
+	if err := osfile.RenameNew(f.dir.fd(), name, to); err != nil {
 		return fmt.Errorf("set %s aside: %w", name, err)
 	}
 	names := f.withPrefix(brokenPrefix)
@@ -622,7 +625,7 @@ func (f *folding) inUse(name string) bool {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
 	defer file.Close()
-	held, err := isLocked(int(file.Fd()), 0)
+	held, err := osfile.IsLocked(int(file.Fd()), 0)
 	return held || err != nil
 }
 

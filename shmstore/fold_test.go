@@ -18,6 +18,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // foldCounters is a merge for stores of whole-numbered counters: one word, the sum. It takes what was released too.
@@ -122,7 +125,7 @@ func total(t require.TestingT, v *View) uint64 {
 // storeDir returns a new store, in memory where there is some.
 func storeDir(t testing.TB) *Dir {
 	base := t.TempDir()
-	if memoryFS("/dev/shm") {
+	if osfile.MemoryFS("/dev/shm") {
 		var err error
 		base, err = os.MkdirTemp("/dev/shm", "onescrape-test-")
 		require.NoError(t, err)
@@ -142,7 +145,7 @@ func openStore(t testing.TB, path string) *Dir {
 func die(t require.TestingT, w *Writer) {
 	require.NoError(t, unlockFile(w.space.fd))
 	require.NoError(t, unix.Close(w.space.fd))
-	require.NoError(t, w.memory.unmap())
+	require.NoError(t, w.memory.Unmap())
 }
 
 // count makes a file with a counter of n.
@@ -491,8 +494,8 @@ func TestFoldLeavesWhatItDoesNotKnow(t *testing.T) {
 	w := count(t, d, 2)
 	offset, err := w.append(32)
 	require.NoError(t, err)
-	native.PutUint16(w.memory.bytes[offset+recKind:], 99)
-	native.PutUint32(w.memory.bytes[offset+recChecksum:], familyChecksum(w.memory.bytes[offset:offset+32]))
+	encoding.Native.PutUint16(w.memory.Bytes[offset+recKind:], 99)
+	encoding.Native.PutUint32(w.memory.Bytes[offset+recChecksum:], familyChecksum(w.memory.Bytes[offset:offset+32]))
 	w.publish()
 	die(t, w)
 	n, err := v.Fold(FoldOptions{Merge: foldCounters})
@@ -504,8 +507,8 @@ func TestFoldLeavesWhatItDoesNotKnow(t *testing.T) {
 	path := filepath.Join(d.path, archiveName)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	native.PutUint32(b[arcVersion:], version+1)
-	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	encoding.Native.PutUint32(b[arcVersion:], version+1)
+	encoding.Native.PutUint32(b[arcChecksum:], encoding.Checksum(b[:arcChecksum]))
 	require.NoError(t, os.WriteFile(path, b, 0o600))
 	die(t, count(t, d, 3))
 	_, err = d.View().Fold(FoldOptions{Merge: foldCounters})
@@ -597,7 +600,7 @@ func TestArchiveOfAnEarlierBootForgetsItsTimes(t *testing.T) {
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	b[arcBoot] ^= 1
-	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	encoding.Native.PutUint32(b[arcChecksum:], encoding.Checksum(b[:arcChecksum]))
 	require.NoError(t, os.WriteFile(path, b, 0o600))
 	a, _, err = d.readArchive(archiveName)
 	require.NoError(t, err)

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // A file that cannot be read for the moment may show what others have deleted.
@@ -146,17 +148,17 @@ func TestFoldLeavesAnArchiveThatItDoesNotKnowWhole(t *testing.T) {
 	path := filepath.Join(d.path, archiveName)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	b = b[:arcBody+native.Uint64(b[arcLength:])]
+	b = b[:arcBody+encoding.Native.Uint64(b[arcLength:])]
 	body := appendFamily(nil, &v.Archive().Families[0].Family)
-	option := native.AppendUint16(nil, 99)
-	option = append(appendUint32(option, 3), "new"...)
+	option := encoding.Native.AppendUint16(nil, 99)
+	option = append(encoding.AppendUint32(option, 3), "new"...)
 	at := bytes.Index(b, body)
 	require.Positive(t, at)
-	native.PutUint32(b[at-4:], uint32(len(body)+len(option)))
+	encoding.Native.PutUint32(b[at-4:], uint32(len(body)+len(option)))
 	b = slices.Insert(b, at+len(body)-2, option...)
-	native.PutUint64(b[arcLength:], uint64(len(b)-arcBody))
-	native.PutUint32(b[arcPayload:], checksum(b[arcBody:]))
-	native.PutUint32(b[arcChecksum:], checksum(b[:arcChecksum]))
+	encoding.Native.PutUint64(b[arcLength:], uint64(len(b)-arcBody))
+	encoding.Native.PutUint32(b[arcPayload:], encoding.Checksum(b[arcBody:]))
+	encoding.Native.PutUint32(b[arcChecksum:], encoding.Checksum(b[:arcChecksum]))
 	require.NoError(t, os.WriteFile(path, b, 0o600))
 	die(t, count(t, d, 2))
 	assert.Equal(t, uint64(7), total(t, v))

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // setAge makes a file look as if it was written so long ago.
@@ -33,7 +35,7 @@ func TestFoldRemovesHiddenFilesOfTheDeadOnly(t *testing.T) {
 	}
 	hidden("old", 2*hiddenAfter)
 	hidden("new", 0)
-	require.NoError(t, lockFile(int(hidden("owned", 2*hiddenAfter).Fd()), 0))
+	require.NoError(t, osfile.LockFile(int(hidden("owned", 2*hiddenAfter).Fd()), 0))
 	require.NoError(t, os.Symlink("nowhere", filepath.Join(d.path, hiddenPrefix+"link")))
 	_, err := d.View().Fold(FoldOptions{Merge: foldCounters})
 	require.NoError(t, err)
@@ -64,7 +66,7 @@ func TestFoldKeepsTheNewestEightBrokenFiles(t *testing.T) {
 	d := storeDir(t)
 	v := d.View()
 	breakFile := func(w *Writer) {
-		copy(w.memory.bytes, "no file of ours")
+		copy(w.memory.Bytes, "no file of ours")
 		require.NoError(t, os.Chmod(filepath.Join(d.path, w.Name()), 0o600))
 		setAge(t, filepath.Join(d.path, w.Name()), 2*brokenAfter)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // fill adds series, each with its number as value, until there is no space.
@@ -104,7 +106,7 @@ func TestFullFileSystemIsAnErrorAndTheWriterGoesOnWhenThereIsSpaceAgain(t *testi
 	ballast, err := os.Create(filepath.Join(path, "ballast"))
 	require.NoError(t, err)
 	defer ballast.Close()
-	require.NoError(t, allocate(int(ballast.Fd()), 0, 512<<10))
+	require.NoError(t, osfile.Allocate(int(ballast.Fd()), 0, 512<<10))
 
 	series, err := fill(w, f)
 	require.ErrorIs(t, err, ErrFull)
@@ -144,7 +146,7 @@ func TestStoreCannotBeMadeOnAFullFileSystem(t *testing.T) {
 	ballast, err := os.Create(filepath.Join(path, "ballast"))
 	require.NoError(t, err)
 	defer ballast.Close()
-	for n := int64(1); allocate(int(ballast.Fd()), (n-1)*pageSize, n*pageSize) == nil; n++ {
+	for n := int64(1); osfile.Allocate(int(ballast.Fd()), (n-1)*pageSize, n*pageSize) == nil; n++ {
 	}
 	_, err = OpenDir(filepath.Join(path, "store"), DirOptions{Create: true})
 	require.ErrorIs(t, err, ErrFull)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
@@ -54,15 +56,15 @@ func FuzzReader(f *testing.F) {
 		if mode&fuzzHeader != 0 {
 			content = append(make([]byte, headerSize), data...)
 			copy(content, magic)
-			native.PutUint32(content[hdrVersion:], version)
-			native.PutUint32(content[hdrOrder:], orderMark)
+			encoding.Native.PutUint32(content[hdrVersion:], version)
+			encoding.Native.PutUint32(content[hdrOrder:], orderMark)
 			copy(content[hdrStore:], d.id[:])
-			native.PutUint64(content[hdrNonce:], 1)
-			native.PutUint32(content[hdrPID:], 4711)
-			native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
-			native.PutUint64(content[hdrUsed:], uint64(len(content)/wordSize*wordSize))
-			native.PutUint64(content[hdrLayout:], layout)
-			native.PutUint64(content[hdrAux:], layout+1)
+			encoding.Native.PutUint64(content[hdrNonce:], 1)
+			encoding.Native.PutUint32(content[hdrPID:], 4711)
+			encoding.Native.PutUint32(content[hdrChecksum:], encoding.Checksum(content[:hdrChecksum]))
+			encoding.Native.PutUint64(content[hdrUsed:], uint64(len(content)/wordSize*wordSize))
+			encoding.Native.PutUint64(content[hdrLayout:], layout)
+			encoding.Native.PutUint64(content[hdrAux:], layout+1)
 			layout++
 		}
 		if mode&fuzzRecords != 0 && len(content) >= headerSize {
@@ -129,10 +131,10 @@ func readAnything(t *testing.T, r *Reader) {
 		require.Len(t, s.Values, len(f.Labels))
 		require.EqualValues(t, f.Words(), s.Words)
 		require.GreaterOrEqual(t, int(s.Cell), headerSize/wordSize)
-		require.LessOrEqual(t, int(s.Cell+s.Words), len(r.memory.words))
+		require.LessOrEqual(t, int(s.Cell+s.Words), len(r.memory.Words))
 	}
 	sum := uint64(0)
-	now, budget := Monotonic(), 1<<18
+	now, budget := osfile.Monotonic(), 1<<18
 	read := r.Read(func(words []uint64) {
 		for _, s := range r.Series() {
 			if s.Free {
@@ -172,23 +174,23 @@ func readAnything(t *testing.T, r *Reader) {
 
 // mendRecords makes the checksums of records right, as far as one follows another.
 func mendRecords(content []byte) {
-	used := int64(min(native.Uint64(content[hdrUsed:]), uint64(len(content))))
+	used := int64(min(encoding.Native.Uint64(content[hdrUsed:]), uint64(len(content))))
 	for at := int64(headerSize); at+recHead <= used; {
-		length := int64(native.Uint32(content[at:]))
+		length := int64(encoding.Native.Uint32(content[at:]))
 		if length < recHead || at+length > used {
 			return
 		}
 		record := content[at : at+length]
 		switch {
-		case native.Uint16(record[recKind:]) != kindSeries:
-			native.PutUint32(record[recChecksum:], familyChecksum(record))
+		case encoding.Native.Uint16(record[recKind:]) != kindSeries:
+			encoding.Native.PutUint32(record[recChecksum:], familyChecksum(record))
 		case length >= seriesValues:
-			if end := seriesValues + int64(native.Uint32(record[seriesBody:])); end <= length {
-				native.PutUint32(record[recChecksum:], seriesChecksum(record[:end]))
+			if end := seriesValues + int64(encoding.Native.Uint32(record[seriesBody:])); end <= length {
+				encoding.Native.PutUint32(record[recChecksum:], seriesChecksum(record[:end]))
 			}
 		}
-		if next := at + length; native.Uint16(record[recKind:]) == kindJump && length == jumpSize {
-			if at = int64(native.Uint64(record[jumpTarget:])); at < next {
+		if next := at + length; encoding.Native.Uint16(record[recKind:]) == kindJump && length == jumpSize {
+			if at = int64(encoding.Native.Uint64(record[jumpTarget:])); at < next {
 				return
 			}
 		} else {
@@ -228,17 +230,17 @@ func seedRecords(families []Family) (b []byte) {
 		b = append(b, aRecord(kindFamily, appendFamily(nil, &f))...)
 		body := make([]byte, seriesValues-recHead)
 		for _, v := range valuesFor(&f, i) {
-			body = appendString(body, v)
+			body = encoding.AppendString(body, v)
 		}
 		s := aRecord(kindSeries, body)
-		native.PutUint32(s[recFamily:], uint32(i))
-		native.PutUint64(s[seriesState:], seriesShown)
-		native.PutUint64(s[seriesCells:], cells)
-		cells += uint64(align(int64(wordSize*f.Words()), lineSize))
-		native.PutUint32(s[seriesWords:], uint32(f.Words()))
+		encoding.Native.PutUint32(s[recFamily:], uint32(i))
+		encoding.Native.PutUint64(s[seriesState:], seriesShown)
+		encoding.Native.PutUint64(s[seriesCells:], cells)
+		cells += uint64(encoding.Align(int64(wordSize*f.Words()), lineSize))
+		encoding.Native.PutUint32(s[seriesWords:], uint32(f.Words()))
 		end := recHead + len(body)
-		native.PutUint32(s[seriesBody:], uint32(end-seriesValues))
-		native.PutUint32(s[recChecksum:], seriesChecksum(s[:end]))
+		encoding.Native.PutUint32(s[seriesBody:], uint32(end-seriesValues))
+		encoding.Native.PutUint32(s[recChecksum:], seriesChecksum(s[:end]))
 		b = append(b, s...)
 	}
 	return b
@@ -247,7 +249,7 @@ func seedRecords(families []Family) (b []byte) {
 // sharedCells returns the records of two series with the same cells.
 func sharedCells() []byte {
 	b := seedRecords(everyType[:1])
-	series := b[native.Uint32(b):] // behind the family
+	series := b[encoding.Native.Uint32(b):] // behind the family
 	return append(b, series...)
 }
 
@@ -263,32 +265,32 @@ func longNames(n, length int) Family {
 // seedWindow returns the records of a summary whose window, and an octave of it, are in a record of no known kind.
 func seedWindow() (b []byte) {
 	b = seedRecords([]Family{windowFamily})
-	at := int(native.Uint32(b)) // behind the family
+	at := int(encoding.Native.Uint32(b)) // behind the family
 	window := headerSize + len(b) + recHead
-	native.PutUint64(b[at+seriesAux:], uint64(window))
-	native.PutUint32(b[at+recChecksum:], seriesChecksum(b[at:at+seriesValues+int(native.Uint32(b[at+seriesBody:]))]))
+	encoding.Native.PutUint64(b[at+seriesAux:], uint64(window))
+	encoding.Native.PutUint32(b[at+recChecksum:], seriesChecksum(b[at:at+seriesValues+int(encoding.Native.Uint32(b[at+seriesBody:]))]))
 	words := make([]uint64, windowFamily.Window.Words()+windowFamily.Window.OctaveWords())
 	words[0] = quantile.WindowHead(windowFamily.Window.Words())
 	words[quantile.WindowOctaves] = uint64(window + wordSize*windowFamily.Window.Words())
 	for i := range windowFamily.Window.Slices {
-		words[quantile.WindowSlices+i*quantile.SliceWords+quantile.SliceEpoch] = windowFamily.Window.Epoch(Monotonic())
+		words[quantile.WindowSlices+i*quantile.SliceWords+quantile.SliceEpoch] = windowFamily.Window.Epoch(osfile.Monotonic())
 	}
 	for i := range windowFamily.Window.OctaveWords() {
 		words[windowFamily.Window.Words()+i] = 1
 	}
 	var body []byte
 	for _, w := range words {
-		body = appendUint64(body, w)
+		body = encoding.AppendUint64(body, w)
 	}
 	return append(b, aRecord(99, body)...)
 }
 
 // aRecord returns a record with a right checksum.
 func aRecord(kind uint16, body []byte) []byte {
-	b := make([]byte, align(int64(recHead+len(body)), wordSize))
-	native.PutUint32(b[recLength:], uint32(len(b)))
-	native.PutUint16(b[recKind:], kind)
+	b := make([]byte, encoding.Align(int64(recHead+len(body)), wordSize))
+	encoding.Native.PutUint32(b[recLength:], uint32(len(b)))
+	encoding.Native.PutUint16(b[recKind:], kind)
 	copy(b[recHead:], body)
-	native.PutUint32(b[recChecksum:], familyChecksum(b))
+	encoding.Native.PutUint32(b[recChecksum:], familyChecksum(b))
 	return b
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 var update = flag.Bool("update", false, "write testdata anew, in the format of now")
@@ -45,7 +47,7 @@ func makeGolden(t *testing.T) {
 		require.NoError(t, err)
 		if name != identityName {
 			clear(content[hdrBoot:hdrNonce]) // of another kernel
-			native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
+			encoding.Native.PutUint32(content[hdrChecksum:], encoding.Checksum(content[:hdrChecksum]))
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(goldenDir, name), content[:min(len(content), 1<<15)], 0o644))
 	}
@@ -55,7 +57,7 @@ func TestFileThatVersion1WroteIsStillRead(t *testing.T) {
 	if *update {
 		makeGolden(t)
 	}
-	if native.Uint16([]byte{1, 0}) != 1 {
+	if encoding.Native.Uint16([]byte{1, 0}) != 1 {
 		t.Skip("the numbers in it are little-endian")
 	}
 	path := filepath.Join(tempDir(t), "store")

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // A file that announces gigabytes of records, nearly all of which are a hole, makes no room for as many series.
@@ -25,7 +27,7 @@ func TestRecordsThatAFileOnlyAnnounces(t *testing.T) {
 	require.NoError(t, err)
 	defer f.Close()
 	for _, at := range []int64{hdrUsed, hdrReserved} {
-		_, err = f.WriteAt(appendUint64(nil, claimed), at)
+		_, err = f.WriteAt(encoding.AppendUint64(nil, claimed), at)
 		require.NoError(t, err)
 	}
 	before := allocated()

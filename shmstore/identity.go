@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // The file "lock" is a store's identity: its random id, which every file of the store bears, the pid of its master and
@@ -44,14 +46,14 @@ func (d *Dir) readIdentity() (id [16]byte, err error) {
 	if string(b[:8]) != idMagic {
 		return id, corrupt("%s does not begin with %q", identityName, idMagic)
 	}
-	if o := native.Uint32(b[idOrder:]); o != orderMark {
+	if o := encoding.Native.Uint32(b[idOrder:]); o != orderMark {
 		return id, fmt.Errorf("%w: %s was written in another byte order", ErrVersion, identityName)
 	}
-	if v := native.Uint32(b[idVersion:]); v != idFormat {
+	if v := encoding.Native.Uint32(b[idVersion:]); v != idFormat {
 		return id, fmt.Errorf("%w: %s has version %d, this program knows %d: run the onescrape that made the store, or name "+
 			"another path", ErrVersion, identityName, v, idFormat)
 	}
-	if native.Uint32(b[idChecksum:]) != checksum(b[:idChecksum]) {
+	if encoding.Native.Uint32(b[idChecksum:]) != encoding.Checksum(b[:idChecksum]) {
 		return id, corrupt("the checksum of %s is wrong", identityName)
 	}
 	return [16]byte(b[idStore:]), nil
@@ -61,12 +63,12 @@ func (d *Dir) readIdentity() (id [16]byte, err error) {
 func (d *Dir) makeIdentity() error {
 	b := make([]byte, 0, idSize)
 	b = append(b, idMagic...)
-	b = appendUint32(b, idFormat)
-	b = appendUint32(b, orderMark)
+	b = encoding.AppendUint32(b, idFormat)
+	b = encoding.AppendUint32(b, orderMark)
 	var id [16]byte
 	rand.Read(id[:])
 	b = append(b, id[:]...)
-	b = appendUint32(b, checksum(b))
+	b = encoding.AppendUint32(b, encoding.Checksum(b))
 	b = append(b, make([]byte, idSize-len(b))...)
 	f, err := d.unnamed(0o600)
 	if err != nil {
@@ -94,14 +96,14 @@ func (d *Dir) writeMaster(text []byte) error {
 	defer f.Close()
 	head := make([]byte, 16)
 	f.ReadAt(head, idPID)
-	selector := native.Uint64(head[8:]) + 1
-	body := appendUint32(nil, uint32(len(text)))
-	body = appendUint32(body, checksum(text))
+	selector := encoding.Native.Uint64(head[8:]) + 1
+	body := encoding.AppendUint32(nil, uint32(len(text)))
+	body = encoding.AppendUint32(body, encoding.Checksum(text))
 	if _, err := f.WriteAt(append(body, text...), idStatus+int64(selector%2)*statusSize); err != nil {
 		return fmt.Errorf("shmstore: write the status of %s: %w", d.path, errFull(err))
 	}
-	native.PutUint64(head, uint64(os.Getpid()))
-	native.PutUint64(head[8:], selector)
+	encoding.Native.PutUint64(head, uint64(os.Getpid()))
+	encoding.Native.PutUint64(head[8:], selector)
 	if _, err := f.WriteAt(head, idPID); err != nil {
 		return fmt.Errorf("shmstore: write the status of %s: %w", d.path, errFull(err))
 	}
@@ -115,7 +117,7 @@ func (d *Dir) writePID() error {
 	if err == nil {
 		defer f.Close()
 		pid := make([]byte, idSelector-idPID)
-		native.PutUint64(pid, uint64(os.Getpid()))
+		encoding.Native.PutUint64(pid, uint64(os.Getpid()))
 		_, err = f.WriteAt(pid, idPID)
 	}
 	if err != nil {
@@ -139,19 +141,19 @@ func (d *Dir) Master() (pid int, status []byte, err error) {
 	head, again, text := make([]byte, 16), make([]byte, 16), make([]byte, statusSize)
 	for range 100 {
 		f.ReadAt(head, idPID)
-		n, _ := f.ReadAt(text, idStatus+int64(native.Uint64(head[8:])%2)*statusSize)
+		n, _ := f.ReadAt(text, idStatus+int64(encoding.Native.Uint64(head[8:])%2)*statusSize)
 		f.ReadAt(again, idPID)
 		if !bytes.Equal(head, again) {
 			continue
 		}
 		if held {
-			pid = int(native.Uint64(head))
+			pid = int(encoding.Native.Uint64(head))
 		}
 		if n < statusHead {
 			return pid, nil, nil
 		}
-		length := int(native.Uint32(text))
-		if length <= n-statusHead && checksum(text[statusHead:statusHead+length]) == native.Uint32(text[4:]) {
+		length := int(encoding.Native.Uint32(text))
+		if length <= n-statusHead && encoding.Checksum(text[statusHead:statusHead+length]) == encoding.Native.Uint32(text[4:]) {
 			return pid, text[statusHead : statusHead+length], nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
@@ -150,65 +151,65 @@ func parseFileName(name string) (pid int, nonce uint64, ok bool) {
 
 func appendFamily(b []byte, f *Family) []byte {
 	b = append(b, byte(f.Type), byte(f.Mode))
-	b = native.AppendUint16(b, uint16(len(f.Labels)))
-	b = appendString(b, f.Name)
-	b = appendString(b, f.Help)
-	b = appendString(b, f.Unit)
+	b = encoding.Native.AppendUint16(b, uint16(len(f.Labels)))
+	b = encoding.AppendString(b, f.Name)
+	b = encoding.AppendString(b, f.Help)
+	b = encoding.AppendString(b, f.Unit)
 	for _, l := range f.Labels {
-		b = appendString(b, l)
+		b = encoding.AppendString(b, l)
 	}
 	if len(f.Bounds) > 0 {
-		b = native.AppendUint16(b, tagBounds)
-		b = appendUint32(b, uint32(wordSize*len(f.Bounds)))
+		b = encoding.Native.AppendUint16(b, tagBounds)
+		b = encoding.AppendUint32(b, uint32(wordSize*len(f.Bounds)))
 		for _, v := range f.Bounds {
-			b = appendFloat(b, v)
+			b = encoding.AppendFloat(b, v)
 		}
 	}
 	if f.QuantileLines {
-		b = native.AppendUint16(b, tagQuantileLines)
-		b = appendUint32(b, 0)
+		b = encoding.Native.AppendUint16(b, tagQuantileLines)
+		b = encoding.AppendUint32(b, 0)
 	}
 	if f.Native != nil {
 		b = appendNative(b, f.Native)
 	}
 	if f.Window != nil {
 		option := appendWindow(nil, f.Window)
-		b = native.AppendUint16(b, tagWindow)
-		b = append(appendUint32(b, uint32(len(option))), option...)
+		b = encoding.Native.AppendUint16(b, tagWindow)
+		b = append(encoding.AppendUint32(b, uint32(len(option))), option...)
 	}
-	return native.AppendUint16(b, 0)
+	return encoding.Native.AppendUint16(b, 0)
 }
 
 // decodeFamily reads what appendFamily wrote. known is false when there is an option in it that this program does not
 // know and has passed over.
 func decodeFamily(b []byte) (f Family, known bool, err error) {
-	d := decoder{b: b}
+	d := encoding.Decoder{B: b}
 	known = true
-	f.Type, f.Mode = Type(d.uint8()), GaugeMode(d.uint8())
-	labels := int(d.uint16())
-	f.Name, f.Help, f.Unit = d.string(), d.string(), d.string()
+	f.Type, f.Mode = Type(d.Uint8()), GaugeMode(d.Uint8())
+	labels := int(d.Uint16())
+	f.Name, f.Help, f.Unit = d.String(), d.String(), d.String()
 	if labels > maxLabels {
 		return Family{}, false, corrupt("a family of %d labels", labels)
 	}
 	for range labels {
-		f.Labels = append(f.Labels, d.string())
+		f.Labels = append(f.Labels, d.String())
 	}
-	for !d.bad {
-		tag := d.uint16()
+	for !d.Bad {
+		tag := d.Uint16()
 		if tag == 0 {
 			break
 		}
-		option := decoder{b: d.take(uint64(d.uint32()))}
+		option := encoding.Decoder{B: d.Take(uint64(d.Uint32()))}
 		switch tag {
 		case tagBounds:
-			for len(option.b) >= wordSize && len(f.Bounds) <= maxBounds {
-				f.Bounds = append(f.Bounds, option.float())
+			for len(option.B) >= wordSize && len(f.Bounds) <= maxBounds {
+				f.Bounds = append(f.Bounds, option.Float())
 			}
 		case tagQuantileLines:
 			f.QuantileLines = true
 		case tagNative:
-			if f.Native = option.native(); f.Native == nil {
-				return Family{}, false, corrupt("family %q: native buckets of %d bytes", f.Name, len(option.b))
+			if f.Native = decodeNative(&option); f.Native == nil {
+				return Family{}, false, corrupt("family %q: native buckets of %d bytes", f.Name, len(option.B))
 			}
 		case tagWindow:
 			f.Window = decodeWindow(&option)
@@ -216,7 +217,7 @@ func decodeFamily(b []byte) (f Family, known bool, err error) {
 			known = false
 		}
 	}
-	if d.bad {
+	if d.Bad {
 		return Family{}, false, corrupt("a family record ends early")
 	}
 	if err := f.checkStored(); err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // Locks of a store. Where the system has open-file-description locks on ranges, each is a byte of the file "lock";
@@ -62,7 +64,7 @@ func (d *Dir) AdoptMaster(f *os.File) (*Lock, error) {
 	if err := unix.Fstat(int(f.Fd()), &theirs); err != nil {
 		return nil, fmt.Errorf("shmstore: adopt the lock of %s: %w", d.path, err)
 	}
-	name := lockName(lockMaster)
+	name := osfile.LockName(identityName, lockMaster)
 	if err := unix.Fstatat(d.fd(), name, &mine, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, fmt.Errorf("shmstore: adopt the lock of %s: %w", d.path, err)
 	}
@@ -146,22 +148,22 @@ func (d *Dir) lockForFold(ctx context.Context, blocked func(pid int)) (*Lock, er
 
 // holder returns the pid of a process that holds lock number n, 0 if that cannot be found out.
 func (d *Dir) holder(n int) int {
-	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(d.fd(), osfile.LockName(identityName, n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}
 	defer unix.Close(fd)
-	return lockHolder(fd, lockOffset(n))
+	return osfile.LockHolder(fd, osfile.LockOffset(n))
 }
 
 // lock takes lock number n, or fails with ErrInUse.
 func (d *Dir) lock(n int) (*Lock, error) {
-	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|lockCreate, 0o600)
+	fd, err := unix.Openat(d.fd(), osfile.LockName(identityName, n), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|osfile.LockCreate, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, errFull(err))
 	}
-	f := os.NewFile(uintptr(fd), lockName(n))
-	if err := lockFile(fd, lockOffset(n)); err != nil {
+	f := os.NewFile(uintptr(fd), osfile.LockName(identityName, n))
+	if err := lockWhole(fd, osfile.LockOffset(n)); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("shmstore: lock %s: %w", d.path, err)
 	}
@@ -170,7 +172,7 @@ func (d *Dir) lock(n int) (*Lock, error) {
 
 // locked reports whether somebody holds lock number n, without taking it.
 func (d *Dir) locked(n int) (bool, error) {
-	fd, err := unix.Openat(d.fd(), lockName(n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(d.fd(), osfile.LockName(identityName, n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
@@ -178,5 +180,15 @@ func (d *Dir) locked(n int) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(fd)
-	return isLocked(fd, lockOffset(n))
+	return osfile.IsLocked(fd, osfile.LockOffset(n))
+}
+
+// lockWhole takes a lock of an open file. ErrInUse: another has it.
+func lockWhole(fd int, offset int64) error {
+	if err := osfile.LockFile(fd, offset); errors.Is(err, osfile.ErrLocked) {
+		return ErrInUse
+	} else if err != nil {
+		return err
+	}
+	return nil
 }

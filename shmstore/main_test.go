@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // childEnv names what this binary does instead of running its tests, when a test starts it as a process of its own.
@@ -54,7 +56,7 @@ func startChild(t *testing.T, name, dir string) (*exec.Cmd, io.Reader) {
 // tempDir is t.TempDir in memory, where there is some that files can be kept in.
 func tempDir(t testing.TB) string {
 	t.Helper()
-	if !memoryFS("/dev/shm") {
+	if !osfile.MemoryFS("/dev/shm") {
 		return t.TempDir()
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "shmstore-test-")

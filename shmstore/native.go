@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
 
@@ -89,18 +90,18 @@ func (f *Family) NativeCells() int { return HistogramBuckets + len(f.Bounds) + 1
 const nativeLength = 4 + 4 + 8 + 8
 
 func appendNative(b []byte, n *Native) []byte {
-	b = native.AppendUint16(b, tagNative)
-	b = appendUint32(b, nativeLength)
-	b = appendUint32(b, uint32(int32(n.Schema)))
-	b = appendUint32(b, uint32(n.Buckets))
-	b = appendFloat(b, n.ZeroThreshold)
-	return appendFloat(b, n.MaxZeroThreshold)
+	b = encoding.Native.AppendUint16(b, tagNative)
+	b = encoding.AppendUint32(b, nativeLength)
+	b = encoding.AppendUint32(b, uint32(int32(n.Schema)))
+	b = encoding.AppendUint32(b, uint32(n.Buckets))
+	b = encoding.AppendFloat(b, n.ZeroThreshold)
+	return encoding.AppendFloat(b, n.MaxZeroThreshold)
 }
 
 // native reads what appendNative wrote behind tag and length; nil when it is none.
-func (d *decoder) native() *Native {
-	n := &Native{Schema: int(int32(d.uint32())), Buckets: int(d.uint32()), ZeroThreshold: d.float(), MaxZeroThreshold: d.float()}
-	if d.bad || len(d.b) > 0 {
+func decodeNative(d *encoding.Decoder) *Native {
+	n := &Native{Schema: int(int32(d.Uint32())), Buckets: int(d.Uint32()), ZeroThreshold: d.Float(), MaxZeroThreshold: d.Float()}
+	if d.Bad || len(d.B) > 0 {
 		return nil
 	}
 	return n

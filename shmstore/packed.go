@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // PackedSeries are archived series as a file holds them. To decode a series costs about ten times what it costs to copy its
@@ -27,7 +29,7 @@ func (p PackedSeries) Same(o PackedSeries) bool {
 // AppendPackedValues appends label values as a PackedSeries holds them. Different lists of equal length give different bytes.
 func AppendPackedValues(b []byte, values []string) []byte {
 	for _, v := range values {
-		b = appendString(b, v)
+		b = encoding.AppendString(b, v)
 	}
 	return b
 }
@@ -51,7 +53,7 @@ func packedSize(b []byte, labels int) (values, all int, fits bool) {
 		}
 		n, size := uint64(b[at]), 1
 		if n >= utf8.RuneSelf {
-			if n, size = binary.Uvarint(b[at:]); size <= 0 || n > maxString {
+			if n, size = binary.Uvarint(b[at:]); size <= 0 || n > encoding.MaxString {
 				return 0, 0, false
 			}
 		}
@@ -65,7 +67,7 @@ func packedSize(b []byte, labels int) (values, all int, fits bool) {
 	if len(b)-at < packedHead {
 		return 0, 0, false
 	}
-	words := uint64(native.Uint32(b[at+packedWords:]))
+	words := uint64(encoding.Native.Uint32(b[at+packedWords:]))
 	if words > uint64(len(b)-at-packedHead)/wordSize {
 		return 0, 0, false
 	}
@@ -75,13 +77,13 @@ func packedSize(b []byte, labels int) (values, all int, fits bool) {
 // takePacked takes n series off d. Those whose label values fail CheckValue are left out; places then says where each of the
 // n is among the rest, -1 for one that is left out.
 // text is how many bytes their label values have.
-func takePacked(d *decoder, labels int, n uint32) (p PackedSeries, places []int32, text int64) {
+func takePacked(d *encoding.Decoder, labels int, n uint32) (p PackedSeries, places []int32, text int64) {
 	p.labels = labels
-	b, at := d.b, 0
+	b, at := d.B, 0
 	for i := range n {
 		values, size, fits := packedSize(b[at:], labels)
 		if size == 0 {
-			d.bad = true
+			d.Bad = true
 			return p, nil, 0
 		}
 		text += int64(values)
@@ -107,7 +109,7 @@ func takePacked(d *decoder, labels int, n uint32) (p PackedSeries, places []int3
 	if places == nil {
 		p.series = b[:at:at]
 	}
-	d.b = b[at:]
+	d.B = b[at:]
 	return p, places, text
 }
 
@@ -125,24 +127,24 @@ func decodePacked(b []byte, labels int) ArchivedSeries {
 		s.Values[i] = text[at+size : at+size+int(n)]
 		at += size + int(n)
 	}
-	d := decoder{b: b[values:]}
-	s.Created = time.Unix(0, int64(d.uint64()))
-	s.Age = time.Duration(d.uint64())
-	words := d.take(wordSize * uint64(d.uint32()))
+	d := encoding.Decoder{B: b[values:]}
+	s.Created = time.Unix(0, int64(d.Uint64()))
+	s.Age = time.Duration(d.Uint64())
+	words := d.Take(wordSize * uint64(d.Uint32()))
 	s.Words = make([]uint64, len(words)/wordSize)
 	for i := range s.Words {
-		s.Words[i] = native.Uint64(words[i*wordSize:])
+		s.Words[i] = encoding.Native.Uint64(words[i*wordSize:])
 	}
 	return s
 }
 
 func appendArchivedSeries(b []byte, s *ArchivedSeries) []byte {
 	b = AppendPackedValues(b, s.Values)
-	b = appendUint64(b, uint64(s.Created.UnixNano()))
-	b = appendUint64(b, uint64(s.Age))
-	b = appendUint32(b, uint32(len(s.Words)))
+	b = encoding.AppendUint64(b, uint64(s.Created.UnixNano()))
+	b = encoding.AppendUint64(b, uint64(s.Age))
+	b = encoding.AppendUint32(b, uint32(len(s.Words)))
 	for _, w := range s.Words {
-		b = appendUint64(b, w)
+		b = encoding.AppendUint64(b, w)
 	}
 	return b
 }
@@ -221,7 +223,7 @@ func (p PackedSeries) without(rest *PackedSeries, over func(i int, values, b []b
 	p.eachExemplar(func(i uint32, _ Exemplar, part []byte) {
 		if places[i] >= 0 {
 			rest.exemplars = append(rest.exemplars, part...)
-			native.PutUint32(rest.exemplars[len(rest.exemplars)-len(part)+packedExemplarOf:], uint32(places[i]))
+			encoding.Native.PutUint32(rest.exemplars[len(rest.exemplars)-len(part)+packedExemplarOf:], uint32(places[i]))
 		}
 	})
 	return places
@@ -236,9 +238,9 @@ func (p PackedSeries) Age(passed, limit time.Duration, touched func(values []byt
 	aged.each(func(i int, values, b []byte) {
 		age := time.Duration(0)
 		if !touched(values) {
-			age = time.Duration(native.Uint64(b[len(values)+packedAge:])) + passed
+			age = time.Duration(encoding.Native.Uint64(b[len(values)+packedAge:])) + passed
 		}
-		native.PutUint64(b[len(values)+packedAge:], uint64(age))
+		encoding.Native.PutUint64(b[len(values)+packedAge:], uint64(age))
 		over[i] = age >= limit
 		any = any || over[i]
 	})
@@ -261,19 +263,19 @@ const (
 // eachExemplar calls do with each exemplar, the number of its series, and its part.
 func (p PackedSeries) eachExemplar(do func(i uint32, e Exemplar, part []byte)) {
 	for b := p.exemplars; len(b) > 0; {
-		size := packedExemplarHead + int(native.Uint32(b[packedExemplarLength:]))
-		d := decoder{b: b[packedExemplarValue:packedExemplarLength]}
-		e := Exemplar{Value: d.float(), At: int64(d.uint64()), Labels: b[packedExemplarHead:size:size]}
-		do(native.Uint32(b[packedExemplarOf:]), e, b[:size])
+		size := packedExemplarHead + int(encoding.Native.Uint32(b[packedExemplarLength:]))
+		d := encoding.Decoder{B: b[packedExemplarValue:packedExemplarLength]}
+		e := Exemplar{Value: d.Float(), At: int64(d.Uint64()), Labels: b[packedExemplarHead:size:size]}
+		do(encoding.Native.Uint32(b[packedExemplarOf:]), e, b[:size])
 		b = b[size:]
 	}
 }
 
 func appendArchivedExemplar(b []byte, i int, e *Exemplar) []byte {
-	b = native.AppendUint16(b, arcTagExemplar)
-	b = appendUint32(b, uint32(i))
-	b = appendFloat(b, e.Value)
-	b = appendUint64(b, uint64(e.At))
-	b = appendUint32(b, uint32(len(e.Labels)))
+	b = encoding.Native.AppendUint16(b, arcTagExemplar)
+	b = encoding.AppendUint32(b, uint32(i))
+	b = encoding.AppendFloat(b, e.Value)
+	b = encoding.AppendUint64(b, uint64(e.At))
+	b = encoding.AppendUint32(b, uint32(len(e.Labels)))
 	return append(b, e.Labels...)
 }

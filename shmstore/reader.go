@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/fault"
+	"github.com/onescrape/onescrape/shmstore/internal/mapped"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,37 +23,51 @@ type Reader struct {
 	dir    *Dir
 	file   *os.File // nil: closed, see closeFile
 	inode  uint64
-	memory mapping
+	memory mapped.Memory
 
-	used         int64  // records before it are parsed
-	next         int64  // where the next record is, when no jump leads away
-	layout       uint64 // the writer's layout epoch when series was checked last
-	releases     uint64 // how many the writer had made when series began to be checked last
-	changes      uint64
-	unknown      bool
-	size         int64 // of the file, the last time that we asked
-	scratch      []byte
-	sharedValues *sharedValues // nil once it was refreshed, or when it is in no View
-	sharedFrom   *Reader       // in the first Refresh
-	arena        arena         // of what the series have that are being added
-	pool         *pool         // for the first series; nil: none
-	labels       []byte        // of an exemplar
-	aux          uint64        // hdrAux when the extra blocks of the series were last looked for
-	families     []Family
-	series       []SeriesInfo
-	records      []record // of series
-	weight       int64    // of series, see weigh
-	cells        []uint64 // of which words are a series', a bit each
-	broken       error    // what is corrupt stays so
-
-	deletions uint64 // that Refresh has found
-	keeps     bool   // deletions that Refresh finds are late
-	marked    []int  // series that are Late or Fresh, or were
-	lost      bool   // a series that was shown since KeepDeleted(true) cannot be read any more
+	seen     seen
+	families []Family
+	series   []SeriesInfo
+	records  []record // of series
+	weight   int64    // of series, see weigh
+	cells    []uint64 // of which words are a series', a bit each
+	deleted  deleted
+	broken   error // what is corrupt stays so
+	reuse    reuse
 
 	// What the last Refresh that went well had.
 	announced int // families
 	checked   int // series
+}
+
+// seen is how far a Reader has followed its file.
+type seen struct {
+	used     int64  // records before it are parsed
+	next     int64  // where the next record is, when no jump leads away
+	size     int64  // of the file, the last time that we asked
+	layout   uint64 // the writer's layout epoch when series was checked last
+	releases uint64 // how many the writer had made when series began to be checked last
+	aux      uint64 // hdrAux when the extra blocks of the series were last looked for
+	changes  uint64
+	unknown  bool
+}
+
+// deleted is what a Reader knows of deletions.
+type deleted struct {
+	count  uint64 // that Refresh has found
+	keeps  bool   // those that Refresh finds are late
+	marked []int  // series that are Late or Fresh, or were
+	lost   bool   // a series that was shown since KeepDeleted(true) cannot be read any more
+}
+
+// reuse is memory that a Reader takes from others or keeps for later.
+type reuse struct {
+	values  *sharedValues // nil once it was refreshed, or when it is in no View
+	from    *Reader       // in the first Refresh
+	arena   arena         // of what the series have that are being added
+	pool    *pool         // for the first series; nil: none
+	scratch []byte
+	labels  []byte // of an exemplar
 }
 
 // record is where a series is described, what state it had then, and when it was added to the file.
@@ -164,15 +182,15 @@ func (r *Reader) remap(opening bool) error {
 	case st.Size > maxLimit:
 		// No writer makes one, and the address space is not for it.
 		return corrupt("it is %d bytes long", st.Size)
-	case st.Size < int64(len(r.memory.bytes)):
+	case st.Size < int64(len(r.memory.Bytes)):
 		// What was parsed may lie behind the new end.
-		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), st.Size)
+		return corrupt("it was truncated from %d bytes to %d", len(r.memory.Bytes), st.Size)
 	}
-	memory, err := mapFile(r.fd(), st.Size/wordSize*wordSize)
+	memory, err := mapped.File(r.fd(), st.Size/wordSize*wordSize)
 	if err != nil {
 		return fmt.Errorf("map %d bytes: %w", st.Size, err)
 	}
-	r.memory.unmap()
+	r.memory.Unmap()
 	r.memory, r.inode = memory, uint64(st.Ino)
 	return nil
 }
@@ -180,12 +198,15 @@ func (r *Reader) remap(opening bool) error {
 // guard runs fn, which reads the mapping, and gives ErrCorrupt when the file was truncated meanwhile. A fault is not enough
 // to notice: what a page has left behind the end of a file reads as zeros.
 func (r *Reader) guard(fn func() error) error {
-	err := r.memory.guard(fn)
+	err := r.memory.Guard(fn)
+	if errors.Is(err, fault.ErrTruncated) {
+		err = corrupt("%v", err)
+	}
 	if e := r.measure(); e != nil {
 		return e
 	}
-	if r.size < int64(len(r.memory.bytes)) {
-		return corrupt("it was truncated from %d bytes to %d", len(r.memory.bytes), r.size)
+	if r.seen.size < int64(len(r.memory.Bytes)) {
+		return corrupt("it was truncated from %d bytes to %d", len(r.memory.Bytes), r.seen.size)
 	}
 	return err
 }
@@ -198,7 +219,7 @@ func (r *Reader) measure() error {
 		if err := unix.Fstat(r.fd(), &st); err != nil {
 			return err
 		}
-		r.size = st.Size
+		r.seen.size = st.Size
 		return nil
 	}
 	err := unix.Fstatat(r.dir.fd(), r.info.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -206,7 +227,7 @@ func (r *Reader) measure() error {
 		return nil
 	}
 	if err == nil {
-		r.size = st.Size
+		r.seen.size = st.Size
 	}
 	return err
 }
@@ -221,38 +242,38 @@ func (r *Reader) closeFile() {
 }
 
 func (r *Reader) readHeader(store [16]byte, pid int, nonce uint64) error {
-	b := append([]byte(nil), r.memory.bytes[:hdrChecksum+4]...)
+	b := append([]byte(nil), r.memory.Bytes[:hdrChecksum+4]...)
 	if string(b[:len(magic)]) != magic {
 		return corrupt("it does not begin with %q", magic)
 	}
-	if o := native.Uint32(b[hdrOrder:]); o != orderMark {
+	if o := encoding.Native.Uint32(b[hdrOrder:]); o != orderMark {
 		return fmt.Errorf("%w: it was written in another byte order", ErrVersion)
 	}
-	v := int(native.Uint32(b[hdrVersion:]))
+	v := int(encoding.Native.Uint32(b[hdrVersion:]))
 	if v != version {
 		return fmt.Errorf("%w: it has version %d, this program reads %d: run the onescrape that wrote it, or remove it", ErrVersion, v, version)
 	}
-	if native.Uint32(b[hdrChecksum:]) != checksum(b[:hdrChecksum]) {
+	if encoding.Native.Uint32(b[hdrChecksum:]) != encoding.Checksum(b[:hdrChecksum]) {
 		return corrupt("the header's checksum is wrong")
 	}
 	if [16]byte(b[hdrStore:]) != store {
 		return fmt.Errorf("%w: it bears the id of another one", ErrForeign)
 	}
-	if native.Uint64(b[hdrNonce:]) != nonce || int(native.Uint32(b[hdrPID:])) != pid {
+	if encoding.Native.Uint64(b[hdrNonce:]) != nonce || int(encoding.Native.Uint32(b[hdrPID:])) != pid {
 		return fmt.Errorf("%w: its name is not that of its header", ErrForeign)
 	}
-	boot, err := bootID()
+	boot, err := osfile.BootID()
 	if err != nil {
 		return err
 	}
 	r.info.PID, r.info.Nonce, r.info.Version = pid, nonce, v
-	if r.info.Slot = int(int32(native.Uint32(b[hdrSlot:]))); r.info.Slot < -1 {
+	if r.info.Slot = int(int32(encoding.Native.Uint32(b[hdrSlot:]))); r.info.Slot < -1 {
 		return corrupt("%d is no slot", r.info.Slot)
 	}
 	r.info.ThisBoot = boot == [16]byte(b[hdrBoot:])
-	r.info.Started = time.Unix(0, int64(native.Uint64(b[hdrStarted:])))
-	r.info.StartedMono = native.Uint64(b[hdrMono:])
-	r.used, r.next = headerSize, headerSize
+	r.info.Started = time.Unix(0, int64(encoding.Native.Uint64(b[hdrStarted:])))
+	r.info.StartedMono = encoding.Native.Uint64(b[hdrMono:])
+	r.seen.used, r.seen.next = headerSize, headerSize
 	return nil
 }
 
@@ -265,15 +286,15 @@ func (r *Reader) Info() Info { return r.info }
 func (r *Reader) State() (s State, err error) {
 	err = r.guard(func() error {
 		m := &r.memory
-		state := m.load(hdrState)
+		state := m.Load(hdrState)
 		s.Ready, s.Drained = state&stateReady != 0, state&stateDrained != 0
-		s.ReadyAt = m.load(hdrReadyAt)
-		s.Overflow = int(min(m.load(hdrOverflow), 1<<31))
-		s.Used, s.Reserved = int64(m.load(hdrUsed)), int64(m.load(hdrReserved))
+		s.ReadyAt = m.Load(hdrReadyAt)
+		s.Overflow = int(min(m.Load(hdrOverflow), 1<<31))
+		s.Used, s.Reserved = int64(m.Load(hdrUsed)), int64(m.Load(hdrReserved))
 		return nil
 	})
 	// Whatever is announced, no file holds more than its length.
-	s.Used, s.Reserved = min(max(s.Used, 0), r.size), min(max(s.Reserved, 0), r.size)
+	s.Used, s.Reserved = min(max(s.Used, 0), r.seen.size), min(max(s.Reserved, 0), r.seen.size)
 	return s, r.wrap(err)
 }
 
@@ -283,7 +304,7 @@ func (r *Reader) Alive() (bool, error) {
 	if r.file == nil {
 		return false, nil
 	}
-	alive, err := isLocked(r.fd(), 0)
+	alive, err := osfile.IsLocked(r.fd(), 0)
 	return alive, r.wrap(err)
 }
 
@@ -294,12 +315,12 @@ func (r *Reader) Families() []Family { return r.families }
 func (r *Reader) Series() []SeriesInfo { return r.series }
 
 // Layout returns a number that Refresh changes whenever an entry of Series is not what it was.
-func (r *Reader) Layout() uint64 { return r.changes }
+func (r *Reader) Layout() uint64 { return r.seen.changes }
 
 // Releases returns up to which number of release every series that the process has released by then is in Series as such,
 // unless its record waits for another or has become another. Series may hold later releases too, but not all of those that
 // went before them: Refresh looks at one series after the other while the process goes on.
-func (r *Reader) Releases() uint64 { return r.releases }
+func (r *Reader) Releases() uint64 { return r.seen.releases }
 
 // Refresh parses what the process has announced since the last call. When a series was deleted or replaced it looks again
 // at all of them. After ErrCorrupt the caller leaves the file out.
@@ -322,11 +343,11 @@ func (r *Reader) follow() error {
 		switch {
 		case errors.Is(err, errMore):
 		case errors.Is(err, errGrown):
-			before := len(r.memory.bytes)
+			before := len(r.memory.Bytes)
 			if err := r.remap(false); err != nil {
 				return err
 			}
-			if len(r.memory.bytes) == before {
+			if len(r.memory.Bytes) == before {
 				return corrupt("what it announces lies behind its end")
 			}
 		default:
@@ -343,62 +364,62 @@ var (
 	errMore = errors.New("more")
 )
 
-// sharedValues is the reader that had its first refresh last. Processes of one program make much the same series, so the
+// reuse.values is the reader that had its first refresh last. Processes of one program make much the same series, so the
 // next reader shares its label values where they are equal.
 type sharedValues struct{ reader *Reader }
 
 func (r *Reader) refresh() error {
 	m := &r.memory
-	if r.sharedValues != nil {
-		r.sharedFrom = r.sharedValues.reader
+	if r.reuse.values != nil {
+		r.reuse.from = r.reuse.values.reader
 	}
 	// Before the layout: the writer raises that before it counts the release.
-	releases := m.load(hdrReleases)
-	layout := m.load(hdrLayout)
-	used := int64(m.load(hdrUsed))
+	releases := m.Load(hdrReleases)
+	layout := m.Load(hdrLayout)
+	used := int64(m.Load(hdrUsed))
 	switch {
-	case used < r.used || used%wordSize != 0:
-		return corrupt("it ends at %d, after it ended at %d", used, r.used)
-	case used > int64(len(m.bytes)), r.size/wordSize*wordSize > int64(len(m.bytes)):
+	case used < r.seen.used || used%wordSize != 0:
+		return corrupt("it ends at %d, after it ended at %d", used, r.seen.used)
+	case used > int64(len(m.Bytes)), r.seen.size/wordSize*wordSize > int64(len(m.Bytes)):
 		// Windows get their blocks without a record that tells of them.
 		return errGrown
 	}
-	for r.used < used {
+	for r.seen.used < used {
 		if err := r.parse(used); err != nil {
 			return err
 		}
 	}
 	// Series come after all families, because a record that is used again may be of a family that lies behind it.
 	first := r.checked
-	if layout != r.layout {
+	if layout != r.seen.layout {
 		first = 0
 	}
-	r.arena = arena{}
+	r.reuse.arena = arena{}
 	for i := first; i < len(r.series); i++ {
 		before := r.records[i].state
 		if i == r.checked {
-			r.arena = arena{left: len(r.series) - i}
+			r.reuse.arena = arena{left: len(r.series) - i}
 		}
 		err := r.recheck(i)
-		if errors.Is(err, errMore) && m.load(hdrUsed) == uint64(used) {
+		if errors.Is(err, errMore) && m.Load(hdrUsed) == uint64(used) {
 			err = corrupt("at %d: a series of a family that there is not", r.records[i].offset())
 		}
 		if err != nil {
 			return err
 		}
 		if i < r.checked && r.records[i].state != before {
-			r.changes++
+			r.seen.changes++
 		}
 	}
-	if r.sharedValues != nil {
-		r.sharedValues.reader, r.sharedValues, r.sharedFrom, r.pool = r, nil, nil, nil
+	if r.reuse.values != nil {
+		r.reuse.values.reader, r.reuse.values, r.reuse.from, r.reuse.pool = r, nil, nil, nil
 	}
 	if err := r.weigh(layout, first); err != nil {
 		return err
 	}
-	r.layout, r.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
-	if cap(r.scratch) > mostScratch {
-		r.scratch = nil // a record may be of holes
+	r.seen.layout, r.seen.releases, r.announced, r.checked = layout, releases, len(r.families), len(r.series)
+	if cap(r.reuse.scratch) > mostScratch {
+		r.reuse.scratch = nil // a record may be of holes
 	}
 	return r.refreshAux()
 }
@@ -412,59 +433,59 @@ const mostScratch = 64 << 10
 // parse reads the record at next, which ends at used or before.
 func (r *Reader) parse(used int64) error {
 	m := &r.memory
-	if r.next+recHead > used {
-		return corrupt("at %d: a record's head behind the end of all records", r.next)
+	if r.seen.next+recHead > used {
+		return corrupt("at %d: a record's head behind the end of all records", r.seen.next)
 	}
-	head := m.bytes[r.next : r.next+recHead]
-	length := int64(native.Uint32(head[recLength:]))
-	kind := native.Uint16(head[recKind:])
-	if length < recHead || length > maxRecord || length%wordSize != 0 || r.next+length > used {
-		return corrupt("at %d: a record of %d bytes where %d are left", r.next, length, used-r.next)
+	head := m.Bytes[r.seen.next : r.seen.next+recHead]
+	length := int64(encoding.Native.Uint32(head[recLength:]))
+	kind := encoding.Native.Uint16(head[recKind:])
+	if length < recHead || length > maxRecord || length%wordSize != 0 || r.seen.next+length > used {
+		return corrupt("at %d: a record of %d bytes where %d are left", r.seen.next, length, used-r.seen.next)
 	}
 	switch kind {
 	case kindSeries:
 		if length < seriesValues {
-			return corrupt("at %d: a series record of %d bytes", r.next, length)
+			return corrupt("at %d: a series record of %d bytes", r.seen.next, length)
 		}
 		if len(r.series) == cap(r.series) {
 			// The others are as long as this one, or nearly. But a file of holes may announce any number of them.
-			n := min(int((used-r.next)/length)+1, max(mostGrowth, len(r.series)))
+			n := min(int((used-r.seen.next)/length)+1, max(mostGrowth, len(r.series)))
 			if len(r.series) == 0 {
-				r.series, r.records = r.pool.take(n)
+				r.series, r.records = r.reuse.pool.take(n)
 			}
 			r.series, r.records = slices.Grow(r.series, n), slices.Grow(r.records, n)
 		}
 		r.series = append(r.series, SeriesInfo{Free: true})
-		r.records = append(r.records, record{word: uint32(r.next / wordSize), length: uint32(length)})
+		r.records = append(r.records, record{word: uint32(r.seen.next / wordSize), length: uint32(length)})
 	default:
-		b := append([]byte(nil), m.bytes[r.next:r.next+length]...)
-		if native.Uint32(b[recChecksum:]) != familyChecksum(b) {
-			return corrupt("at %d: a record's checksum is wrong", r.next)
+		b := append([]byte(nil), m.Bytes[r.seen.next:r.seen.next+length]...)
+		if encoding.Native.Uint32(b[recChecksum:]) != familyChecksum(b) {
+			return corrupt("at %d: a record's checksum is wrong", r.seen.next)
 		}
 		switch kind {
 		case kindJump:
 			target := int64(0)
 			if length == jumpSize {
-				target = int64(native.Uint64(b[jumpTarget:]))
+				target = int64(encoding.Native.Uint64(b[jumpTarget:]))
 			}
-			if target < r.next+length || target%wordSize != 0 || target >= used {
-				return corrupt("at %d: a jump to %d", r.next, target)
+			if target < r.seen.next+length || target%wordSize != 0 || target >= used {
+				return corrupt("at %d: a jump to %d", r.seen.next, target)
 			}
-			r.next, r.used = target, target
+			r.seen.next, r.seen.used = target, target
 			return nil
 		case kindFamily:
 			f, known, err := decodeFamily(b[familyBody:])
 			if err != nil {
-				return fmt.Errorf("at %d: %w", r.next, err)
+				return fmt.Errorf("at %d: %w", r.seen.next, err)
 			}
 			r.families = append(r.families, f)
-			r.unknown = r.unknown || !known
+			r.seen.unknown = r.seen.unknown || !known
 		default:
-			r.unknown = true
+			r.seen.unknown = true
 		}
 	}
-	r.next += length
-	r.used = r.next
+	r.seen.next += length
+	r.seen.used = r.seen.next
 	return nil
 }
 
@@ -473,7 +494,7 @@ func (r *Reader) recheck(i int) error {
 	m := &r.memory
 	rec := &r.records[i]
 	for range 100 {
-		state := m.load(rec.offset() + seriesState)
+		state := m.Load(rec.offset() + seriesState)
 		if state == rec.state && state != 0 {
 			return nil
 		}
@@ -487,12 +508,12 @@ func (r *Reader) recheck(i int) error {
 			s, born, err = r.readSeries(i)
 			s.Hidden = seriesStateOf(state) != seriesShown
 			if seriesStateOf(state) == seriesReleased {
-				s.Release = m.load(rec.offset() + seriesNumber)
+				s.Release = m.Load(rec.offset() + seriesNumber)
 			}
 		default:
 			err = corrupt("at %d: a series in no state (%#x)", rec.offset(), state)
 		}
-		if m.load(rec.offset()+seriesState) != state {
+		if m.Load(rec.offset()+seriesState) != state {
 			// The writer was at it meanwhile, so neither what was read nor an error means anything.
 			continue
 		}
@@ -505,7 +526,7 @@ func (r *Reader) recheck(i int) error {
 		return nil
 	}
 	// A writer that replaces one record so often does nothing else; what it held is over in any case.
-	r.deletions, r.lost = r.deletions+1, r.lost || r.keeps
+	r.deleted.count, r.deleted.lost = r.deleted.count+1, r.deleted.lost || r.deleted.keeps
 	r.series[i] = SeriesInfo{Free: true}
 	rec.state = 0
 	return nil
@@ -515,24 +536,24 @@ func (r *Reader) recheck(i int) error {
 func (r *Reader) readSeries(i int) (s SeriesInfo, born uint64, err error) {
 	m := &r.memory
 	offset, length := r.records[i].offset(), int64(r.records[i].length)
-	r.scratch = slices.Grow(r.scratch[:0], int(length))
-	b := r.scratch[:length]
-	m.copy(b, offset)
-	body := int64(native.Uint32(b[seriesBody:]))
+	r.reuse.scratch = slices.Grow(r.reuse.scratch[:0], int(length))
+	b := r.reuse.scratch[:length]
+	m.Copy(b, offset)
+	body := int64(encoding.Native.Uint32(b[seriesBody:]))
 	if body > length-seriesValues {
 		return SeriesInfo{}, 0, corrupt("at %d: label values of %d bytes in a record of %d", offset, body, length)
 	}
 	b = b[:seriesValues+body]
-	aux := native.Uint64(b[seriesAux:])
-	if native.Uint32(b[recChecksum:]) != copiedChecksum(b) {
+	aux := encoding.Native.Uint64(b[seriesAux:])
+	if encoding.Native.Uint32(b[recChecksum:]) != copiedChecksum(b) {
 		return SeriesInfo{}, 0, corrupt("at %d: a series' checksum is wrong", offset)
 	}
-	cells := native.Uint64(b[seriesCells:])
+	cells := encoding.Native.Uint64(b[seriesCells:])
 	s = SeriesInfo{
-		Family:    native.Uint32(b[recFamily:]),
+		Family:    encoding.Native.Uint32(b[recFamily:]),
 		Exemplars: aux != 0,
-		Words:     native.Uint32(b[seriesWords:]),
-		Created:   int64(native.Uint64(b[seriesCreated:])),
+		Words:     encoding.Native.Uint32(b[seriesWords:]),
+		Created:   int64(encoding.Native.Uint64(b[seriesCreated:])),
 	}
 	if int(s.Family) >= len(r.families) {
 		return SeriesInfo{}, 0, errMore
@@ -544,7 +565,7 @@ func (r *Reader) readSeries(i int) (s SeriesInfo, born uint64, err error) {
 	if cells%wordSize != 0 || cells < headerSize {
 		return SeriesInfo{}, 0, corrupt("at %d: cells at %d", offset, cells)
 	}
-	if cells > uint64(len(m.bytes)) || int(cells/wordSize)+f.Words() > len(m.words) {
+	if cells > uint64(len(m.Bytes)) || int(cells/wordSize)+f.Words() > len(m.Words) {
 		return SeriesInfo{}, 0, errGrown
 	}
 	s.Cell = uint32(cells / wordSize)
@@ -552,27 +573,27 @@ func (r *Reader) readSeries(i int) (s SeriesInfo, born uint64, err error) {
 		if aux%wordSize != 0 || aux < headerSize {
 			return SeriesInfo{}, 0, corrupt("at %d: a window at %d", offset, aux)
 		}
-		if aux > uint64(len(m.bytes)) || int(aux/wordSize)+f.Window.Words() > len(m.words) {
+		if aux > uint64(len(m.Bytes)) || int(aux/wordSize)+f.Window.Words() > len(m.Words) {
 			return SeriesInfo{}, 0, errGrown
 		}
 		s.Window = uint32(aux / wordSize)
 	}
-	born = native.Uint64(b[seriesBorn:])
-	if r.sharedFrom != nil && i < len(r.sharedFrom.series) && sameValues(b[seriesValues:], r.sharedFrom.series[i].Values, len(f.Labels)) {
-		s.Values = r.sharedFrom.series[i].Values
+	born = encoding.Native.Uint64(b[seriesBorn:])
+	if r.reuse.from != nil && i < len(r.reuse.from.series) && sameValues(b[seriesValues:], r.reuse.from.series[i].Values, len(f.Labels)) {
+		s.Values = r.reuse.from.series[i].Values
 		return s, born, nil
 	}
 	// The values are parts of one string.
-	d := decoder{b: b[seriesValues:]}
-	all := r.arena.text(d.b)
-	s.Values = r.arena.strings(len(f.Labels))
+	d := encoding.Decoder{B: b[seriesValues:]}
+	all := r.reuse.arena.text(d.B)
+	s.Values = r.reuse.arena.strings(len(f.Labels))
 	for i := range s.Values {
-		n := len(d.text())
-		end := len(all) - len(d.b)
+		n := len(d.Text())
+		end := len(all) - len(d.B)
 		s.Values[i] = all[end-n : end]
-		d.bad = d.bad || !fits(s.Values[i])
+		d.Bad = d.Bad || !fits(s.Values[i])
 	}
-	if d.bad || len(d.b) > 0 {
+	if d.Bad || len(d.B) > 0 {
 		return SeriesInfo{}, 0, corrupt("at %d: the label values of a series of %s do not fill its record", offset, f.Name)
 	}
 	return s, born, nil
@@ -583,13 +604,13 @@ func sameValues(b []byte, values []string, n int) bool {
 	if len(values) != n {
 		return false
 	}
-	d := decoder{b: b}
+	d := encoding.Decoder{B: b}
 	for _, v := range values {
-		if string(d.text()) != v {
+		if string(d.Text()) != v {
 			return false
 		}
 	}
-	return !d.bad && len(d.b) == 0
+	return !d.Bad && len(d.B) == 0
 }
 
 // Read calls fn with the words of the file, which fn must read with atomic loads. Those of series s are
@@ -597,11 +618,11 @@ func sameValues(b []byte, values []string, n int) bool {
 // series since the last Refresh: throw away what fn read, and call Refresh. Read allocates nothing.
 func (r *Reader) Read(fn func(words []uint64)) error {
 	err := r.guard(func() error {
-		if r.memory.load(hdrLayout) != r.layout {
+		if r.memory.Load(hdrLayout) != r.seen.layout {
 			return ErrLayoutChanged
 		}
-		fn(r.memory.words)
-		if r.memory.load(hdrLayout) != r.layout {
+		fn(r.memory.Words)
+		if r.memory.Load(hdrLayout) != r.seen.layout {
 			return ErrLayoutChanged
 		}
 		return nil
@@ -626,15 +647,15 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 			buf = buf[:0]
 			if f := &r.families[s.Family]; f.Native != nil {
 				var still bool
-				if buf, still = f.stillNative(buf, m.words[s.Cell:s.Cell+s.Words]); !still {
+				if buf, still = f.stillNative(buf, m.Words[s.Cell:s.Cell+s.Words]); !still {
 					continue
 				}
 			}
 			for j := len(buf); j < int(s.Words); j++ {
-				buf = append(buf, atomic.LoadUint64(&m.words[int(s.Cell)+j]))
+				buf = append(buf, atomic.LoadUint64(&m.Words[int(s.Cell)+j]))
 			}
 			if r.families[s.Family].timed() {
-				v, at, set, ok := LoadTimed(m.words[s.Cell : s.Cell+s.Words])
+				v, at, set, ok := LoadTimed(m.Words[s.Cell : s.Cell+s.Words])
 				if !ok {
 					continue
 				}
@@ -643,7 +664,7 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 					StoreTimed(buf, v, at)
 				}
 			}
-			if !sameSeries(r.records[i].state, m.load(r.records[i].offset()+seriesState)) {
+			if !sameSeries(r.records[i].state, m.Load(r.records[i].offset()+seriesState)) {
 				continue
 			}
 			fn(i, buf)
@@ -657,8 +678,8 @@ func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 func (r *Reader) AppendWindow(to []uint64, i int, now, length uint64, budget *int) []uint64 {
 	n := len(to)
 	if s := &r.series[i]; s.Window != 0 {
-		to = r.families[s.Family].Window.AppendCounts(to, r.memory.words, int(s.Window), now, length, budget)
-		if sameSeries(r.records[i].state, r.memory.load(r.records[i].offset()+seriesState)) {
+		to = r.families[s.Family].Window.AppendCounts(to, r.memory.Words, int(s.Window), now, length, budget)
+		if sameSeries(r.records[i].state, r.memory.Load(r.records[i].offset()+seriesState)) {
 			return to
 		}
 	}
@@ -680,11 +701,11 @@ func sameSeries(before, now uint64) bool {
 }
 
 // Known reports whether this program knows all that it has parsed. A file with a part that it passed over must not be folded.
-func (r *Reader) Known() bool { return !r.unknown }
+func (r *Reader) Known() bool { return !r.seen.unknown }
 
 // Close closes and unmaps the file.
 func (r *Reader) Close() error {
-	err := r.memory.unmap()
+	err := r.memory.Unmap()
 	if r.file != nil {
 		err = errors.Join(err, r.file.Close())
 	}

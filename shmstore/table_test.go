@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
 // churner is a writer that has released one series, which the archive has taken.
@@ -30,7 +32,7 @@ func churner(t *testing.T, d *Dir) (w *Writer, f uint32) {
 func archiveBytes(t *testing.T, d *Dir) (b []byte, table int) {
 	b, err := os.ReadFile(filepath.Join(d.path, archiveName))
 	require.NoError(t, err)
-	return b, int(tableAt(arcBody + int64(native.Uint64(b[arcLength:]))))
+	return b, int(tableAt(arcBody + int64(encoding.Native.Uint64(b[arcLength:]))))
 }
 
 // A writer takes what the table says, if it is whole and belongs to the archive, and nothing otherwise.
@@ -46,7 +48,7 @@ func TestWriterReadsTheTableOfTheArchiveAlone(t *testing.T) {
 		{"another generation's", func(b []byte, at int) { mendTable(b, at, tabGen) }, false},
 		{"of another payload", func(b []byte, at int) { mendTable(b, at, tabPayload) }, false},
 		{"a damaged entry", func(b []byte, at int) { b[at+tabHead+wordSize] ^= 1 }, false},
-		{"too many entries", func(b []byte, at int) { native.PutUint32(b[at+tabEntries:], 1<<31) }, false},
+		{"too many entries", func(b []byte, at int) { encoding.Native.PutUint32(b[at+tabEntries:], 1<<31) }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := storeDir(t)
@@ -66,8 +68,8 @@ func TestWriterReadsTheTableOfTheArchiveAlone(t *testing.T) {
 // mendTable changes a number of a table, and makes its checksum right.
 func mendTable(b []byte, at, number int) {
 	b[at+number]++
-	end := at + tabHead + tabEntry*int(native.Uint32(b[at+tabEntries:]))
-	native.PutUint32(b[at+tabChecksum:], checksum(b[at:at+tabChecksum], b[at+tabHead:end]))
+	end := at + tabHead + tabEntry*int(encoding.Native.Uint32(b[at+tabEntries:]))
+	encoding.Native.PutUint32(b[at+tabChecksum:], encoding.Checksum(b[at:at+tabChecksum], b[at+tabHead:end]))
 }
 
 // With a large archive a writer that needs room of deleted series waits for no more than a few kilobytes.
@@ -100,7 +102,7 @@ func FuzzTable(f *testing.F) {
 	f.Add(whole)
 	f.Add(whole[:len(whole)-1])
 	huge := append([]byte{}, whole...)
-	native.PutUint32(huge[tabEntries:], maxEntries)
+	encoding.Native.PutUint32(huge[tabEntries:], maxEntries)
 	f.Add(huge)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file := sparse{arcBody, b}

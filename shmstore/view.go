@@ -173,7 +173,7 @@ func (v *View) look() (ok bool, err error) {
 				continue
 			}
 			v.junk.Remove(name)
-			r.sharedValues, r.pool, r.keeps = &v.sharedValues, v.pool, v.keeps
+			r.reuse.values, r.reuse.pool, r.deleted.keeps = &v.sharedValues, v.pool, v.keeps
 			v.readers[name] = r
 		}
 		if v.most > 0 && !among(v.kept, r) {
@@ -210,7 +210,7 @@ func (v *View) ReadNew() {
 	defer v.pool.drop()
 	var fresh []*Reader
 	for _, r := range v.shown {
-		if r.sharedValues != nil {
+		if r.reuse.values != nil {
 			fresh = append(fresh, r)
 		}
 	}
@@ -227,17 +227,17 @@ func (v *View) ReadNew() {
 		all.Go(func() {
 			for i := next.Add(1); i <= int64(len(fresh)); i = next.Add(1) {
 				r := fresh[i-1]
-				r.sharedValues = &sharedValues{v.sharedValues.reader} // which nobody refreshes meanwhile
+				r.reuse.values = &sharedValues{v.sharedValues.reader} // which nobody refreshes meanwhile
 				r.Refresh()
 			}
 		})
 	}
 	all.Wait()
 	for _, r := range fresh {
-		if r.sharedValues == nil {
+		if r.reuse.values == nil {
 			v.sharedValues.reader = r
 		} else {
-			r.sharedValues = &v.sharedValues
+			r.reuse.values = &v.sharedValues
 		}
 	}
 }
@@ -390,7 +390,7 @@ func (v *View) reopen(r *Reader) (*Reader, error) {
 		return nil, err
 	}
 	fresh.closeFile()
-	fresh.sharedValues = &v.sharedValues // dead processes are many, and have much the same label values
+	fresh.reuse.values = &v.sharedValues // dead processes are many, and have much the same label values
 	v.readers[r.info.Name] = fresh
 	v.shown = slices.Insert(v.shown, at, fresh)
 	return fresh, nil

@@ -4,23 +4,24 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
 func appendWindow(b []byte, w *quantile.Window) []byte {
-	b = appendUint64(b, uint64(w.Age))
-	b = appendUint32(b, uint32(w.Slices))
-	b = appendUint32(b, uint32(w.Resolution))
+	b = encoding.AppendUint64(b, uint64(w.Age))
+	b = encoding.AppendUint32(b, uint32(w.Slices))
+	b = encoding.AppendUint32(b, uint32(w.Resolution))
 	for _, q := range w.Objectives {
-		b = appendFloat(b, q)
+		b = encoding.AppendFloat(b, q)
 	}
 	return b
 }
 
-func decodeWindow(d *decoder) *quantile.Window {
-	w := &quantile.Window{Age: time.Duration(d.uint64()), Slices: int(d.uint32()), Resolution: int(d.uint32())}
-	for len(d.b) >= wordSize && len(w.Objectives) <= quantile.MaxObjectives {
-		w.Objectives = append(w.Objectives, d.float())
+func decodeWindow(d *encoding.Decoder) *quantile.Window {
+	w := &quantile.Window{Age: time.Duration(d.Uint64()), Slices: int(d.Uint32()), Resolution: int(d.Uint32())}
+	for len(d.B) >= wordSize && len(w.Objectives) <= quantile.MaxObjectives {
+		w.Objectives = append(w.Objectives, d.Float())
 	}
 	return w
 }
@@ -37,15 +38,15 @@ func (w *Writer) AddOctave(s *Series, octave uint64) ([]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shmstore: add an octave: %w", err)
 	}
-	w.memory.zero(offset, s.octaveWords)
-	w.memory.store(offset+quantile.OctaveNumber*wordSize, octave)
+	w.memory.Zero(offset, s.octaveWords)
+	w.memory.Store(offset+quantile.OctaveNumber*wordSize, octave)
 	// Readers that have mapped the file as it was before find the new block last, and all others.
 	last := s.window + quantile.WindowOctaves*wordSize
-	for next := int64(w.memory.load(last)); next != 0; next = int64(w.memory.load(last)) {
+	for next := int64(w.memory.Load(last)); next != 0; next = int64(w.memory.Load(last)) {
 		last = next + quantile.OctaveNext*wordSize
 	}
-	w.memory.store(last, uint64(offset))
-	return w.memory.words[offset/wordSize:][:s.octaveWords:s.octaveWords], nil
+	w.memory.Store(last, uint64(offset))
+	return w.memory.Words[offset/wordSize:][:s.octaveWords:s.octaveWords], nil
 }
 
 // addWindow makes the block of the window of a new series.
@@ -57,10 +58,10 @@ func (w *Writer) addWindow(s *Series, kind *familyKind) error {
 	if err != nil {
 		return err
 	}
-	w.memory.zero(offset, kind.window)
-	w.memory.store(offset, quantile.WindowHead(kind.window))
+	w.memory.Zero(offset, kind.window)
+	w.memory.Store(offset, quantile.WindowHead(kind.window))
 	s.window, s.octaveWords = offset, kind.octave
-	s.Window = w.memory.words[offset/wordSize:][:kind.window:kind.window]
+	s.Window = w.memory.Words[offset/wordSize:][:kind.window:kind.window]
 	return nil
 }
 
@@ -69,8 +70,8 @@ func (w *Writer) giveWindow(s *Series) {
 	if s.window == 0 {
 		return
 	}
-	for at := int64(w.memory.load(s.window + quantile.WindowOctaves*wordSize)); at != 0; {
-		next := int64(w.memory.load(at + quantile.OctaveNext*wordSize))
+	for at := int64(w.memory.Load(s.window + quantile.WindowOctaves*wordSize)); at != 0; {
+		next := int64(w.memory.Load(at + quantile.OctaveNext*wordSize))
 		w.space.giveCells(at, s.octaveWords)
 		at = next
 	}

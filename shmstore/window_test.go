@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
@@ -103,7 +105,7 @@ func TestOctavesBehindTheEndOfWhatIsMapped(t *testing.T) {
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{})
 	s := addSeries(t, w, addFamily(t, w, windowFamily), "/")
-	now := Monotonic()
+	now := osfile.Monotonic()
 	epoch, length := windowFamily.Window.Epoch(now), windowFamily.Window.Length()
 	add := func(octave uint64) {
 		block, err := w.AddOctave(s, octave)
@@ -134,7 +136,7 @@ func TestWindowsAreReused(t *testing.T) {
 	d := newStore(t)
 	w := newWriter(t, d, WriterOptions{})
 	family := addFamily(t, w, windowFamily)
-	now := Monotonic()
+	now := osfile.Monotonic()
 	epoch := windowFamily.Window.Epoch(now)
 	size := int64(0)
 	for i := range 50 {
@@ -227,15 +229,15 @@ func TestSeedOfTheFuzzerHasAWindow(t *testing.T) {
 	content := make([]byte, headerSize)
 	copy(content, smallContent(t)[:headerSize])
 	copy(content[hdrStore:], d.id[:])
-	native.PutUint64(content[hdrNonce:], 1)
-	native.PutUint32(content[hdrPID:], 4711)
-	native.PutUint32(content[hdrChecksum:], checksum(content[:hdrChecksum]))
-	native.PutUint64(content[hdrUsed:], uint64(headerSize+len(b)))
+	encoding.Native.PutUint64(content[hdrNonce:], 1)
+	encoding.Native.PutUint32(content[hdrPID:], 4711)
+	encoding.Native.PutUint32(content[hdrChecksum:], encoding.Checksum(content[:hdrChecksum]))
+	encoding.Native.PutUint64(content[hdrUsed:], uint64(headerSize+len(b)))
 	name := fileName(4711, 1)
 	require.NoError(t, os.WriteFile(filepath.Join(d.Path(), name), append(content, b...), 0o600))
 	r := openReader(t, d, name)
 	w := windowFamily.Window
-	assert.Len(t, countsOf(t, r, 0, Monotonic(), w.Length()), w.Resolution)
+	assert.Len(t, countsOf(t, r, 0, osfile.Monotonic(), w.Length()), w.Resolution)
 	readAnything(t, r)
 }
 

@@ -11,6 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/shmstore/internal/encoding"
+	"github.com/onescrape/onescrape/shmstore/internal/mapped"
+	"github.com/onescrape/onescrape/shmstore/internal/osfile"
 )
 
 // Writer is the file of this process, or one of them. Its methods are safe for concurrent use; the cells of its series
@@ -22,7 +26,7 @@ type Writer struct {
 	nonce uint64
 
 	mu       sync.Mutex
-	memory   mapping
+	memory   mapped.Memory
 	space    space
 	segment  run
 	families map[string]uint32
@@ -105,7 +109,7 @@ func (d *Dir) create(o WriterOptions, newFile func(mode uint32) (*newFile, error
 	if limit <= 0 {
 		limit = defaultLimit
 	}
-	limit = align(max(limit, headerSize+firstSegment), grain)
+	limit = encoding.Align(max(limit, headerSize+firstSegment), grain)
 	if o.Slot < -1 {
 		return nil, fmt.Errorf("%d is no slot", o.Slot)
 	}
@@ -113,13 +117,13 @@ func (d *Dir) create(o WriterOptions, newFile func(mode uint32) (*newFile, error
 	if err != nil {
 		return nil, err
 	}
-	memory, err := reserve(limit)
+	memory, err := mapped.Reserve(limit)
 	if err != nil {
 		return nil, err
 	}
 	file, err := newFile(0o400)
 	if err != nil {
-		memory.unmap()
+		memory.Unmap()
 		return nil, err
 	}
 	w := &Writer{dir: d, name: fileName(os.Getpid(), nonce), nonce: nonce, memory: memory, families: map[string]uint32{},
@@ -129,7 +133,7 @@ func (d *Dir) create(o WriterOptions, newFile func(mode uint32) (*newFile, error
 		err = file.publish(w.name)
 	}
 	if err != nil {
-		w.memory.unmap()
+		w.memory.Unmap()
 		file.discard()
 		return nil, err
 	}
@@ -138,44 +142,44 @@ func (d *Dir) create(o WriterOptions, newFile func(mode uint32) (*newFile, error
 
 // newHeader returns the part of the header that never changes.
 func (d *Dir) newHeader(slot int) (b []byte, nonce uint64, err error) {
-	boot, err := bootID()
+	boot, err := osfile.BootID()
 	if err != nil {
 		return nil, 0, err
 	}
 	var random [8]byte
 	rand.Read(random[:])
-	nonce = native.Uint64(random[:])
+	nonce = encoding.Native.Uint64(random[:])
 	b = append(b, magic...)
-	b = appendUint32(b, version)
-	b = appendUint32(b, orderMark)
+	b = encoding.AppendUint32(b, version)
+	b = encoding.AppendUint32(b, orderMark)
 	b = append(b, d.id[:]...)
 	b = append(b, boot[:]...)
-	b = appendUint64(b, nonce)
-	b = appendUint32(b, uint32(os.Getpid()))
-	b = appendUint32(b, uint32(int32(slot)))
-	b = appendUint64(b, uint64(time.Now().UnixNano()))
-	b = appendUint64(b, Monotonic())
-	b = appendUint32(b, 0)
-	return appendUint32(b, checksum(b)), nonce, nil
+	b = encoding.AppendUint64(b, nonce)
+	b = encoding.AppendUint32(b, uint32(os.Getpid()))
+	b = encoding.AppendUint32(b, uint32(int32(slot)))
+	b = encoding.AppendUint64(b, uint64(time.Now().UnixNano()))
+	b = encoding.AppendUint64(b, osfile.Monotonic())
+	b = encoding.AppendUint32(b, 0)
+	return encoding.AppendUint32(b, encoding.Checksum(b)), nonce, nil
 }
 
 // begin locks the file that has no name yet and writes what a reader needs.
 func (w *Writer) begin(fd int, header []byte) error {
-	if err := lockFile(fd, 0); err != nil {
+	if err := lockWhole(fd, 0); err != nil {
 		return err
 	}
-	reserved := align(headerSize+firstSegment, grain)
-	if err := allocate(fd, 0, reserved); err != nil {
+	reserved := encoding.Align(headerSize+firstSegment, grain)
+	if err := osfile.Allocate(fd, 0, reserved); err != nil {
 		return errFull(err)
 	}
-	if err := w.memory.fill(fd, 0, reserved); err != nil {
+	if err := w.memory.Fill(fd, 0, reserved); err != nil {
 		return err
 	}
 	w.space.reserved, w.space.next = reserved, headerSize+firstSegment
 	w.segment = run{headerSize, headerSize + firstSegment}
-	copy(w.memory.bytes, header)
-	w.memory.store(hdrReserved, uint64(reserved))
-	w.memory.store(hdrUsed, headerSize)
+	copy(w.memory.Bytes, header)
+	w.memory.Store(hdrReserved, uint64(reserved))
+	w.memory.Store(hdrUsed, headerSize)
 	return nil
 }
 
@@ -199,14 +203,14 @@ func (w *Writer) AddFamily(f Family) (uint32, error) {
 		return id, nil
 	}
 	body := appendFamily(make([]byte, 0, 256), &f)
-	offset, err := w.append(align(int64(familyBody+len(body)), wordSize))
+	offset, err := w.append(encoding.Align(int64(familyBody+len(body)), wordSize))
 	if err != nil {
 		return 0, fmt.Errorf("shmstore: add family %q: %w", f.Name, err)
 	}
-	r := w.memory.bytes[offset:]
-	native.PutUint16(r[recKind:], kindFamily)
+	r := w.memory.Bytes[offset:]
+	encoding.Native.PutUint16(r[recKind:], kindFamily)
 	copy(r[familyBody:], body)
-	native.PutUint32(r[recChecksum:], familyChecksum(w.memory.bytes[offset:w.segment.next]))
+	encoding.Native.PutUint32(r[recChecksum:], familyChecksum(w.memory.Bytes[offset:w.segment.next]))
 	w.publish()
 	id := uint32(len(w.kinds))
 	w.families[key] = id
@@ -250,7 +254,7 @@ func (w *Writer) AddSeriesWith(
 		if !fits(v) {
 			return nil, fmt.Errorf("shmstore: add a series: a label value of %d bytes is too long or not UTF-8", len(v))
 		}
-		body = appendString(body, v)
+		body = encoding.AppendString(body, v)
 	}
 	w.reuseArchived()
 	w.reuseRested(maxResting)
@@ -282,7 +286,7 @@ func (w *Writer) place(
 	}
 	length := recordSize(int64(seriesValues + len(body)))
 	s := &Series{
-		Cells:     w.memory.words[cells/wordSize:][:kind.words:kind.words],
+		Cells:     w.memory.Words[cells/wordSize:][:kind.words:kind.words],
 		Created:   created,
 		cells:     cells,
 		gauge:     kind.gauge,
@@ -303,7 +307,7 @@ func (w *Writer) place(
 	}
 	w.describe(s, family, body, begin)
 	if reused {
-		w.memory.add(hdrLayout, 1)
+		w.memory.Add(hdrLayout, 1)
 	} else {
 		w.publish()
 	}
@@ -313,27 +317,27 @@ func (w *Writer) place(
 // describe writes the record of a series, which no reader looks at yet: it is not published, or free.
 func (w *Writer) describe(s *Series, family uint32, body []byte, begin func(cells []uint64)) {
 	for i := range s.Cells {
-		w.memory.store(s.cells+int64(i)*wordSize, 0)
+		w.memory.Store(s.cells+int64(i)*wordSize, 0)
 	}
 	if begin != nil {
 		begin(s.Cells)
 	}
-	r := w.memory.bytes[s.offset:]
-	native.PutUint16(r[recKind:], kindSeries)
-	native.PutUint32(r[recFamily:], family)
-	native.PutUint64(r[seriesCells:], uint64(s.cells))
-	native.PutUint32(r[seriesWords:], uint32(len(s.Cells)))
-	native.PutUint32(r[seriesBody:], uint32(len(body)))
-	native.PutUint64(r[seriesCreated:], uint64(s.Created.UnixNano()))
-	born := Monotonic()
+	r := w.memory.Bytes[s.offset:]
+	encoding.Native.PutUint16(r[recKind:], kindSeries)
+	encoding.Native.PutUint32(r[recFamily:], family)
+	encoding.Native.PutUint64(r[seriesCells:], uint64(s.cells))
+	encoding.Native.PutUint32(r[seriesWords:], uint32(len(s.Cells)))
+	encoding.Native.PutUint32(r[seriesBody:], uint32(len(body)))
+	encoding.Native.PutUint64(r[seriesCreated:], uint64(s.Created.UnixNano()))
+	born := osfile.Monotonic()
 	s.key = exemplarKey(s.offset, born)
-	native.PutUint64(r[seriesBorn:], born)
-	native.PutUint64(r[seriesAux:], uint64(s.window))
+	encoding.Native.PutUint64(r[seriesBorn:], born)
+	encoding.Native.PutUint64(r[seriesAux:], uint64(s.window))
 	copy(r[seriesValues:], body)
-	native.PutUint32(r[recChecksum:], seriesChecksum(r[:seriesValues+len(body)]))
-	w.memory.store(s.offset+seriesNumber, 0)
-	w.memory.store(s.offset+seriesDeletedAt, 0)
-	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), seriesShown))
+	encoding.Native.PutUint32(r[recChecksum:], seriesChecksum(r[:seriesValues+len(body)]))
+	w.memory.Store(s.offset+seriesNumber, 0)
+	w.memory.Store(s.offset+seriesDeletedAt, 0)
+	w.memory.Store(s.offset+seriesState, nextState(w.memory.Load(s.offset+seriesState), seriesShown))
 }
 
 // append hands out length bytes for a record behind the last one, with the length in it. Nothing is visible before
@@ -343,7 +347,7 @@ func (w *Writer) append(length int64) (int64, error) {
 		return 0, fmt.Errorf("a record of %d bytes is too long", length)
 	}
 	if w.segment.next+length+jumpSize > w.segment.end {
-		size := min(align(w.space.reserved/8, pageSize), maxSegment)
+		size := min(encoding.Align(w.space.reserved/8, pageSize), maxSegment)
 		size = max(size, firstSegment, length+jumpSize)
 		offset, err := w.space.take(size)
 		if errors.Is(err, ErrFull) {
@@ -354,24 +358,24 @@ func (w *Writer) append(length int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		jump := w.memory.bytes[w.segment.next:]
-		native.PutUint32(jump[recLength:], jumpSize)
-		native.PutUint16(jump[recKind:], kindJump)
-		native.PutUint64(jump[jumpTarget:], uint64(offset))
-		native.PutUint32(jump[recChecksum:], familyChecksum(jump[:jumpSize]))
-		w.segment = run{offset, offset + align(size, pageSize)}
+		jump := w.memory.Bytes[w.segment.next:]
+		encoding.Native.PutUint32(jump[recLength:], jumpSize)
+		encoding.Native.PutUint16(jump[recKind:], kindJump)
+		encoding.Native.PutUint64(jump[jumpTarget:], uint64(offset))
+		encoding.Native.PutUint32(jump[recChecksum:], familyChecksum(jump[:jumpSize]))
+		w.segment = run{offset, offset + encoding.Align(size, pageSize)}
 	}
 	offset := w.segment.next
-	native.PutUint32(w.memory.bytes[offset+recLength:], uint32(length))
+	encoding.Native.PutUint32(w.memory.Bytes[offset+recLength:], uint32(length))
 	w.segment.next += length
 	return offset, nil
 }
 
 // publish makes all records that were appended visible.
-func (w *Writer) publish() { w.memory.store(hdrUsed, uint64(w.segment.next)) }
+func (w *Writer) publish() { w.memory.Store(hdrUsed, uint64(w.segment.next)) }
 
 // familyChecksum covers a record in which nothing changes.
-func familyChecksum(r []byte) uint32 { return checksum(r[:recChecksum], r[recFamily:]) }
+func familyChecksum(r []byte) uint32 { return encoding.Checksum(r[:recChecksum], r[recFamily:]) }
 
 // seriesChecksum covers what does not change in a series' record, up to the end of its label values. The aux offset,
 // which does, counts as zero.
@@ -385,7 +389,7 @@ func copiedChecksum(b []byte) uint32 {
 	summed := b[seriesCells-head:]
 	copy(summed, b[:recChecksum])
 	copy(summed[recChecksum:], b[recFamily:seriesState])
-	return crc32.Update(0, castagnoli, summed)
+	return crc32.Update(0, encoding.Castagnoli, summed)
 }
 
 // Delete hides a series. Its cells stay and may still be written to. A second Delete does nothing.
@@ -395,8 +399,8 @@ func (w *Writer) Delete(s *Series) {
 	if s.state != seriesShown {
 		return
 	}
-	s.deleted = Monotonic()
-	w.memory.store(s.offset+seriesDeletedAt, s.deleted)
+	s.deleted = osfile.Monotonic()
+	w.memory.Store(s.offset+seriesDeletedAt, s.deleted)
 	w.setState(s, seriesHidden)
 }
 
@@ -424,9 +428,9 @@ func (w *Writer) Released(s *Series) {
 	}
 	w.releases++
 	s.number = w.releases
-	w.memory.store(s.offset+seriesNumber, s.number)
+	w.memory.Store(s.offset+seriesNumber, s.number)
 	w.setState(s, seriesReleased)
-	w.memory.store(hdrReleases, w.releases)
+	w.memory.Store(hdrReleases, w.releases)
 	w.pending = append(w.pending, s)
 }
 
@@ -449,7 +453,7 @@ func (w *Writer) reuseRested(most int) {
 	if len(w.resting) == 0 {
 		return
 	}
-	now := Monotonic()
+	now := osfile.Monotonic()
 	for len(w.resting) > 0 {
 		s := w.resting[0]
 		if len(w.resting) <= most && now-s.deleted < uint64(w.rest) {
@@ -467,14 +471,14 @@ func (w *Writer) reuse(s *Series) {
 	w.giveAux(s)
 	w.space.giveCells(s.cells, len(s.Cells))
 	w.giveWindow(s)
-	w.space.giveRecord(s.offset, int64(native.Uint32(w.memory.bytes[s.offset+recLength:])))
+	w.space.giveRecord(s.offset, int64(encoding.Native.Uint32(w.memory.Bytes[s.offset+recLength:])))
 }
 
 // setState moves a series that readers may have parsed to another state, and tells them.
 func (w *Writer) setState(s *Series, state uint64) {
 	s.state = state
-	w.memory.store(s.offset+seriesState, nextState(w.memory.load(s.offset+seriesState), state))
-	w.memory.add(hdrLayout, 1)
+	w.memory.Store(s.offset+seriesState, nextState(w.memory.Load(s.offset+seriesState), state))
+	w.memory.Add(hdrLayout, 1)
 }
 
 // SetReady says that the process serves. Of several definitions of one family the one of the process that said so last
@@ -482,21 +486,21 @@ func (w *Writer) setState(s *Series, state uint64) {
 func (w *Writer) SetReady() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if state := w.memory.load(hdrState); state&stateReady == 0 {
-		w.memory.store(hdrReadyAt, Monotonic())
-		w.memory.store(hdrState, state|stateReady)
+	if state := w.memory.Load(hdrState); state&stateReady == 0 {
+		w.memory.Store(hdrReadyAt, osfile.Monotonic())
+		w.memory.Store(hdrState, state|stateReady)
 	}
 }
 
 // SetOverflow says how many series found no space and live in process memory.
-func (w *Writer) SetOverflow(n int) { w.memory.store(hdrOverflow, uint64(max(n, 0))) }
+func (w *Writer) SetOverflow(n int) { w.memory.Store(hdrOverflow, uint64(max(n, 0))) }
 
 // Close says that the process has written all that it will. It neither unlocks nor unmaps: the lock ends with the
 // process, and metrics may be written to until then.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.memory.store(hdrState, w.memory.load(hdrState)|stateDrained)
+	w.memory.Store(hdrState, w.memory.Load(hdrState)|stateDrained)
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package shmstore
+package osfile
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockHolder returns the pid of a process that holds the lock on the byte at offset of an open file; 0 if there is none, or
+// LockHolder returns the pid of a process that holds the lock on the byte at offset of an open file; 0 if there is none, or
 // none that this process may look at. F_OFD_GETLK names no process, because the lock belongs to an open file, which several
 // may have. But each says in /proc what locks its open files hold.
-func lockHolder(fd int, offset int64) int {
+func LockHolder(fd int, offset int64) int {
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil {
 		return 0

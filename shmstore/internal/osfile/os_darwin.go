@@ -1,4 +1,4 @@
-package shmstore
+package osfile
 
 import (
 	"encoding/hex"
@@ -12,7 +12,7 @@ import (
 
 // What only macOS does this way.
 
-func fileSystem(fd int) (name string, local, known bool, err error) {
+func FileSystem(fd int) (name string, local, known bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
 		return "", false, false, err
@@ -26,9 +26,9 @@ func fileSystem(fd int) (name string, local, known bool, err error) {
 func timeNamespaceOffset() time.Duration { return 0 }
 
 // There is no file system in memory that every Mac has.
-func memoryFS(string) bool { return false }
+func MemoryFS(string) bool { return false }
 
-var bootID = sync.OnceValues(func() (id [16]byte, err error) {
+var BootID = sync.OnceValues(func() (id [16]byte, err error) {
 	s, err := unix.Sysctl("kern.bootsessionuuid")
 	if err != nil {
 		return id, fmt.Errorf("shmstore: boot id: %w", err)
@@ -40,18 +40,18 @@ var bootID = sync.OnceValues(func() (id [16]byte, err error) {
 	return [16]byte(raw), nil
 })
 
-func allocate(fd int, offset, end int64) error { return writeZeros(fd, offset, end) }
+func Allocate(fd int, offset, end int64) error { return writeZeros(fd, offset, end) }
 
-func (d *Dir) unnamed(mode uint32) (*newFile, error) { return d.hidden(mode) }
+func Unnamed(int, uint32) (int, func(string) error, error) { return -1, nil, ErrNoUnnamed }
 
-// renameNew renames within the directory and fails with EEXIST when the new name is taken.
-func (d *Dir) renameNew(from, to string) error {
-	return unix.RenameatxNp(d.fd(), from, d.fd(), to, unix.RENAME_EXCL)
+// RenameNew renames within the directory and fails with EEXIST when the new name is taken.
+func RenameNew(dir int, from, to string) error {
+	return unix.RenameatxNp(dir, from, dir, to, unix.RENAME_EXCL)
 }
 
-// exchange makes two names of the directory change places, at one instant.
-func (d *Dir) exchange(a, b string) error {
-	return unix.RenameatxNp(d.fd(), a, d.fd(), b, unix.RENAME_SWAP)
+// Exchange makes two names of the directory change places, at one instant.
+func Exchange(dir int, a, b string) error {
+	return unix.RenameatxNp(dir, a, dir, b, unix.RENAME_SWAP)
 }
 
-func syncFile(fd int) error { return unix.Fsync(fd) }
+func SyncFile(fd int) error { return unix.Fsync(fd) }

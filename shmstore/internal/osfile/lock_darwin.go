@@ -1,4 +1,4 @@
-package shmstore
+package osfile
 
 import (
 	"fmt"
@@ -7,26 +7,26 @@ import (
 )
 
 // There are no open-file-description locks on macOS; flock covers the whole file, so each lock has a file of its own.
-const lockCreate = unix.O_CREAT
+const LockCreate = unix.O_CREAT
 
-func lockName(n int) string { return fmt.Sprintf("%s.%d", identityName, n) }
+func LockName(base string, n int) string { return fmt.Sprintf("%s.%d", base, n) }
 
-func lockOffset(int) int64 { return 0 }
+func LockOffset(int) int64 { return 0 }
 
-func lockFile(fd int, _ int64) error {
+func LockFile(fd int, _ int64) error {
 	for {
 		switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
 		case unix.EINTR:
 		case unix.EWOULDBLOCK:
-			return ErrInUse
+			return ErrLocked
 		default:
 			return err
 		}
 	}
 }
 
-// isLocked has to take the lock to test it; shared, so that two that test do not see each other.
-func isLocked(fd int, _ int64) (bool, error) {
+// IsLocked has to take the lock to test it; shared, so that two that test do not see each other.
+func IsLocked(fd int, _ int64) (bool, error) {
 	switch err := unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err {
 	case nil:
 		return false, unix.Flock(fd, unix.LOCK_UN)
@@ -37,5 +37,5 @@ func isLocked(fd int, _ int64) (bool, error) {
 	}
 }
 
-// lockHolder returns 0: the system does not say who holds a lock.
-func lockHolder(int, int64) int { return 0 }
+// LockHolder returns 0: the system does not say who holds a lock.
+func LockHolder(int, int64) int { return 0 }

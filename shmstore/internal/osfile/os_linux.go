@@ -1,11 +1,10 @@
-package shmstore
+package osfile
 
 import (
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +39,8 @@ var fileSystems = map[int64]struct {
 	0x01161970:                 {"gfs2", false},
 }
 
-// fileSystem names the file system of an open directory and reports whether its locks reach every process that sees it.
-func fileSystem(fd int) (name string, local, known bool, err error) {
+// FileSystem names the file system of an open directory and reports whether its locks reach every process that sees it.
+func FileSystem(fd int) (name string, local, known bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
 		return "", false, false, err
@@ -52,8 +51,8 @@ func fileSystem(fd int) (name string, local, known bool, err error) {
 	return fmt.Sprintf("type %#x", st.Type), true, false, nil
 }
 
-// memoryFS reports whether path lies in memory.
-func memoryFS(path string) bool {
+// MemoryFS reports whether path lies in memory.
+func MemoryFS(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
 }
@@ -76,8 +75,8 @@ func timeNamespaceOffset() time.Duration {
 	return 0
 }
 
-// bootID identifies the boot of the kernel.
-var bootID = sync.OnceValues(func() (id [16]byte, err error) {
+// BootID identifies the boot of the kernel.
+var BootID = sync.OnceValues(func() (id [16]byte, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return id, fmt.Errorf("shmstore: boot id: %w%s", err, procHelp())
@@ -98,8 +97,8 @@ func procHelp() string {
 	return ": /proc is not mounted: mount it (mount -t proc proc /proc)"
 }
 
-// allocate makes the file end bytes long and reserves the space from offset on, so that touching it never fails.
-func allocate(fd int, offset, end int64) error {
+// Allocate makes the file end bytes long and reserves the space from offset on, so that touching it never fails.
+func Allocate(fd int, offset, end int64) error {
 	for {
 		err := unix.Fallocate(fd, 0, offset, end-offset)
 		switch {
@@ -113,36 +112,34 @@ func allocate(fd int, offset, end int64) error {
 	}
 }
 
-// unnamed makes a file that has no name in the directory yet.
-func (d *Dir) unnamed(mode uint32) (*newFile, error) {
-	fd, err := unix.Openat(d.fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
+// Unnamed makes a file that has no name in the directory yet, and publish gives it one. ErrNoUnnamed: the file system has no such
+// files.
+func Unnamed(dir int, mode uint32) (fd int, publish func(name string) error, err error) {
+	fd, err = unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
-		return d.hidden(mode)
+		return -1, nil, ErrNoUnnamed
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make a file in %s: %w", d.path, errFull(err))
+		return -1, nil, err
 	}
-	publish := func(name string) error {
-		err := unix.Linkat(fd, "", d.fd(), name, unix.AT_EMPTY_PATH)
+	publish = func(name string) error {
+		err := unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), d.fd(), name, unix.AT_SYMLINK_FOLLOW)
+			err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), dir, name, unix.AT_SYMLINK_FOLLOW)
 		}
-		if err != nil {
-			return fmt.Errorf("name %s: %w", filepath.Join(d.path, name), errFull(err))
-		}
-		return nil
+		return err
 	}
-	return &newFile{fd: fd, publish: publish, discard: func() { unix.Close(fd) }}, nil
+	return fd, publish, nil
 }
 
-// renameNew renames within the directory and fails with EEXIST when the new name is taken.
-func (d *Dir) renameNew(from, to string) error {
-	return unix.Renameat2(d.fd(), from, d.fd(), to, unix.RENAME_NOREPLACE)
+// RenameNew renames within the directory and fails with EEXIST when the new name is taken.
+func RenameNew(dir int, from, to string) error {
+	return unix.Renameat2(dir, from, dir, to, unix.RENAME_NOREPLACE)
 }
 
-// exchange makes two names of the directory change places, at one instant.
-func (d *Dir) exchange(a, b string) error {
-	return unix.Renameat2(d.fd(), a, d.fd(), b, unix.RENAME_EXCHANGE)
+// Exchange makes two names of the directory change places, at one instant.
+func Exchange(dir int, a, b string) error {
+	return unix.Renameat2(dir, a, dir, b, unix.RENAME_EXCHANGE)
 }
 
-func syncFile(fd int) error { return unix.Fdatasync(fd) }
+func SyncFile(fd int) error { return unix.Fdatasync(fd) }

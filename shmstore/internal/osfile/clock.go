@@ -1,4 +1,4 @@
-package shmstore
+package osfile
 
 import (
 	"math"

@@ -1,6 +1,93 @@
 package shmstore
 
-import "errors"
+import (
+	"errors"
+	"sync"
+
+	"github.com/onescrape/onescrape/shmstore/internal/mapped"
+)
+
+// arena is memory for the label values of many series that a reader finds at once: a few large pieces instead of two for
+// each series. The zero arena gives each series memory of its own, which is freed with the series.
+type arena struct {
+	left   int // series that are yet to come
+	bytes  []byte
+	values []string
+}
+
+// The largest size of a piece, unless one series needs more.
+const (
+	arenaBytes   = 32 << 10
+	arenaStrings = 2 << 10
+)
+
+// text returns b as a string.
+func (s *arena) text(b []byte) string {
+	if s.left == 0 {
+		return string(b)
+	}
+	if len(b) > cap(s.bytes)-len(s.bytes) {
+		s.bytes = make([]byte, 0, max(len(b), min(len(b)*s.left, arenaBytes)))
+	}
+	n := len(s.bytes)
+	s.bytes = append(s.bytes, b...)
+	return mapped.StringOf(s.bytes[n:])
+}
+
+// strings returns n empty strings. It is the last call for a series.
+func (s *arena) strings(n int) []string {
+	if s.left == 0 {
+		return make([]string, n)
+	}
+	if n > len(s.values) {
+		s.values = make([]string, max(n, min(n*s.left, arenaStrings)))
+	}
+	values := s.values[:n:n]
+	s.values = s.values[n:]
+	s.left--
+	return values
+}
+
+// pool keeps the memory of readers that a View closes, for readers that it opens at the same time. After a rollout the new
+// files have as many series as the old ones, and new memory from the kernel costs more than reading them. A nil pool is
+// empty and keeps nothing.
+type pool struct {
+	mu      sync.Mutex
+	series  [][]SeriesInfo
+	records [][]record
+}
+
+// give takes what a reader has, which is about to be closed.
+func (s *pool) give(r *Reader) {
+	if s != nil && cap(r.series) > 0 {
+		s.series, s.records = append(s.series, r.series[:0]), append(s.records, r.records[:0])
+		r.series, r.records = nil, nil
+	}
+}
+
+// take returns memory for n series; nil when there is none that large.
+func (s *pool) take(n int) (series []SeriesInfo, records []record) {
+	if s == nil {
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.series {
+		if cap(s.series[i]) < n || cap(s.records[i]) < n {
+			continue
+		}
+		series, records = s.series[i], s.records[i]
+		last := len(s.series) - 1
+		s.series[i], s.records[i] = s.series[last], s.records[last]
+		s.series[last], s.records[last] = nil, nil
+		s.series, s.records = s.series[:last], s.records[:last]
+		break
+	}
+	return series, records
+}
+
+// drop leaves what nobody took to the garbage collector.
+func (s *pool) drop() { s.series, s.records = nil, nil }
 
 // What a reader makes of a file is bounded by the bytes of the file: its cells, which no two series share, and the text of
 // its series, of which each sample repeats the names. A writer keeps within the same budget, so no file of a writer is left
@@ -88,7 +175,7 @@ func (r *Reader) weigh(layout uint64, first int) error {
 	if first == 0 {
 		r.weight, r.cells = 0, nil
 	}
-	if n := (len(r.memory.words) + 63) / 64; n > len(r.cells) {
+	if n := (len(r.memory.Words) + 63) / 64; n > len(r.cells) {
 		r.cells = append(r.cells, make([]uint64, n-len(r.cells))...)
 	}
 	shared := -1
@@ -104,14 +191,14 @@ func (r *Reader) weigh(layout uint64, first int) error {
 			shared = i
 		}
 	}
-	if r.memory.load(hdrLayout) != layout {
+	if r.memory.Load(hdrLayout) != layout {
 		return nil // and the next Refresh begins with all of them
 	}
 	if shared >= 0 {
 		return corrupt("at %d: a series with cells of another one", r.records[shared].offset())
 	}
-	if r.weight > Budget(r.size) {
-		return corrupt("its samples have some %d bytes of text, the file has %d", r.weight, r.size)
+	if r.weight > Budget(r.seen.size) {
+		return corrupt("its samples have some %d bytes of text, the file has %d", r.weight, r.seen.size)
 	}
 	return nil
 }
