@@ -21,9 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/shmstore/clientpython"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
 )
 
 // The compacting process of the tests, which kills itself at a step.
@@ -50,7 +50,7 @@ func init() {
 }
 
 func compactUntil(dir string, at int, settle time.Duration) error {
-	d, err := clientpython.Open(dir, foreign.Options{Compact: true})
+	d, err := python.Open(dir, foreign.Options{Compact: true})
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func TestCompactLeavesWhatDoesNotFit(t *testing.T) {
 	ends := fmt.Sprintf("___%d.bin", nobody)
 	long := strings.Repeat("x", 255-len("metric_")-len(ends))
 	place(t, dir, "metric_"+long+ends, rubyFile("", 1))
-	d, err := clientruby.Open(dir, nil, foreign.Options{Compact: true})
+	d, err := ruby.Open(dir, nil, foreign.Options{Compact: true})
 	require.NoError(t, err)
 	s := openForeign(t, Options{}, d)
 	s.settle = shortSettle

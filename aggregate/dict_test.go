@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/onescrape/onescrape/shmstore/clientpython"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
 )
 
 // dict is a file that this process writes as client_python does: it goes on with one that is there, keeps it open and
@@ -109,7 +109,7 @@ func pyKey(metric, name string, labels ...string) string {
 
 func pythonDir(t testing.TB, dir string, o foreign.Options) *foreign.Dir {
 	t.Helper()
-	d, err := clientpython.Open(dir, o)
+	d, err := python.Open(dir, o)
 	require.NoError(t, err)
 	return d
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
 )
 
 // scraperOf is set in a process that scrapes the store there twice and prints its peak memory; foreignOf adds a directory,
@@ -36,7 +36,7 @@ func TestScraperForMemory(t *testing.T) {
 	}
 	o := Options{}
 	if at := os.Getenv(foreignOf); at != "" {
-		f, err := clientpython.Open(at, foreign.Options{})
+		f, err := python.Open(at, foreign.Options{})
 		if l := rubyLibraries[os.Getenv(libraryOf)]; l != nil {
 			f, err = l.open(at)
 		}

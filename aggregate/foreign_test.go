@@ -16,10 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
 func openForeign(t testing.TB, o Options, dirs ...*foreign.Dir) *Store {
@@ -39,7 +39,7 @@ func TestForeignBesideOurOwn(t *testing.T) {
 
 	m, err := rubymmap.Open(mmap, foreign.Options{})
 	require.NoError(t, err)
-	r, err := clientruby.Open(rb, nil, foreign.Options{})
+	r, err := ruby.Open(rb, nil, foreign.Options{})
 	require.NoError(t, err)
 	s := openStore(t, store, Options{Foreign: []*foreign.Dir{pythonDir(t, py, foreign.Options{}),
 		pythonDir(t, py2, foreign.Options{}), m, r}})
@@ -127,7 +127,7 @@ func TestForeignDefinitions(t *testing.T) {
 	place(t, dir, "metric_h___1.bin", rubyFile("le=2.5", 3))
 	place(t, dir, "metric_s___1.bin", rubyFile("quantile=count", 3))
 	log := &logLines{}
-	d, err := clientruby.Open(dir, nil, foreign.Options{Logger: log.logger()})
+	d, err := ruby.Open(dir, nil, foreign.Options{Logger: log.logger()})
 	require.NoError(t, err)
 	s := openForeign(t, Options{}, d)
 	for range 2 {
@@ -139,7 +139,7 @@ func TestForeignDefinitions(t *testing.T) {
 	assert.Equal(t, "UNTYPED", families["depth"].GetType().String())
 	assert.Equal(t, "GAUGE", families["own"].GetType().String())
 
-	d, err = clientruby.Open(dir, map[string]clientruby.Definition{
+	d, err = ruby.Open(dir, map[string]ruby.Definition{
 		"depth": {Type: "gauge", Help: "Jobs that wait.", Aggregation: "max"},
 		"h":     {Type: "histogram", Buckets: []float64{1, 2.5}},
 	}, foreign.Options{})
@@ -149,14 +149,14 @@ func TestForeignDefinitions(t *testing.T) {
 	assert.Equal(t, "h_bucket{le=\"1\"} 0\nh_bucket{le=\"2.5\"} 3\nh_bucket{le=\"+Inf\"} 3\nh_sum 0\nh_count 3\n", text(t, s, "h"))
 	assert.Equal(t, "Jobs that wait.", gatherAll(t, s)["depth"].GetHelp())
 
-	for name, wrong := range map[string]clientruby.Definition{
+	for name, wrong := range map[string]ruby.Definition{
 		"no type":                           {Type: "info"},
 		"no aggregation":                    {Type: "gauge", Aggregation: "median"},
 		"is for gauges":                     {Type: "counter", Aggregation: "most_recent"},
 		"buckets of a":                      {Type: "gauge", Buckets: []float64{1}},
 		"the bound 1 does not come after 2": {Type: "histogram", Buckets: []float64{2, 1}},
 	} {
-		_, err = clientruby.Open(dir, map[string]clientruby.Definition{"m": wrong}, foreign.Options{})
+		_, err = ruby.Open(dir, map[string]ruby.Definition{"m": wrong}, foreign.Options{})
 		require.ErrorContains(t, err, name)
 	}
 }
@@ -372,10 +372,10 @@ func TestForeignDirectoryVanishes(t *testing.T) {
 	}
 	assert.Len(t, log.about("no such directory"), 3)
 
-	_, err := clientpython.Open("", foreign.Options{})
+	_, err := python.Open("", foreign.Options{})
 	require.ErrorContains(t, err, "path is empty")
 	file := filepath.Join(store, "lock")
-	_, err = clientpython.Open(file, foreign.Options{})
+	_, err = python.Open(file, foreign.Options{})
 	require.ErrorContains(t, err, "is a file")
 }
 

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
 // rubyLibrary is one of the two libraries for Ruby, with what a test needs to write its files.
@@ -66,7 +66,7 @@ var rubyLibraries = map[string]*rubyLibrary{
 		bucket: func(label, value, le string) string { return mmapKey("h", "h_bucket", label, value, "le", le) },
 	},
 	"client_ruby": {
-		open:    func(dir string) (*foreign.Dir, error) { return clientruby.Open(dir, nil, foreign.Options{}) },
+		open:    func(dir string) (*foreign.Dir, error) { return ruby.Open(dir, nil, foreign.Options{}) },
 		counter: "metric_c_total___", histogram: "metric_h___", suffix: ".bin",
 		of:     rubyFileOf,
 		key:    func(label, value string) string { return label + "=" + value },

@@ -205,7 +205,7 @@ func TestDocsLinks(t *testing.T) {
 // Every constructor and entry point of the public packages has an example.
 func TestEntryPointsHaveExamples(t *testing.T) {
 	entry := regexp.MustCompile(`^(New|Open|Run|Embed|Export|From|Wrap|Handler|Gatherer|Must|Detach|IsWorker|Default)`)
-	for _, dir := range []string{"shmstore", "shmstore/clientpython", "shmstore/clientruby", "shmstore/rubymmap", "aggregate",
+	for _, dir := range []string{"shmstore", "shmstore/foreign/python", "shmstore/foreign/ruby", "shmstore/foreign/rubymmap", "aggregate",
 		"worker", "worker/httpmetrics", "master"} {
 		exported, examples := map[string]bool{}, map[string]bool{}
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
 )
 
 // BenchmarkForeign times a scrape of client_python's directories beside the library's own, in alternating rounds, and
@@ -33,7 +33,7 @@ func BenchmarkForeign(b *testing.B) {
 			require.NoError(b, err)
 			defer os.RemoveAll(dir)
 			script := filepath.Join("testdata", "peers", "speed.py")
-			cmd := exec.Command(python(b), append([]string{script, args[0], dir}, args[1:]...)...)
+			cmd := exec.Command(pythonInterpreter(b), append([]string{script, args[0], dir}, args[1:]...)...)
 			cmd.Stderr = os.Stderr
 			tell, err := cmd.StdinPipe()
 			require.NoError(b, err)
@@ -87,7 +87,7 @@ func BenchmarkForeign(b *testing.B) {
 
 func pythonBench(b *testing.B, dir string, o foreign.Options) *foreign.Dir {
 	b.Helper()
-	d, err := clientpython.Open(dir, o)
+	d, err := python.Open(dir, o)
 	require.NoError(b, err)
 	return d
 }

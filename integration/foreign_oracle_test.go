@@ -12,13 +12,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/onescrape/onescrape/shmstore/clientpython"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
-// python is Debian's interpreter, whose prometheus_client the package installs.
-func python(t testing.TB) string {
+// pythonInterpreter is Debian's interpreter, whose prometheus_client the package installs.
+func pythonInterpreter(t testing.TB) string {
 	t.Helper()
 	const interpreter = "/usr/bin/python3"
 	if exec.Command(interpreter, "-c", "import prometheus_client").Run() != nil {
@@ -27,8 +27,8 @@ func python(t testing.TB) string {
 	return interpreter
 }
 
-// ruby is Debian's, with its prometheus-client-mmap.
-func ruby(t testing.TB) string {
+// rubyInterpreter is Debian's, with its prometheus-client-mmap.
+func rubyInterpreter(t testing.TB) string {
 	t.Helper()
 	path := peer(t, "ruby", "ruby-prometheus-client-mmap")
 	if exec.Command(path, "-e", "require 'prometheus/client/formats/text'").Run() != nil {
@@ -47,8 +47,8 @@ func TestForeignOracles(t *testing.T) {
 		n       int
 		open    func(dir string, o foreign.Options) (*foreign.Dir, error)
 	}{
-		"client_python":          {python, []string{"oracle.py", "many"}, 300, clientpython.Open},
-		"prometheus-client-mmap": {ruby, []string{"oracle.rb"}, 200, rubymmap.Open},
+		"client_python":          {pythonInterpreter, []string{"oracle.py", "many"}, 300, python.Open},
+		"prometheus-client-mmap": {rubyInterpreter, []string{"oracle.rb"}, 200, rubymmap.Open},
 	}
 	for library, test := range tests {
 		t.Run(library, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestForeignOracleLive(t *testing.T) {
 	long(t)
 	const steps = 60
 	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "expected.prom")
-	cmd := exec.Command(python(t), filepath.Join("testdata", "peers", "oracle.py"), "live", dir, out)
+	cmd := exec.Command(pythonInterpreter(t), filepath.Join("testdata", "peers", "oracle.py"), "live", dir, out)
 	cmd.Stderr = os.Stderr
 	tell, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ import (
 // back over the workers' recycling, files do not grow in number, and live gauges are those of the living.
 func TestForeignServers(t *testing.T) {
 	long(t)
-	python(t)
+	pythonInterpreter(t)
 	if exec.Command("/usr/bin/python3", "-c", "import flask").Run() != nil {
 		missing(t, "/usr/bin/python3 has no flask (Debian: apt-get install python3-flask)")
 	}
@@ -211,7 +211,7 @@ request_seconds_count 7
 // lost over a rolling restart.
 func TestRunGunicornMetrics(t *testing.T) {
 	long(t)
-	python(t)
+	pythonInterpreter(t)
 	gunicorn := peer(t, "gunicorn", "gunicorn")
 	peers, err := filepath.Abs(filepath.Join("testdata", "peers"))
 	require.NoError(t, err)

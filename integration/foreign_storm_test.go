@@ -25,7 +25,7 @@ func TestForeignPidReuse(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("testdata", "peers", "storm.py"))
 	require.NoError(t, err)
 	dir := t.TempDir()
-	interpreter := python(t)
+	interpreter := pythonInterpreter(t)
 	// The compactors are in the namespace too, or every pid would be that of somebody else to them.
 	addrs := []string{freeAddress(t), freeAddress(t), freeAddress(t)}
 	shell := `

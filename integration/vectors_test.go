@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
 )
 
 // TestForeignVectors reads directories that the libraries of other machines have written, each with what the library
@@ -32,7 +32,7 @@ func TestForeignVectors(t *testing.T) {
 		"client_ruby": func(t *testing.T, dir string, expected []byte) *foreign.Dir {
 			definitions := definitionsOf(t, expected)
 			declare(t, dir, expected, definitions)
-			d, err := clientruby.Open(dir, definitions, foreign.Options{})
+			d, err := ruby.Open(dir, definitions, foreign.Options{})
 			require.NoError(t, err)
 			return d
 		},
@@ -56,7 +56,7 @@ func TestForeignVectors(t *testing.T) {
 
 func pythonDir(t *testing.T, dir string, o foreign.Options) *foreign.Dir {
 	t.Helper()
-	d, err := clientpython.Open(dir, o)
+	d, err := python.Open(dir, o)
 	require.NoError(t, err)
 	return d
 }
@@ -122,7 +122,7 @@ func unpack(t *testing.T, vector string) (dir string, expected []byte) {
 
 // declare does what the process did that exposed the vector, after the directory was packed: client_ruby sets a metric
 // without labels to 0 when it is declared, so of gauges that process has a value too.
-func declare(t *testing.T, dir string, expected []byte, definitions map[string]clientruby.Definition) {
+func declare(t *testing.T, dir string, expected []byte, definitions map[string]ruby.Definition) {
 	t.Helper()
 	want, families := parseText(t, expected)
 	for name, mf := range families {
@@ -147,12 +147,12 @@ func declare(t *testing.T, dir string, expected []byte, definitions map[string]c
 
 // definitionsOf returns what is to be written into a definitions file, of an exposition: in the vectors a gauge is
 // called after its aggregation.
-func definitionsOf(t *testing.T, expected []byte) map[string]clientruby.Definition {
+func definitionsOf(t *testing.T, expected []byte) map[string]ruby.Definition {
 	t.Helper()
 	_, families := parseText(t, expected)
-	definitions := map[string]clientruby.Definition{}
+	definitions := map[string]ruby.Definition{}
 	for name, mf := range families {
-		d := clientruby.Definition{Type: strings.ToLower(mf.GetType().String()), Help: mf.GetHelp()}
+		d := ruby.Definition{Type: strings.ToLower(mf.GetType().String()), Help: mf.GetHelp()}
 		if mode, ok := strings.CutPrefix(name, "g_"); ok {
 			d.Aggregation = mode
 		}

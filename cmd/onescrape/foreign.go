@@ -8,10 +8,10 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"go.yaml.in/yaml/v2"
 
-	"github.com/onescrape/onescrape/shmstore/clientpython"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
 // foreignFlags are the directories of other client libraries.
@@ -53,14 +53,14 @@ func (f *foreignFlags) open(log *slog.Logger) (dirs []*foreign.Dir, err error) {
 			dirs = append(dirs, d)
 		}
 	}
-	add("python-dir", f.python, func(path string) (*foreign.Dir, error) { return clientpython.Open(path, o) })
+	add("python-dir", f.python, func(path string) (*foreign.Dir, error) { return python.Open(path, o) })
 	add("ruby-mmap-dir", f.rubyMmap, func(path string) (*foreign.Dir, error) { return rubymmap.Open(path, o) })
-	add("ruby-dir", f.ruby, func(path string) (*foreign.Dir, error) { return clientruby.Open(path, definitions, o) })
+	add("ruby-dir", f.ruby, func(path string) (*foreign.Dir, error) { return ruby.Open(path, definitions, o) })
 	return dirs, err
 }
 
 // readDefinitions reads the file of --ruby-definitions; none for "".
-func readDefinitions(path string) (definitions map[string]clientruby.Definition, err error) {
+func readDefinitions(path string) (definitions map[string]ruby.Definition, err error) {
 	if path == "" {
 		return nil, nil
 	}

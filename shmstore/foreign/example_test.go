@@ -5,15 +5,15 @@ import (
 	"net/http"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
 // The directories of three client libraries as one scrape.
 func Example() {
-	python, err := clientpython.Open("/run/app/python", foreign.Options{})
+	python, err := python.Open("/run/app/python", foreign.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -21,7 +21,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ruby, err := clientruby.Open("/run/app/ruby", nil, foreign.Options{})
+	ruby, err := ruby.Open("/run/app/ruby", nil, foreign.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/onescrape/onescrape/shmstore"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
 // kinds are files of each library and type.
@@ -25,11 +25,11 @@ var kinds = []struct {
 	name string
 	open func(dir string, o foreign.Options) (*foreign.Dir, error)
 }{
-	{"counter_1.db", clientpython.Open},
-	{"histogram_1.db", clientpython.Open},
-	{"summary_1.db", clientpython.Open},
-	{"gauge_liveall_1.db", clientpython.Open},
-	{"gauge_mostrecent_1.db", clientpython.Open},
+	{"counter_1.db", python.Open},
+	{"histogram_1.db", python.Open},
+	{"summary_1.db", python.Open},
+	{"gauge_liveall_1.db", python.Open},
+	{"gauge_mostrecent_1.db", python.Open},
 	{"counter_1-0.db", rubymmap.Open},
 	{"histogram_1-0.db", rubymmap.Open},
 	{"gauge_all_1-0.db", rubymmap.Open},
@@ -39,7 +39,7 @@ var kinds = []struct {
 }
 
 func openRuby(dir string, o foreign.Options) (*foreign.Dir, error) {
-	return clientruby.Open(dir, map[string]clientruby.Definition{
+	return ruby.Open(dir, map[string]ruby.Definition{
 		"defined": {Type: "histogram", Buckets: []float64{1, 2}},
 	}, o)
 }

@@ -1,15 +1,15 @@
-package clientruby_test
+package ruby_test
 
 import (
 	"log"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/shmstore/clientruby"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/ruby"
 )
 
 func ExampleOpen() {
-	dir, err := clientruby.Open("/run/app/metrics", map[string]clientruby.Definition{
+	dir, err := ruby.Open("/run/app/metrics", map[string]ruby.Definition{
 		"jobs_waiting": {Help: "Jobs that wait."},
 	}, foreign.Options{})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/internal/class"
 	"github.com/onescrape/onescrape/shmstore/internal/jsonkey"
 )
 
@@ -27,88 +28,53 @@ func Open(path string, o foreign.Options) (*foreign.Dir, error) {
 
 var library = &foreign.Library{
 	Name:       "prometheus-client-mmap",
-	Suffix:     suffix,
+	Suffix:     class.Suffix,
 	Doubles:    []int{1},
 	Cumulative: true,
 	File:       file,
 	Sample:     sample,
 }
 
-const suffix = ".db"
+// prefixes are those of the files that the library writes.
+var prefixes = []string{"counter", "histogram", "summary", "gauge_all", "gauge_liveall", "gauge_livesum", "gauge_min", "gauge_max"}
 
-// class is what files of one prefix have in common.
-type class struct {
-	metric     shmstore.Type
-	mode       shmstore.GaugeMode
-	perProcess bool
-}
-
-var classes = map[string]class{
-	"counter":       {metric: shmstore.CounterType},
-	"histogram":     {metric: shmstore.HistogramType},
-	"summary":       {metric: shmstore.SummaryType},
-	"gauge_all":     {shmstore.GaugeType, shmstore.MostRecent, true},
-	"gauge_liveall": {shmstore.GaugeType, shmstore.LiveMostRecent, true},
-	"gauge_livesum": {metric: shmstore.GaugeType, mode: shmstore.LiveSum},
-	"gauge_min":     {metric: shmstore.GaugeType, mode: shmstore.Min},
-	"gauge_max":     {metric: shmstore.GaugeType, mode: shmstore.Max},
-}
-
+// file takes the name of a file apart. The number behind the process tells files of one process apart. The process may be a place
+// in Unicorn or Puma: the next worker in there goes on with the file.
 func file(name string) (foreign.Kind, bool) {
-	base, ok := strings.CutSuffix(name, suffix)
-	if !ok {
-		return foreign.Kind{}, false
-	}
-	prefix, process, _ := strings.Cut(base, "_")
-	if prefix == "gauge" {
-		var mode string
-		mode, process, _ = strings.Cut(process, "_")
-		prefix += "_" + mode
-	}
-	// The number of the file is no part of the process's name.
+	prefix, process, ok := class.Split(name)
 	if i := strings.LastIndexByte(process, '-'); i >= 0 && digits(process[i+1:]) {
 		process = process[:i]
 	}
-	c, known := classes[prefix]
-	if !known || process == "" {
+	c, known := class.Of(prefix)
+	if !ok || !known || !slices.Contains(prefixes, prefix) || process == "" {
 		return foreign.Kind{}, false
 	}
-	return foreign.Kind{Class: prefix, Process: process, PID: pid(process), Live: c.mode.Live()}, true
+	return foreign.Kind{Class: prefix, Process: process, PID: class.PID(process), Live: c.Mode.Live()}, true
 }
 
 func digits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// pid returns 0 for a process that has another name than its number, such as that of its slot in Unicorn or Puma: the
-// next worker in there goes on with the file.
-func pid(process string) int {
-	n, err := strconv.Atoi(process)
-	if err != nil || n < 0 || strconv.Itoa(n) != process {
-		return 0
-	}
-	return n
-}
-
 // help is what the library exposes for every metric.
 const help = "Multiprocess metric"
 
 func sample(kind *foreign.Kind, key string) *foreign.Sample {
-	c := classes[kind.Class]
+	c, _ := class.Of(kind.Class)
 	metric, name, labels, ok := parse(key)
 	if !ok {
 		return nil
 	}
-	s := &foreign.Sample{PerProcess: c.perProcess}
-	s.Family = shmstore.Family{Name: metric, Help: help, Type: c.metric, Mode: c.mode}
+	s := &foreign.Sample{PerProcess: c.PerProcess}
+	s.Family = shmstore.Family{Name: metric, Help: help, Type: c.Type, Mode: c.Mode}
 	switch {
-	case c.metric != shmstore.HistogramType && c.metric != shmstore.SummaryType:
+	case c.Type != shmstore.HistogramType && c.Type != shmstore.SummaryType:
 		s.Family.Name = name
 	case name == metric+"_sum":
 		s.Part = foreign.Sum
 	case name == metric+"_count":
 		s.Part = foreign.Count
-	case name == metric+"_bucket" && c.metric == shmstore.HistogramType:
+	case name == metric+"_bucket" && c.Type == shmstore.HistogramType:
 		bound, err := strconv.ParseFloat(labels["le"], 64)
 		if err != nil {
 			return nil

@@ -1,4 +1,4 @@
-// Package clientruby reads the directory of client_ruby's DirectFileStore.
+// Package ruby reads the directory of client_ruby's DirectFileStore.
 //
 // A process has a file for each metric: metric_NAME___PID.bin. A key is a query string of the labels. An entry has one
 // float64 in early versions and two later on, value and time on the monotonic clock. Of a histogram the label le is the
@@ -13,7 +13,7 @@
 //   - a label pid, which the store adds to gauges of which each process keeps its own: a gauge
 //
 // Anything else is untyped, one series for each process, with the label pid: it is not known what of them is one value.
-package clientruby
+package ruby
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package clientpython
+package python
 
 import (
 	"testing"

@@ -5,7 +5,7 @@ import (
 
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/shmstore/foreign"
-	"github.com/onescrape/onescrape/shmstore/rubymmap"
+	"github.com/onescrape/onescrape/shmstore/foreign/rubymmap"
 )
 
 func ExampleOpen() {

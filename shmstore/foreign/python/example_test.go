@@ -1,15 +1,15 @@
-package clientpython_test
+package python_test
 
 import (
 	"log"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/shmstore/clientpython"
 	"github.com/onescrape/onescrape/shmstore/foreign"
+	"github.com/onescrape/onescrape/shmstore/foreign/python"
 )
 
 func ExampleOpen() {
-	dir, err := clientpython.Open("/run/app/metrics", foreign.Options{})
+	dir, err := python.Open("/run/app/metrics", foreign.Options{})
 	if err != nil {
 		log.Print(err)
 		return

@@ -1,4 +1,4 @@
-package clientruby
+package ruby
 
 import (
 	"testing"
