@@ -6,6 +6,9 @@ import (
 	"os"
 	"strconv"
 
+	"math"
+	"sync/atomic"
+
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -71,7 +74,7 @@ func (r *registry) open(dir string, slot int) error {
 	if err := r.bind(dir, slot); err != nil {
 		return fmt.Errorf("worker: open %s: %w", dir, err)
 	}
-	r.refused = nil
+	r.binding.refused = nil
 	return nil
 }
 
@@ -84,13 +87,13 @@ func Detach() error { return process.detach() }
 func (r *registry) detach() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.look, r.refused = nil, nil
-	if r.writer == nil {
+	r.binding.look, r.binding.refused = nil, nil
+	if r.binding.writer == nil {
 		return nil
 	}
 	r.endPublishers()
 	// The file goes first: nobody reads the marks that moving leaves behind.
-	err := r.writer.Abandon()
+	err := r.binding.writer.Abandon()
 	for _, d := range r.all {
 		for s := range d.table.Load().all() {
 			if s.stored != nil {
@@ -101,24 +104,24 @@ func (r *registry) detach() error {
 			s.moveExemplars()
 		}
 	}
-	if r.reader != nil {
-		err = errors.Join(err, r.reader.Close())
+	if r.binding.reader != nil {
+		err = errors.Join(err, r.binding.reader.Close())
 	}
-	if r.slot != nil {
-		err = errors.Join(err, r.slot.Close())
+	if r.binding.slot != nil {
+		err = errors.Join(err, r.binding.slot.Close())
 	}
-	err = errors.Join(err, r.dir.Close())
-	r.binding = binding{ready: r.ready, limit: r.limit}
+	err = errors.Join(err, r.binding.dir.Close())
+	r.binding = binding{ready: r.binding.ready, limit: r.binding.limit}
 	return err
 }
 
 // bindOnce binds to the store that the environment names, when it was not looked for yet. The caller holds the lock.
 func (r *registry) bindOnce() {
-	if r.look == nil {
+	if r.binding.look == nil {
 		return
 	}
-	dir, slot, err := r.look()
-	r.look = nil
+	dir, slot, err := r.binding.look()
+	r.binding.look = nil
 	if dir == "" {
 		return
 	}
@@ -126,7 +129,7 @@ func (r *registry) bindOnce() {
 		err = r.bind(dir, slot)
 	}
 	if err != nil {
-		r.refused = err
+		r.binding.refused = err
 		r.log.Error("the metrics of this process stay in its memory and no scrape of the store has them",
 			"store", dir, "error", err)
 	}
@@ -134,9 +137,9 @@ func (r *registry) bindOnce() {
 
 // bind creates this process's file in the store and moves the series there. The caller holds the lock.
 func (r *registry) bind(path string, slot int) (err error) {
-	if r.writer != nil {
-		if r.dir.Path() != path {
-			return fmt.Errorf("this process writes to %s already", r.dir.Path())
+	if r.binding.writer != nil {
+		if r.binding.dir.Path() != path {
+			return fmt.Errorf("this process writes to %s already", r.binding.dir.Path())
 		}
 		return nil
 	}
@@ -158,11 +161,11 @@ func (r *registry) bind(path string, slot int) (err error) {
 			return err
 		}
 	}
-	w, err := dir.Create(shmstore.WriterOptions{Slot: slot, Limit: r.limit})
+	w, err := dir.Create(shmstore.WriterOptions{Slot: slot, Limit: r.binding.limit})
 	if err != nil {
 		return err
 	}
-	r.dir, r.slot, r.writer, r.overflow, r.drained = dir, claimed, w, 0, false
+	r.binding.dir, r.binding.slot, r.binding.writer, r.binding.overflow, r.binding.drained = dir, claimed, w, 0, false
 	for _, d := range r.all {
 		for s := range d.table.Load().all() {
 			if f, ok := s.metric.(valueFunction); ok {
@@ -175,7 +178,7 @@ func (r *registry) bind(path string, slot int) (err error) {
 			}
 		}
 	}
-	if r.ready {
+	if r.binding.ready {
 		w.SetReady()
 	}
 	r.startPublishers()
@@ -185,7 +188,7 @@ func (r *registry) bind(path string, slot int) (err error) {
 // allot returns cells for a new series. That of a function stays in process memory until it has a value, see announce. The
 // caller holds the lock.
 func (r *registry) allot(s *series) []uint64 {
-	if _, ok := s.metric.(valueFunction); r.writer != nil && !ok {
+	if _, ok := s.metric.(valueFunction); r.binding.writer != nil && !ok {
 		if cells := r.allotStored(s, nil); cells != nil {
 			return cells
 		}
@@ -196,7 +199,7 @@ func (r *registry) allot(s *series) []uint64 {
 // announce makes the series of a function, which has a value, part of the file, unless it is or cannot be. No reader sees
 // it without its value. The caller holds the lock.
 func (r *registry) announce(s *series) {
-	if r.writer != nil && s.stored == nil && !s.overflow {
+	if r.binding.writer != nil && s.stored == nil && !s.overflow {
 		r.allotStored(s, s.move)
 	}
 }
@@ -206,20 +209,20 @@ func (r *registry) announce(s *series) {
 func (r *registry) allotStored(s *series, begin func(cells []uint64)) []uint64 {
 	d := s.def
 	err := error(nil)
-	if d.writer != r.writer {
-		if d.id, err = r.writer.AddFamily(d.family); err == nil {
-			d.writer = r.writer
+	if d.writer != r.binding.writer {
+		if d.id, err = r.binding.writer.AddFamily(d.family); err == nil {
+			d.writer = r.binding.writer
 		}
 	}
 	if err == nil {
-		s.stored, err = r.writer.AddSeriesWith(d.id, s.labelValues(), s.created, begin)
+		s.stored, err = r.binding.writer.AddSeriesWith(d.id, s.labelValues(), s.created, begin)
 	}
 	if err != nil {
 		s.stored, s.overflow = nil, true
-		r.setOverflow(r.overflow + 1)
+		r.setOverflow(r.binding.overflow + 1)
 		r.once("overflow", func() {
 			r.log.Error("the store did not take a series: it stays in process memory, as others may; "+
-				"onescrape_store_overflow_series counts them", "store", r.dir.Path(), "metric", d.family.Name, "error", err)
+				"onescrape_store_overflow_series counts them", "store", r.binding.dir.Path(), "metric", d.family.Name, "error", err)
 		})
 		return nil
 	}
@@ -230,15 +233,15 @@ func (r *registry) allotStored(s *series, begin func(cells []uint64)) []uint64 {
 func (r *registry) drop(s *series) {
 	switch {
 	case s.stored != nil:
-		r.writer.Delete(s.stored)
+		r.binding.writer.Delete(s.stored)
 	case s.overflow:
-		r.setOverflow(r.overflow - 1)
+		r.setOverflow(r.binding.overflow - 1)
 	}
 }
 
 func (r *registry) setOverflow(n int) {
-	r.overflow = n
-	r.writer.SetOverflow(n)
+	r.binding.overflow = n
+	r.binding.writer.SetOverflow(n)
 }
 
 // storeReady says in the file that this process is ready, now or when it is bound later.
@@ -247,9 +250,9 @@ func storeReady() { process.storeReady() }
 func (r *registry) storeReady() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ready = true
-	if r.writer != nil {
-		r.writer.SetReady()
+	r.binding.ready = true
+	if r.binding.writer != nil {
+		r.binding.writer.SetReady()
 	}
 	r.wakePublishers()
 }
@@ -260,12 +263,12 @@ func storeDrained() { process.storeDrained() }
 func (r *registry) storeDrained() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.writer == nil || r.drained {
+	if r.binding.writer == nil || r.binding.drained {
 		return
 	}
-	r.drained = true
-	if err := r.writer.Close(); err != nil {
-		r.log.Warn("the store's file could not be marked as drained", "store", r.dir.Path(), "error", err)
+	r.binding.drained = true
+	if err := r.binding.writer.Close(); err != nil {
+		r.log.Warn("the store's file could not be marked as drained", "store", r.binding.dir.Path(), "error", err)
 	}
 }
 
@@ -276,7 +279,7 @@ func storeless() (n int, reason error) { return process.storeless() }
 func (r *registry) storeless() (n int, reason error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.refused == nil {
+	if r.binding.refused == nil {
 		return 0, nil
 	}
 	for _, d := range r.all {
@@ -284,5 +287,147 @@ func (r *registry) storeless() (n int, reason error) {
 			n++
 		}
 	}
-	return n, r.refused
+	return n, r.binding.refused
+}
+
+// A series moves when metrics that were constructed before Open go into the store, and when Detach takes them out of
+// it. Writers take no lock, so one of them can hold the old address across the move and write to it afterwards. Nothing
+// of that is lost: the words that are left behind bear a mark that no value is, every hot method sees from the result
+// of its one atomic instruction that it hit a mark, and carries what it wrote over to the new place under the
+// registry's lock. On the usual way this costs a comparison with a register.
+const (
+	// integerMark is what a word is set to that counted integers. Stragglers add to it and it stays recognizable: a
+	// count is less than 1<<63.
+	integerMark = 1 << 63
+	// floatMark is what a word is set to that held the bits of a float64: a NaN with a payload of its own. Who observes
+	// just that NaN is slow, and nothing worse.
+	floatMark = 0x7ff8_6d6f_7665_6421
+)
+
+// gaugeMark is floatMark as a gauge's word stands for it.
+var gaugeMark = shmstore.GaugeWord(math.Float64frombits(floatMark))
+
+// move makes to the series' words, with the value that it has. to is all zero and known to nobody else. The caller
+// holds the registry's lock.
+func (s *series) move(to []uint64) {
+	from := s.cells.Load()
+	if g, ok := s.metric.(interface{ moveTimed(to []uint64) bool }); ok && g.moveTimed(to) {
+		return
+	}
+	if h, ok := s.metric.(*Histogram); ok && h.def.family.Native != nil {
+		table := h.moveNative(to)
+		s.moveWords(from, to[:h.def.family.NativeCells()])
+		s.cells.Store(&to[0])
+		h.table.Store(table)
+		return
+	}
+	s.moveWords(from, to)
+	s.cells.Store(&to[0])
+	s.placeWindow()
+}
+
+// placeWindow brings the window of a summary, if it has one, to where the series is. The caller holds the registry's lock.
+func (s *series) placeWindow() {
+	if m, ok := s.metric.(*Summary); ok && m.window != nil {
+		m.window.place(s.def.registry.binding.writer, s.stored)
+	}
+}
+
+// moveWords moves words whose kind says all about them.
+func (s *series) moveWords(from *uint64, to []uint64) {
+	for i := range to {
+		switch s.def.kindOf(i) {
+		case integerCell:
+			atomic.StoreUint64(&to[i], atomic.SwapUint64(word(from, i), integerMark))
+		case floatCell:
+			atomic.StoreUint64(&to[i], atomic.SwapUint64(word(from, i), floatMark))
+		case gaugeCell:
+			atomic.StoreUint64(&to[i], atomic.SwapUint64(word(from, i), gaugeMark))
+		}
+	}
+}
+
+// cellKind is what one word of a series holds.
+type cellKind uint8
+
+const (
+	integerCell cellKind = iota
+	floatCell
+	gaugeCell
+)
+
+// kindOf returns what the i-th word of the definition's series holds.
+func (d *definition) kindOf(i int) cellKind {
+	switch d.family.Type {
+	case shmstore.CounterType:
+		if i == shmstore.CounterFloat {
+			return floatCell
+		}
+	case shmstore.HistogramType:
+		if i == shmstore.HistogramSum {
+			return floatCell
+		}
+	case shmstore.SummaryType:
+		if i == shmstore.SummarySum {
+			return floatCell
+		}
+	default:
+		return gaugeCell
+	}
+	return integerCell
+}
+
+// observe adds 1 to the integer in the count-th of the words at p, and v to the float64 in the sum-th. The sum is read
+// before the count is written, because no processor reads on while it does a locked instruction.
+func (s *series) observe(p *uint64, count, sum int, v float64) {
+	old := atomic.LoadUint64(word(p, sum))
+	if atomic.AddUint64(word(p, count), 1) >= integerMark {
+		s.addIntegerMarked(count, 1)
+	}
+	if old == floatMark ||
+		!atomic.CompareAndSwapUint64(word(p, sum), old, math.Float64bits(math.Float64frombits(old)+v)) {
+		s.addFloat(p, sum, v)
+	}
+}
+
+// addIntegerMarked is for a writer that just added n to a word with a mark: it carries n over to where the series
+// moved. When the word was no marked one but is full, n is taken out again and false returned.
+func (s *series) addIntegerMarked(i int, n uint64) bool {
+	s.def.registry.mu.Lock()
+	defer s.def.registry.mu.Unlock()
+	w := word(s.cells.Load(), i)
+	if atomic.LoadUint64(w) >= integerMark {
+		atomic.AddUint64(w, -n)
+		return false
+	}
+	atomic.AddUint64(w, n)
+	return true
+}
+
+// addFloat adds v to the float64 in the i-th of the words at p.
+func (s *series) addFloat(p *uint64, i int, v float64) {
+	w := word(p, i)
+	for {
+		old := atomic.LoadUint64(w)
+		if old == floatMark {
+			s.addFloatMarked(i, v)
+			return
+		}
+		if atomic.CompareAndSwapUint64(w, old, math.Float64bits(math.Float64frombits(old)+v)) {
+			return
+		}
+	}
+}
+
+// addFloatMarked adds v to the i-th word, which bore a mark a moment ago, where it is now.
+func (s *series) addFloatMarked(i int, v float64) {
+	s.def.registry.mu.Lock()
+	defer s.def.registry.mu.Unlock()
+	w := word(s.cells.Load(), i)
+	for {
+		old := atomic.LoadUint64(w)
+		if atomic.CompareAndSwapUint64(w, old, math.Float64bits(math.Float64frombits(old)+v)) {
+			return
+		}
+	}
 }

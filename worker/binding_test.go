@@ -22,7 +22,7 @@ func byEnvironment(t *testing.T) (*registry, *logBuffer) {
 
 // state returns what the registry's file says of its process.
 func state(t *testing.T, r *registry) (shmstore.Info, shmstore.State) {
-	reader, err := r.dir.Open(r.writer.Name())
+	reader, err := r.binding.dir.Open(r.binding.writer.Name())
 	require.NoError(t, err)
 	defer reader.Close()
 	s, err := reader.State()
@@ -147,7 +147,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestSeriesThatGetNoSpace(t *testing.T) {
 	r := inMemory(t)
 	log := r.logTo()
-	r.limit = 64 << 10
+	r.binding.limit = 64 << 10
 	require.NoError(t, r.open(storeDir(t), 0))
 	v := r.newHistogramVec(hopts, []string{"a"})
 	const n = 1000

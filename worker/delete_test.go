@@ -18,7 +18,7 @@ import (
 
 // stored returns what a fresh reader finds in the one file of the registry's store: hidden or not, by label values.
 func stored(t testing.TB, r *registry) map[string]bool {
-	reader, err := r.dir.Open(r.writer.Name())
+	reader, err := r.binding.dir.Open(r.binding.writer.Name())
 	require.NoError(t, err)
 	defer reader.Close()
 	require.NoError(t, reader.Refresh())
@@ -212,7 +212,7 @@ func TestDeletedCounterIsMadeAgain(t *testing.T) {
 	require.EqualValues(t, 4, second.GetValue(), "it goes on")
 	require.Equal(t, first.CreatedTimestamp.AsTime(), second.CreatedTimestamp.AsTime())
 
-	folding, err := aggregate.Open(r.dir.Path(), aggregate.Options{})
+	folding, err := aggregate.Open(r.binding.dir.Path(), aggregate.Options{})
 	require.NoError(t, err)
 	defer folding.Close()
 	require.Eventually(t, func() bool {

@@ -84,7 +84,7 @@ func (s *series) newExemplars() *exemplars {
 	x := &exemplars{slots: make([]shmstore.ExemplarSlot, s.def.family.ExemplarSlots())}
 	// Nobody will read those of a series that was deleted.
 	if s.stored != nil && s.def.table.Load().find(s.hash, s.values) == s {
-		x.writer, x.stored = r.writer, s.stored
+		x.writer, x.stored = r.binding.writer, s.stored
 	}
 	s.exemplars.Store(x)
 	return x
@@ -121,7 +121,7 @@ func (s *series) moveExemplars() {
 	x.slots, x.retry = make([]shmstore.ExemplarSlot, len(from)), 0
 	x.writer, x.stored = nil, s.stored
 	if s.stored != nil {
-		x.writer = s.def.registry.writer
+		x.writer = s.def.registry.binding.writer
 	}
 	var buf [shmstore.MaxExemplarLabels]byte
 	for i := range from {

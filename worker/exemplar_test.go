@@ -151,7 +151,7 @@ func TestExemplarsBelongToTheirValue(t *testing.T) {
 
 func TestFullStoreDropsExemplarsAndGoesOnCounting(t *testing.T) {
 	r := inMemory(t)
-	r.limit = 128 << 10
+	r.binding.limit = 128 << 10
 	require.NoError(t, r.open(filepath.Join(t.TempDir(), "store"), 0))
 	c := r.newCounterVec(copts, []string{"a"})
 	var counters []*Counter
@@ -166,7 +166,7 @@ func TestFullStoreDropsExemplarsAndGoesOnCounting(t *testing.T) {
 		if written(t, m).Counter.Exemplar == nil {
 			dropped++
 			require.NotZero(t, m.exemplars.Load().retry)
-			_, err := r.writer.StoreExemplar(m.stored, 0, &shmstore.Exemplar{})
+			_, err := r.binding.writer.StoreExemplar(m.stored, 0, &shmstore.Exemplar{})
 			require.ErrorIs(t, err, shmstore.ErrFull)
 		}
 	}

@@ -82,7 +82,7 @@ func (r *registry) exportImplied(g prometheus.Gatherer) {
 // addExporter returns a new one for g. The caller holds the lock.
 func (r *registry) addExporter(g prometheus.Gatherer) *exporter {
 	e := &exporter{registry: r, gatherer: g, families: map[string]*exportedFamily{}}
-	r.exporters = append(r.exporters, e)
+	r.publishing.exporters = append(r.publishing.exporters, e)
 	return e
 }
 
@@ -131,7 +131,7 @@ func (r *registry) exporterOf(g prometheus.Gatherer) *exporter {
 	if !reflect.ValueOf(g).Comparable() {
 		return nil
 	}
-	for _, e := range r.exporters {
+	for _, e := range r.publishing.exporters {
 		if reflect.ValueOf(e.gatherer).Comparable() && e.gatherer == g {
 			return e
 		}
@@ -172,7 +172,7 @@ func (e *exporter) publish() {
 	defer e.mu.Unlock()
 	r := e.registry
 	r.mu.RLock()
-	w := r.writer
+	w := r.binding.writer
 	r.mu.RUnlock()
 	if w == nil {
 		return
@@ -228,7 +228,7 @@ func (e *exporter) say(what, text string, args ...any) {
 func (e *exporter) claim(name string) (reason string) {
 	r := e.registry
 	r.mu.RLock()
-	owned, by := r.families[name] != nil, r.claims[name]
+	owned, by := r.families[name] != nil, r.publishing.claims[name]
 	r.mu.RUnlock()
 	switch {
 	case owned:
@@ -240,10 +240,10 @@ func (e *exporter) claim(name string) (reason string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.claims[name] == nil {
-		r.claims[name] = e
+	if r.publishing.claims[name] == nil {
+		r.publishing.claims[name] = e
 	}
-	if r.claims[name] != e {
+	if r.publishing.claims[name] != e {
 		return "another gatherer that is exported has it too"
 	}
 	return ""
@@ -253,7 +253,7 @@ func (e *exporter) claim(name string) (reason string) {
 func (r *registry) gatherLocal() ([]*dto.MetricFamily, error) {
 	families, err := r.local.Gather()
 	r.mu.RLock()
-	exporters := slices.DeleteFunc(slices.Clone(r.exporters), func(e *exporter) bool { return e.publisher == nil })
+	exporters := slices.DeleteFunc(slices.Clone(r.publishing.exporters), func(e *exporter) bool { return e.publisher == nil })
 	r.mu.RUnlock()
 	if len(exporters) == 0 {
 		return families, err

@@ -701,7 +701,7 @@ func TestExportWithoutStore(t *testing.T) {
 func TestExportThatGetsNoSpace(t *testing.T) {
 	r := inMemory(t)
 	log := r.logTo()
-	r.limit = 64 << 10
+	r.binding.limit = 64 << 10
 	require.NoError(t, r.open(storeDir(t), 0))
 	reg := prometheus.NewRegistry()
 	g := promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{Name: "g"}, []string{"a"})

@@ -402,17 +402,17 @@ func (f *exportedFamily) store(s *exportedSeries) {
 func (r *registry) exportOverflow(w *shmstore.Writer, metric string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.writer != w {
+	if r.binding.writer != w {
 		return
 	}
 	if err == nil {
-		r.setOverflow(r.overflow - 1)
+		r.setOverflow(r.binding.overflow - 1)
 		return
 	}
-	r.setOverflow(r.overflow + 1)
+	r.setOverflow(r.binding.overflow + 1)
 	r.once("overflow", func() {
 		r.log.Error("the store did not take a series: it is missing in the scrape, as others may; "+
-			"onescrape_store_overflow_series counts them", "store", r.dir.Path(), "metric", metric, "error", err)
+			"onescrape_store_overflow_series counts them", "store", r.binding.dir.Path(), "metric", metric, "error", err)
 	})
 }
 

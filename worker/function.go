@@ -99,8 +99,8 @@ func (r *registry) addFunction(v *vec, f valueFunction) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.functions = append(r.functions, f)
-	if len(r.functions) == 1 {
+	r.publishing.functions = append(r.publishing.functions, f)
+	if len(r.publishing.functions) == 1 {
 		r.addPublisher(publishEvery, r.publishFunctions)
 	}
 }
@@ -108,8 +108,8 @@ func (r *registry) addFunction(v *vec, f valueFunction) {
 // publishFunctions calls every function, when there is a store for what they return.
 func (r *registry) publishFunctions() {
 	r.mu.RLock()
-	all := r.functions
-	if r.writer == nil {
+	all := r.publishing.functions
+	if r.binding.writer == nil {
 		all = nil
 	}
 	r.mu.RUnlock()
@@ -124,7 +124,7 @@ func (r *registry) publishFunction(f valueFunction, s *series) {
 		return
 	}
 	r.mu.RLock()
-	announced := r.writer == nil || s.stored != nil || s.overflow
+	announced := r.binding.writer == nil || s.stored != nil || s.overflow
 	r.mu.RUnlock()
 	if !announced {
 		r.mu.Lock()

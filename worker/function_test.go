@@ -23,7 +23,7 @@ func (v *value) float() float64 { return math.Float64frombits(v.bits.Load()) }
 
 // storeOf opens the registry's store as another process would.
 func storeOf(t *testing.T, r *registry) *aggregate.Store {
-	s, err := aggregate.Open(r.dir.Path(), aggregate.Options{ReadOnly: true})
+	s, err := aggregate.Open(r.binding.dir.Path(), aggregate.Options{ReadOnly: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s

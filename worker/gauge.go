@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"maps"
+
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -230,3 +232,21 @@ func (v *GaugeVec) MustCurryWith(labels prometheus.Labels) *GaugeVec {
 // Vec returns client_golang's vector over the same gauges, for functions that want that type. It collects the gauges
 // that were used through it. What is deleted here is gone there; deleting there takes a gauge out of that view alone.
 func (v *GaugeVec) Vec() *prometheus.GaugeVec { return &prometheus.GaugeVec{MetricVec: v.view()} }
+
+// NewInfo returns a gauge that is always 1 and says something with its labels, such as the version that runs: labels are
+// added to opts.ConstLabels and go before them. Its mode is LiveMax, so of the workers of one release there is one
+// series, and it goes when the last of them does: one that stayed would be a second match for every join with it. It
+// panics and returns the same gauge again as NewGauge does.
+func NewInfo(opts prometheus.GaugeOpts, labels prometheus.Labels) *Gauge {
+	return process.newInfo(opts, labels)
+}
+
+func (r *registry) newInfo(opts prometheus.GaugeOpts, labels prometheus.Labels) *Gauge {
+	constant := make(prometheus.Labels, len(opts.ConstLabels)+len(labels))
+	maps.Copy(constant, opts.ConstLabels)
+	maps.Copy(constant, labels)
+	opts.ConstLabels = constant
+	g := r.newGauge(opts, LiveMax)
+	g.Set(1)
+	return g
+}

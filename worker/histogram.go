@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/worker/internal/boundindex"
 )
 
 var (
@@ -30,7 +31,7 @@ var errBucketLabel = fmt.Errorf("%q is not allowed as label name in histograms",
 type Histogram struct {
 	series
 	bounds []float64                   // of the definition
-	index  boundIndex                  // of the bounds
+	index  boundindex.Index            // of the bounds
 	table  atomic.Pointer[nativeTable] // nil: no native buckets
 }
 
@@ -55,7 +56,7 @@ func (r *registry) defineHistogram(opts prometheus.HistogramOpts, labelNames []s
 		panic(errBucketLabel)
 	}
 	bounds := bucketBounds(opts)
-	binades := newBoundIndex(bounds)
+	binades := boundindex.New(bounds)
 	return r.define(shmstore.Family{
 		Name:   prometheus.BuildFQName(opts.Namespace, opts.Subsystem, opts.Name),
 		Help:   opts.Help,
@@ -103,7 +104,7 @@ func (h *Histogram) Observe(v float64) {
 	old := atomic.LoadUint64(sum)
 	var i int
 	if len(h.bounds) <= manyBounds {
-		i = shmstore.HistogramBuckets + bucket(h.bounds, h.index.begin(v), v)
+		i = shmstore.HistogramBuckets + boundindex.First(h.bounds, h.index.Begin(v), v)
 	} else {
 		i = shmstore.HistogramBuckets + sort.SearchFloat64s(h.bounds, v)
 	}
@@ -119,24 +120,13 @@ func (h *Histogram) Observe(v float64) {
 // bucket returns the index of v's classic bucket.
 func (h *Histogram) bucket(v float64) int {
 	if len(h.bounds) <= manyBounds {
-		return bucket(h.bounds, h.index.begin(v), v)
+		return boundindex.First(h.bounds, h.index.Begin(v), v)
 	}
 	return sort.SearchFloat64s(h.bounds, v)
 }
 
 // manyBounds is the number of bounds from which on a binary search is faster than bucket.
 const manyBounds = 32
-
-// bucket returns the index of the first bound that is not less than v, and the number of bounds where there is none, as
-// for a NaN. The bounds before from are known to be less.
-func bucket(bounds []float64, from int, v float64) int {
-	for ; from < len(bounds); from++ {
-		if v <= bounds[from] {
-			break
-		}
-	}
-	return from
-}
 
 // ObserveWithExemplar is Observe, with an exemplar that is checked as client_golang checks it: it panics when a label
 // is not valid or when they have more than 128 runes together. A nil exemplar is none. The newest exemplar of each bucket

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onescrape/onescrape/worker/internal/listeners"
 	"github.com/onescrape/onescrape/worker/logqueue"
 	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/onescrape/onescrape/worker/sigpipe"
@@ -35,7 +36,7 @@ const (
 // without a master, at a second stop signal more than a second after the first.
 type Worker struct {
 	slot      int
-	listeners []namedListener
+	listeners []listeners.Named
 	notify    *sdnotify.Notifier
 	graceful  time.Duration
 	linger    time.Duration
@@ -48,16 +49,21 @@ type Worker struct {
 	life      context.Context // ends when requests must give up
 	giveUp    context.CancelCauseFunc
 
-	closed    chan struct{} // closed once, by Close
-	closeOnce sync.Once
-	closeErr  error
-	ready     atomic.Bool
-	recycled  atomic.Bool
-	check     atomic.Pointer[func(context.Context) error]
+	closing  closing
+	ready    atomic.Bool
+	recycled atomic.Bool
+	check    atomic.Pointer[func(context.Context) error]
 
 	mu     sync.Mutex
 	onExit []func(context.Context) error // guarded by mu
 	serves int                           // Serve calls that have not returned, guarded by mu
+}
+
+// closing is the end of a Worker.
+type closing struct {
+	done chan struct{} // closed once, by Close
+	once sync.Once
+	err  error // what Close returns
 }
 
 var (
@@ -75,7 +81,7 @@ var (
 func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 	sigpipe.Survive()
 	w := &Worker{slot: -1, graceful: DefaultGracefulTimeout, linger: DefaultLinger, draining: make(chan struct{}),
-		closed: make(chan struct{})}
+		closing: closing{done: make(chan struct{})}}
 	if s := os.Getenv("ONESCRAPE_SLOT"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {
@@ -84,7 +90,7 @@ func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 		w.slot = n
 	}
 	sockets := sdnotify.TakeSockets()
-	n, err := ownSockets(sockets, os.Getpid(), w.slot >= 0)
+	n, err := listeners.Own(sockets, os.Getpid(), w.slot >= 0)
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +100,9 @@ func FromEnvironment(ctx context.Context, addrs ...string) (*Worker, error) {
 	w.notify = sdnotify.NewNotifier(sdnotify.TakeEnv("NOTIFY_SOCKET"))
 	lifeline := sdnotify.TakeEnv("ONESCRAPE_LIFELINE")
 	if n > 0 {
-		w.listeners, err = inherit(sockets, sdnotify.FirstFD, n)
+		w.listeners, err = listeners.Inherit(sockets, sdnotify.FirstFD, n)
 	} else {
-		w.listeners, err = listen(ctx, addrs)
+		w.listeners, err = listeners.Listen(ctx, addrs)
 	}
 	if err != nil {
 		return nil, err
@@ -172,7 +178,7 @@ func (w *Worker) handleSignals() {
 		var stopped time.Time // when the first stop signal came
 		for {
 			select {
-			case <-w.closed:
+			case <-w.closing.done:
 				return
 			case s := <-c:
 				switch {
@@ -225,7 +231,7 @@ func (w *Worker) watchMaster(lifeline string) {
 					w.orphaned()
 					return
 				}
-			case <-w.closed:
+			case <-w.closing.done:
 				return
 			}
 		}
@@ -240,7 +246,7 @@ func (w *Worker) orphaned() {
 	// Nobody is left who would kill a worker that does not come to an end, and the next master waits for its sockets.
 	time.AfterFunc(w.graceful, func() {
 		select {
-		case <-w.closed:
+		case <-w.closing.done:
 		default:
 			logqueue.Logger().Error("this worker did not stop in time, and no master is there to kill it", "slot", w.slot,
 				"pid", os.Getpid())
@@ -266,7 +272,7 @@ func (w *Worker) drain() {
 			select {
 			case <-limit.C:
 				w.giveUp(errTooLong)
-			case <-w.closed:
+			case <-w.closing.done:
 			}
 		}()
 	})
@@ -303,7 +309,7 @@ func (w *Worker) Listeners() []net.Listener {
 // FileDescriptorName= of a systemd socket; nil when there is none.
 func (w *Worker) Listener(name string) net.Listener {
 	for _, l := range w.listeners {
-		if l.name == name {
+		if l.Name == name {
 			return l.Listener
 		}
 	}
@@ -371,9 +377,9 @@ func (w *Worker) OnExit(f func(context.Context) error) {
 // last time. Serve and master.Run call it; a program that uses neither must call it before it ends. It returns the errors
 // of OnExit's functions, the same at every call.
 func (w *Worker) Close() error {
-	w.closeOnce.Do(func() {
+	w.closing.once.Do(func() {
 		w.drain()
-		closeAll(w.listeners)
+		listeners.CloseAll(w.listeners)
 		ctx, cancel := context.WithTimeout(context.Background(), max(w.margin(), time.Second))
 		defer cancel()
 		w.mu.Lock()
@@ -383,14 +389,21 @@ func (w *Worker) Close() error {
 		for i := len(hooks) - 1; i >= 0; i-- {
 			errs = append(errs, hooks[i](ctx))
 		}
-		w.closeErr = errors.Join(errs...)
+		w.closing.err = errors.Join(errs...)
 		last, cancelLast := context.WithTimeout(context.Background(), max(w.margin()/3, time.Second))
 		defer cancelLast()
 		publishLast(last)
 		storeDrained()
-		close(w.closed)
+		close(w.closing.done)
 		w.giveUp(context.Canceled)
 		logqueue.Flush(logqueue.LastWords)
 	})
-	return w.closeErr
+	return w.closing.err
+}
+
+// A worker outlives the reader of its log from its first line on, also one that its own main function writes.
+func init() {
+	if os.Getenv("ONESCRAPE_SLOT") != "" && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		sigpipe.Survive()
+	}
 }

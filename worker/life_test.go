@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onescrape/onescrape/worker/internal/listeners"
 	"github.com/onescrape/onescrape/worker/sdnotify"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -93,7 +94,7 @@ func TestSocketEnv(t *testing.T) {
 		{env: sdnotify.Sockets{FDs: "many", PID: "7"}, pid: 7, err: `LISTEN_FDS="many"`},
 		{env: sdnotify.Sockets{FDs: "-1", PID: "7"}, pid: 7, err: `LISTEN_FDS="-1"`},
 	} {
-		n, err := ownSockets(test.env, test.pid, test.supervised)
+		n, err := listeners.Own(test.env, test.pid, test.supervised)
 		if test.err != "" {
 			assert.ErrorContains(t, err, test.err)
 			continue
@@ -332,46 +333,6 @@ func TestServeAsksForASuccessor(t *testing.T) {
 func TestServeWithoutListeners(t *testing.T) {
 	w, _ := alone(t)
 	assert.ErrorContains(t, w.Serve(&http.Server{}), "no listeners")
-}
-
-// What the wait of a drain does with connections in each state, without a clock.
-func TestRest(t *testing.T) {
-	began := time.Now()
-	at := func(d time.Duration) time.Time { return began.Add(d) }
-	conn := func(s http.ConnState, since time.Duration) connection { return connection{s, at(since)} }
-	const linger = time.Second
-	for name, test := range map[string]struct {
-		open  []connection
-		now   time.Duration
-		left  time.Duration
-		known bool
-	}{
-		"none":            {known: true},
-		"idle since long": {open: []connection{conn(http.StateIdle, -time.Hour)}, left: linger, known: true},
-		"idle for a while": {open: []connection{conn(http.StateIdle, 0)}, now: linger / 4, left: linger * 3 / 4,
-			known: true},
-		"idle long enough": {open: []connection{conn(http.StateIdle, 0)}, now: linger, known: true},
-		"idle after the drain began": {open: []connection{conn(http.StateIdle, linger)}, now: linger, left: linger,
-			known: true},
-		"active": {open: []connection{conn(http.StateActive, 0)}, now: time.Hour},
-		"new": {open: []connection{conn(http.StateNew, 0)}, now: linger, left: silentAfter - linger,
-			known: true},
-		"silent": {open: []connection{conn(http.StateNew, 0)}, now: silentAfter, known: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newConnections()
-			for _, o := range test.open {
-				a, b := net.Pipe()
-				b.Close()
-				c.open[a] = o
-			}
-			left, known := c.rest(began, at(test.now), linger)
-			assert.Equal(t, test.known, known)
-			if known {
-				assert.Equal(t, test.left, max(left, 0))
-			}
-		})
-	}
 }
 
 func duplicate(t *testing.T, f *os.File) int {

@@ -258,7 +258,7 @@ func TestNativeOptionsThatConflict(t *testing.T) {
 		r := inStore(t)
 		r.newHistogram(o).Observe(3)
 		require.Equal(t, uint64(1), written(t, r.newHistogram(o)).Histogram.GetSampleCount())
-		require.Empty(t, r.overflow)
+		require.Empty(t, r.binding.overflow)
 	}
 }
 

@@ -36,8 +36,8 @@ const (
 // addPublisher adds a publisher. The caller holds the lock.
 func (r *registry) addPublisher(interval time.Duration, publish func()) *publisher {
 	p := &publisher{interval: interval, publish: publish, wake: make(chan struct{}, 1)}
-	r.publishers = append(r.publishers, p)
-	if r.writer != nil {
+	r.publishing.publishers = append(r.publishing.publishers, p)
+	if r.binding.writer != nil {
 		p.start()
 	}
 	return p
@@ -45,14 +45,14 @@ func (r *registry) addPublisher(interval time.Duration, publish func()) *publish
 
 // removePublisher ends a publisher. The caller holds the lock.
 func (r *registry) removePublisher(p *publisher) {
-	r.publishers = slices.DeleteFunc(r.publishers, func(o *publisher) bool { return o == p })
+	r.publishing.publishers = slices.DeleteFunc(r.publishing.publishers, func(o *publisher) bool { return o == p })
 	p.end()
 }
 
 // startPublishers starts all publishers and has everything published soon: the process has a store from now on. The caller
 // holds the lock.
 func (r *registry) startPublishers() {
-	for _, p := range r.publishers {
+	for _, p := range r.publishing.publishers {
 		p.start()
 	}
 	r.wakePublishers()
@@ -60,7 +60,7 @@ func (r *registry) startPublishers() {
 
 // endPublishers ends the goroutines of all publishers: the process has no store any more. The caller holds the lock.
 func (r *registry) endPublishers() {
-	for _, p := range r.publishers {
+	for _, p := range r.publishing.publishers {
 		p.end()
 	}
 }
@@ -111,7 +111,7 @@ func processorTime() time.Duration {
 
 // wakePublishers has everything published soon. The caller holds the lock.
 func (r *registry) wakePublishers() {
-	for _, p := range r.publishers {
+	for _, p := range r.publishing.publishers {
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -125,7 +125,7 @@ func publishLast(ctx context.Context) { process.publishLast(ctx) }
 // publishLast waits no longer than ctx: a collector that hangs must not keep the process from its end.
 func (r *registry) publishLast(ctx context.Context) {
 	r.mu.RLock()
-	all := slices.Clone(r.publishers)
+	all := slices.Clone(r.publishing.publishers)
 	r.mu.RUnlock()
 	done := make(chan struct{})
 	go func() {

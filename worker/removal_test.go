@@ -49,10 +49,10 @@ func TestRemovalKeepsTheFileSmall(t *testing.T) {
 			defer debug.SetGCPercent(debug.SetGCPercent(-1))
 			r := inStore(t)
 			add, remove := test.vec(r)
-			store, err := aggregate.Open(r.dir.Path(), aggregate.Options{})
+			store, err := aggregate.Open(r.binding.dir.Path(), aggregate.Options{})
 			require.NoError(t, err)
 			defer store.Close()
-			reader, err := r.dir.Open(r.writer.Name())
+			reader, err := r.binding.dir.Open(r.binding.writer.Name())
 			require.NoError(t, err)
 			defer reader.Close()
 			// held returns how many deleted series the collector has not found to be nobody's yet.
@@ -66,7 +66,7 @@ func TestRemovalKeepsTheFileSmall(t *testing.T) {
 				return n
 			}
 			size := func(name string) int64 {
-				info, err := os.Stat(filepath.Join(r.dir.Path(), name))
+				info, err := os.Stat(filepath.Join(r.binding.dir.Path(), name))
 				if os.IsNotExist(err) {
 					return 0
 				}
@@ -86,12 +86,12 @@ func TestRemovalKeepsTheFileSmall(t *testing.T) {
 				_, err := store.Fold(context.Background())
 				require.NoError(t, err)
 				if n+1 == 5*batch {
-					file, archive = size(r.writer.Name()), size("archive")
+					file, archive = size(r.binding.writer.Name()), size("archive")
 				}
 			}
-			t.Logf("after %d label sets the file has %d bytes and the archive %d", total, size(r.writer.Name()), size("archive"))
+			t.Logf("after %d label sets the file has %d bytes and the archive %d", total, size(r.binding.writer.Name()), size("archive"))
 			// A step of growth more may be due to when the writer looked at the archive.
-			assert.LessOrEqual(t, size(r.writer.Name()), file+file/4)
+			assert.LessOrEqual(t, size(r.binding.writer.Name()), file+file/4)
 			assert.LessOrEqual(t, size("archive"), archive+archive/4)
 			families, err := store.Gather()
 			require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestRemovalKeepsTheFileSmall(t *testing.T) {
 func TestOldHandleNeverCountsInNewSeries(t *testing.T) {
 	r := inStore(t)
 	v := r.newCounterVec(copts, []string{"a"})
-	store, err := aggregate.Open(r.dir.Path(), aggregate.Options{})
+	store, err := aggregate.Open(r.binding.dir.Path(), aggregate.Options{})
 	require.NoError(t, err)
 	defer store.Close()
 	var current atomic.Pointer[Counter]

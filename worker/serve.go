@@ -6,8 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
+
+	"sync/atomic"
+
+	"github.com/onescrape/onescrape/worker/drain"
+	"github.com/onescrape/onescrape/worker/internal/listeners"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // Serve runs an HTTP server as a worker: it serves on all listeners, calls Ready, and ends after the drain begins, so that
@@ -45,12 +50,12 @@ func (w *Worker) serve(srv *http.Server, accept func(net.Listener) error) (err e
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	conns := newConnections()
+	conns := drain.NewConnections()
 	w.take(srv, conns)
 
 	ended := make(chan error, len(w.listeners))
 	for _, l := range w.listeners {
-		deferAccept(l.Listener)
+		listeners.DeferAccept(l.Listener)
 		go func() { ended <- accept(l.Listener) }()
 	}
 	// The sockets listen since before this process was started, so being ready needs no accept that has begun.
@@ -66,7 +71,7 @@ func (w *Worker) serve(srv *http.Server, accept func(net.Listener) error) (err e
 		running--
 		w.drain()
 	}
-	closeAll(w.listeners)
+	listeners.CloseAll(w.listeners)
 	// When Serve has returned, every connection that was accepted has been seen by ConnState.
 	for ; running > 0; running-- {
 		<-ended
@@ -79,7 +84,7 @@ func (w *Worker) serve(srv *http.Server, accept func(net.Listener) error) (err e
 }
 
 // take puts the worker's hooks into the server.
-func (w *Worker) take(srv *http.Server, conns *connections) {
+func (w *Worker) take(srv *http.Server, conns *drain.Connections) {
 	next := srv.Handler
 	if next == nil {
 		next = http.DefaultServeMux
@@ -95,7 +100,7 @@ func (w *Worker) take(srv *http.Server, conns *connections) {
 	})
 	state := srv.ConnState
 	srv.ConnState = func(c net.Conn, s http.ConnState) {
-		conns.note(c, s)
+		conns.Note(c, s)
 		if state != nil {
 			state(c, s)
 		}
@@ -106,19 +111,19 @@ func (w *Worker) take(srv *http.Server, conns *connections) {
 }
 
 // finish waits for the connections and closes what is left of them.
-func (w *Worker) finish(srv *http.Server, conns *connections) error {
-	quiet := conns.quiet(w.life, w.linger)
+func (w *Worker) finish(srv *http.Server, conns *drain.Connections) error {
+	quiet := conns.Quiet(w.life, w.linger)
 	if quiet == nil {
 		return srv.Shutdown(w.life)
 	}
 	// The requests were just told to give up; those that do may still write their answer.
 	ctx, cancel := context.WithTimeout(context.Background(), w.margin()/2)
 	defer cancel()
-	if conns.quiet(ctx, 0) == nil {
+	if conns.Quiet(ctx, 0) == nil {
 		srv.Close()
 		return nil
 	}
-	n := conns.busy()
+	n := conns.Busy()
 	srv.Close()
 	if errors.Is(context.Cause(w.life), errQuick) {
 		return nil
@@ -126,96 +131,54 @@ func (w *Worker) finish(srv *http.Server, conns *connections) error {
 	return fmt.Errorf("worker: drain: %d connections were still busy after %v and were cut off", n, w.graceful)
 }
 
-// silent is after how long a connection that has sent nothing counts as idle, as http.Server.Shutdown has it.
-const silentAfter = 5 * time.Second
-
-// connections knows what the open connections of a server do.
-type connections struct {
-	mu      sync.Mutex
-	open    map[net.Conn]connection // guarded by mu
-	changed chan struct{}           // has room for one: something went idle or away
-}
-
-type connection struct {
-	state http.ConnState
-	since time.Time
-}
-
-func newConnections() *connections {
-	return &connections{open: make(map[net.Conn]connection), changed: make(chan struct{}, 1)}
-}
-
-// note is a http.Server's ConnState.
-func (c *connections) note(conn net.Conn, s http.ConnState) {
-	c.mu.Lock()
-	if s == http.StateClosed || s == http.StateHijacked {
-		delete(c.open, conn)
-	} else {
-		c.open[conn] = connection{s, time.Now()}
-	}
-	c.mu.Unlock()
-	if s != http.StateActive && s != http.StateNew {
-		select {
-		case c.changed <- struct{}{}:
-		default:
+// Recycle asks the master for a successor. The master starts one on the same sockets, and tells this process to drain when
+// the successor is ready, as in a rolling restart. Until then this process goes on. Without a master Recycle does nothing.
+// It is safe for concurrent use, and a second call has no effect.
+func (w *Worker) Recycle() {
+	if w.recycled.CompareAndSwap(false, true) {
+		if err := w.tell("X_ONESCRAPE_RECYCLE=1"); err != nil {
+			w.recycled.Store(false)
 		}
 	}
 }
 
-// busy returns how many connections are new or active.
-func (c *connections) busy() (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, o := range c.open {
-		if o.state != http.StateIdle {
-			n++
-		}
-	}
-	return n
+// budget counts requests down and says when they are used up; a budget of 0 is never.
+type budget struct {
+	limit int64
+	used  atomic.Int64
 }
 
-// rest returns how long it takes until every connection may be closed if nothing happens on any; false when one is
-// busy, so that only what happens can tell.
-func (c *connections) rest(began, now time.Time, linger time.Duration) (time.Duration, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var left time.Duration
-	known := true
-	for _, o := range c.open {
-		since := o.since
-		if since.Before(began) {
-			since = began
-		}
-		switch o.state {
-		case http.StateIdle:
-			left = max(left, linger-now.Sub(since))
-		case http.StateNew:
-			left = max(left, silentAfter-now.Sub(o.since), linger-now.Sub(since))
-		default:
-			known = false
-		}
-	}
-	return left, known
-}
+// spend takes one and reports whether it was the last.
+func (b *budget) spend() bool { return b.limit > 0 && b.used.Add(1) == b.limit }
 
-// quiet waits until no connection is new or active and each has been idle for linger. It returns ctx's error when that
-// ends first.
-func (c *connections) quiet(ctx context.Context, linger time.Duration) error {
-	began := time.Now()
+// Healthy makes the watchdog depend on check: the worker sends WATCHDOG=1 to the master only while check returns nil. The
+// context of check ends when its answer would be too late. Without Healthy every worker that runs counts as healthy.
+// Without a watchdog in the master's configuration check is never called. Call Healthy before Ready. check must be safe for
+// concurrent use.
+func (w *Worker) Healthy(check func(context.Context) error) { w.check.Store(&check) }
+
+// watch sends WATCHDOG=1 twice in each period in which the master expects one.
+func (w *Worker) watch(period time.Duration) {
+	tick := time.NewTicker(period / 2)
+	defer tick.Stop()
 	for {
-		left, known := c.rest(began, time.Now(), linger)
-		if known && left <= 0 {
-			return nil
-		}
-		var wake <-chan time.Time
-		if known {
-			wake = time.After(left)
-		}
+		w.pulse(period / 2)
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-wake:
-		case <-c.changed:
+		case <-tick.C:
+		case <-w.closing.done:
+			return
 		}
 	}
+}
+
+func (w *Worker) pulse(limit time.Duration) {
+	if check := w.check.Load(); check != nil && *check != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := (*check)(ctx); err != nil {
+			w.tell("STATUS=" + sdnotify.OneLine("not healthy: "+err.Error()))
+			return
+		}
+	}
+	w.tell("WATCHDOG=1")
 }

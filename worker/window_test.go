@@ -245,7 +245,7 @@ func TestSlicesTurnWhileTheyAreWrittenTo(t *testing.T) {
 			}
 		})
 	}
-	store, err := aggregate.Open(r.dir.Path(), aggregate.Options{ReadOnly: true})
+	store, err := aggregate.Open(r.binding.dir.Path(), aggregate.Options{ReadOnly: true})
 	require.NoError(t, err)
 	defer store.Close()
 	within := func(m *dto.Metric) bool {
@@ -283,7 +283,7 @@ func TestWindowThatGetsNoSpace(t *testing.T) {
 	r := inMemory(t)
 	clock := stopClock(r)
 	log := r.logTo()
-	r.limit = 64 << 10
+	r.binding.limit = 64 << 10
 	require.NoError(t, r.open(storeDir(t), 0))
 	s := r.newSummary(windowOpts)
 	for i := range 128 {

@@ -34,7 +34,7 @@ type Reader struct {
 	doubles int   // in an entry; 0: not known yet, because there is none
 	alive   bool
 
-	layout
+	layout layout
 }
 
 // inode identifies a file among those that exist at the same time.
@@ -78,14 +78,14 @@ func (r *Reader) Alive() (bool, error) { return r.alive, nil }
 func (r *Reader) Refresh() error { return nil }
 
 // Families returns the families of the file; a family's number is its index. Entries never change.
-func (r *Reader) Families() []shmstore.Family { return r.families }
+func (r *Reader) Families() []shmstore.Family { return r.layout.families }
 
 // Series returns the series of the file. View.Update appends to it and, when it changes Layout, alters entries in
 // place.
-func (r *Reader) Series() []shmstore.SeriesInfo { return r.series }
+func (r *Reader) Series() []shmstore.SeriesInfo { return r.layout.series }
 
 // Layout returns a number that View.Update changes whenever an entry of Series is not what it was.
-func (r *Reader) Layout() uint64 { return r.changes }
+func (r *Reader) Layout() uint64 { return r.layout.changes }
 
 // Read calls fn with cells that hold what the file holds now: those of series s are words[s.Cell:s.Cell+s.Words]. They
 // are valid during fn only.
@@ -94,18 +94,18 @@ func (r *Reader) Read(fn func(words []uint64)) error {
 		// No copy could be kept.
 		return r.wrap(errGone)
 	}
-	if err := r.guard(func() error { r.fill(r); return nil }); err != nil {
+	if err := r.guard(func() error { r.layout.fill(r); return nil }); err != nil {
 		return r.wrap(err)
 	}
-	fn(r.words)
+	fn(r.layout.words)
 	return nil
 }
 
 // ReadStable is Read series by series.
 func (r *Reader) ReadStable(fn func(i int, cells []uint64)) error {
 	return r.Read(func(words []uint64) {
-		for i := range r.series {
-			if s := &r.series[i]; !s.Free {
+		for i := range r.layout.series {
+			if s := &r.layout.series[i]; !s.Free {
 				fn(i, words[s.Cell:s.Cell+s.Words])
 			}
 		}
@@ -154,7 +154,7 @@ func (r *Reader) fetch(st *unix.Stat_t, mapped bool, k *keys) error {
 		if err := r.parse(k); err != nil {
 			return err
 		}
-		r.wake(r)
+		r.layout.wake(r)
 		return nil
 	})
 	if err != nil || mapped {
@@ -202,7 +202,7 @@ func (r *Reader) begins(known []byte) bool {
 
 // unchanged reports whether a file that is mapped has nothing but values that may be new.
 func (r *Reader) unchanged() bool {
-	if len(r.unset) > 0 {
+	if len(r.layout.unset) > 0 {
 		return false
 	}
 	used := int64(-1)
@@ -288,7 +288,7 @@ func (r *Reader) parse(k *keys) error {
 		if err != nil {
 			return err
 		}
-		return r.add(s, r.kind.Process, value)
+		return r.layout.add(s, r.kind.Process, value)
 	})
 	if err != nil && r.lib.walk(r.memory, headSize, used, r.doubles, func([]byte, int64) error { return nil }) != nil &&
 		r.lib.mixed(r.memory, used) {

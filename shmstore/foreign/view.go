@@ -339,7 +339,7 @@ func (l *lister) fetch(r *Reader, st *unix.Stat_t) (err error) {
 
 // announce says which metrics nobody has defined.
 func (v *View) announce(r *Reader) {
-	for def := range r.numbers {
+	for def := range r.layout.numbers {
 		if def.Type == shmstore.UntypedType {
 			v.dir.say(def.Name)
 		}
@@ -420,7 +420,7 @@ func (v *View) shape(a *shmstore.Archive) {
 		if v.leftOut(r, v.fits(r)) {
 			return true
 		}
-		for name, bounds := range r.mentioned {
+		for name, bounds := range r.layout.mentioned {
 			if v.dir.lib.Bounds != nil {
 				v.merge(name, v.dir.lib.Bounds(name))
 			}
@@ -428,7 +428,7 @@ func (v *View) shape(a *shmstore.Archive) {
 		}
 		return false
 	})
-	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool { return v.leftOut(r, r.shape(v.bounds, r.used)) })
+	v.shown = slices.DeleteFunc(v.shown, func(r *Reader) bool { return v.leftOut(r, r.layout.shape(v.bounds, r.used)) })
 }
 
 // leftOut closes a file that err makes unusable, and does nothing when err is nil.
@@ -444,7 +444,7 @@ func (v *View) leftOut(r *Reader, err error) bool {
 
 // fits is an error when the bounds that a file mentions are too many together with the others.
 func (v *View) fits(r *Reader) error {
-	for name, bounds := range r.mentioned {
+	for name, bounds := range r.layout.mentioned {
 		if n := len(v.bounds[name]) + len(bounds); n > MaxBounds && len(union(v.bounds[name], bounds)) > MaxBounds {
 			return tooManyBounds(name)
 		}

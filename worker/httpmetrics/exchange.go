@@ -24,20 +24,25 @@ type Exchange struct {
 	Duration     time.Duration // 0 until the handler has returned
 	Panicked     bool          // the handler panicked, and not with http.ErrAbortHandler
 
-	sender    http.ResponseWriter // of net/http; nil elsewhere
-	nested    nested
-	metrics   *Metrics
-	start     time.Duration // since epoch
-	bare      bool          // nobody but the metrics around handlers measures it
-	excluded  bool          // its path is
-	untracked bool          // by DoNotTrack
-	dropped   bool          // by ExcludeAll
-	inFlight  bool          // is part of the gauge
-	counted   bool          // the status line is written
-	final     int           // Status as it was counted
-	life      uint          // which request this is, of those that have used it
-	calls     []call
-	values    []string // of labels, while they are looked up
+	sender   http.ResponseWriter // of net/http; nil elsewhere
+	nested   nested
+	metrics  *Metrics
+	start    time.Duration // since epoch
+	omit     omit          // what it is left out of
+	inFlight bool          // is part of the gauge
+	counted  bool          // the status line is written
+	final    int           // Status as it was counted
+	life     uint          // which request this is, of those that have used it
+	calls    []call
+	values   []string // of labels, while they are looked up
+}
+
+// omit is why an exchange is left out of metrics.
+type omit struct {
+	bare      bool // only the metrics around handlers measure it
+	excluded  bool // its path is excluded
+	untracked bool // by DoNotTrack
+	dropped   bool // by ExcludeAll
 }
 
 // ResponseHeader returns the header of the answer, for label functions to read; nil in frameworks that have another.
@@ -54,14 +59,14 @@ var epoch = time.Now()
 // DoNotTrack leaves the exchange out of the default metrics. What a handler is wrapped in for itself, and what
 // RegisterDefault has, still counts it. It is for adapters, and without effect on what is counted already.
 func (e *Exchange) DoNotTrack() {
-	e.untracked = true
+	e.omit.untracked = true
 	e.land()
 }
 
 // ExcludeAll leaves the exchange out of all metrics; gauges are as if it had not begun. It is for adapters, and without
 // effect on what is counted already.
 func (e *Exchange) ExcludeAll() {
-	e.dropped = true
+	e.omit.dropped = true
 	e.land()
 	for i := range e.calls {
 		e.calls[i].land()
@@ -70,7 +75,7 @@ func (e *Exchange) ExcludeAll() {
 
 // tracked reports whether the default metrics have the exchange.
 func (e *Exchange) tracked() bool {
-	return e.metrics.defaults != nil && !e.bare && !e.excluded && !e.untracked && !e.dropped
+	return e.metrics.defaults != nil && !e.omit.bare && !e.omit.excluded && !e.omit.untracked && !e.omit.dropped
 }
 
 // land takes the exchange out of the requests in flight.
@@ -109,7 +114,7 @@ type End struct{ e *Exchange }
 // for another exchange then, as it is or zeroed: keeping it saves allocations.
 func (m *Metrics) Begin(e *Exchange) End {
 	e.begin(m)
-	if d := m.defaults; d != nil && d.inFlight != nil && !e.excluded {
+	if d := m.defaults; d != nil && d.inFlight != nil && !e.omit.excluded {
 		e.inFlight = true
 		d.inFlight.Inc()
 	}
@@ -126,9 +131,9 @@ func (e *Exchange) begin(m *Metrics) {
 	e.metrics = m
 	e.nested = nested{}
 	e.Duration, e.Panicked = 0, false
-	e.bare, e.untracked, e.dropped, e.inFlight, e.counted = false, false, false, false, false
+	e.omit.bare, e.omit.untracked, e.omit.dropped, e.inFlight, e.counted = false, false, false, false, false
 	e.calls, e.values = e.calls[:0], e.values[:0]
-	e.excluded = m.excludes(e.Path)
+	e.omit.excluded = m.excludes(e.Path)
 	e.start = time.Since(epoch)
 }
 
@@ -221,7 +226,7 @@ type call struct {
 
 // count counts the call of a counter.
 func (c *call) count(e *Exchange) {
-	if c.metric.kind == counterKind && !e.dropped {
+	if c.metric.kind == counterKind && !e.omit.dropped {
 		c.metric.instrument(e).counter.Inc()
 	}
 }
@@ -246,7 +251,7 @@ func (c *call) end() {
 // observe puts the duration where it belongs, once everything about the answer is known.
 func (c *call) observe(e *Exchange) {
 	c.end()
-	if c.metric.kind != observerKind || e.dropped {
+	if c.metric.kind != observerKind || e.omit.dropped {
 		return
 	}
 	whole := e.Duration

@@ -145,7 +145,7 @@ type Call struct {
 // the handler has returned, or panicked. It may come before the Begin of another metric ends, and any number of times
 // in an exchange that was begun. Of a nil exchange nothing is measured.
 func (r *Metric) Begin(e *Exchange) Call {
-	if e == nil || e.dropped || e.excluded && !r.metrics.options.TrackExcluded {
+	if e == nil || e.omit.dropped || e.omit.excluded && !r.metrics.options.TrackExcluded {
 		return Call{}
 	}
 	c := call{metric: r}
@@ -178,7 +178,7 @@ func (r *Metric) Wrap(h http.Handler) http.Handler {
 		if e == nil {
 			x := acquire(w, req)
 			x.Exchange.begin(r.metrics)
-			x.bare = true
+			x.omit.bare = true
 			defer x.finish()
 			r.serve(h, x.writer, req, &x.Exchange)
 			x.returned = true

@@ -1,4 +1,5 @@
-package worker
+// Package listeners makes net.Listeners of the sockets that a process inherits, or of addresses that it opens itself.
+package listeners
 
 import (
 	"cmp"
@@ -12,9 +13,9 @@ import (
 	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
-// ownSockets returns how many sockets are for the process pid. It ignores the variables of another process, unless a master
+// Own returns how many sockets are for the process pid. It ignores the variables of another process, unless a master
 // started this one (supervised): then something forked in between, and the sockets were lost on the way.
-func ownSockets(e sdnotify.Sockets, pid int, supervised bool) (int, error) {
+func Own(e sdnotify.Sockets, pid int, supervised bool) (int, error) {
 	n, err := e.Count()
 	switch {
 	case err != nil:
@@ -31,16 +32,16 @@ func ownSockets(e sdnotify.Sockets, pid int, supervised bool) (int, error) {
 // unnamed is the name of a socket that was given none, as sd_listen_fds_with_names has it.
 const unnamed = "unknown"
 
-// namedListener is a listener under the name that Listener takes.
-type namedListener struct {
+// Named is a listener under the name that Listener takes.
+type Named struct {
 	net.Listener
-	name string
+	Name string
 }
 
-// inherit makes listeners of the n sockets that begin at descriptor first. Each is duplicated, and the original closed,
+// Inherit makes listeners of the n sockets that begin at descriptor first. Each is duplicated, and the original closed,
 // so that the runtime's poller owns the only one.
-func inherit(e sdnotify.Sockets, first, n int) ([]namedListener, error) {
-	var out []namedListener
+func Inherit(e sdnotify.Sockets, first, n int) ([]Named, error) {
+	var out []Named
 	for i := range n {
 		fd, name := first+i, cmp.Or(e.Name(i), unnamed)
 		syscall.CloseOnExec(fd)
@@ -48,19 +49,19 @@ func inherit(e sdnotify.Sockets, first, n int) ([]namedListener, error) {
 		l, err := net.FileListener(f)
 		f.Close()
 		if err != nil {
-			closeAll(out)
+			CloseAll(out)
 			return nil, fmt.Errorf("worker: inherited socket %d (%s) is no listening stream socket: %w", fd, name, err)
 		}
-		out = append(out, namedListener{l, name})
+		out = append(out, Named{l, name})
 	}
 	return out, nil
 }
 
-// listen opens the addresses itself, for a process that no supervisor gave sockets: host:port, unix:PATH or name=ADDR.
-func listen(ctx context.Context, addrs []string) ([]namedListener, error) {
+// Listen opens the addresses itself, for a process that no supervisor gave sockets: host:port, unix:PATH or name=ADDR.
+func Listen(ctx context.Context, addrs []string) ([]Named, error) {
 	var (
 		lc  net.ListenConfig
-		out []namedListener
+		out []Named
 	)
 	lc.SetMultipathTCP(false)
 	for _, a := range addrs {
@@ -74,15 +75,15 @@ func listen(ctx context.Context, addrs []string) ([]namedListener, error) {
 		}
 		l, err := lc.Listen(ctx, network, addr)
 		if err != nil {
-			closeAll(out)
+			CloseAll(out)
 			return nil, fmt.Errorf("worker: %w", err)
 		}
-		out = append(out, namedListener{l, name})
+		out = append(out, Named{l, name})
 	}
 	return out, nil
 }
 
-func closeAll(ls []namedListener) {
+func CloseAll(ls []Named) {
 	for _, l := range ls {
 		l.Close()
 	}

@@ -1,4 +1,4 @@
-package worker
+package boundindex
 
 import (
 	"math"
@@ -28,13 +28,13 @@ func TestBucketIsTheFirstThatHoldsTheValue(t *testing.T) {
 		for range 1000 {
 			values = append(values, math.Float64frombits(rand.Uint64()), 5*rand.NormFloat64())
 		}
-		binades := newBoundIndex(bounds)
+		binades := New(bounds)
 		for _, v := range values {
 			want := slices.IndexFunc(bounds, func(b float64) bool { return v <= b })
 			if want < 0 {
 				want = len(bounds)
 			}
-			require.Equal(t, want, bucket(bounds, binades.begin(v), v), "%v in %v", v, bounds)
+			require.Equal(t, want, First(bounds, binades.Begin(v), v), "%v in %v", v, bounds)
 		}
 	}
 }
