@@ -57,7 +57,7 @@ func (s *supervisor) overdue(p *process, t, now time.Time) bool {
 	if p.look.asked == 0 {
 		p.look.asked = p.notify.Look()
 	}
-	return p.end.heard || p.look.answered == p.look.asked
+	return p.end.handled || p.look.answered == p.look.asked
 }
 
 // forkLook is when a worker that is not ready is looked at for a fork.

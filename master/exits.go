@@ -11,7 +11,7 @@ import (
 
 // exited acts on a process that has gone, once that is so and everything that it said was heard.
 func (s *supervisor) exited(sl *slot, p *process) {
-	if !p.end.reaped || !p.end.heard {
+	if !p.end.reaped || !p.end.handled {
 		return
 	}
 	p.end.gone = true

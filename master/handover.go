@@ -132,7 +132,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		storeHandover:    storeHandover{s.store.Path(), os.Getenv("ONESCRAPE_DIR"), h.copy(int(s.store.Lock().File().Fd()))},
 		endpointHandover: endpointHandover{Metrics: -1}, releaseHandover: releaseHandover{Checked: u.file},
 		Lifeline: [2]int{h.keep(s.lifeline.Read), h.keep(s.lifeline.Write)}, Groups: s.sockets.State(h.keep),
-		Parked: s.sockets.Parked(), Remnants: s.remnants.States(), Configured: s.cfg.Workers,
+		Parked: s.sockets.Closing(), Remnants: s.remnants.States(), Configured: s.cfg.Workers,
 		Speaks: s.startup.protocol == saysWhenReady, Ever: s.startup.progress == allReady,
 		Began: wall(u.began, now), LogLost: u.halted.unwritten(), Executed: now}
 	out.Releases, out.LastRelease = s.releases.All()

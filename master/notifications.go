@@ -22,7 +22,7 @@ func (s *supervisor) handle(n message) {
 	p := n.from
 	sl := s.slotOf(p)
 	if n.Over {
-		p.end.heard = true
+		p.end.handled = true
 		s.exited(sl, p)
 		return
 	}

@@ -59,7 +59,7 @@ type look struct {
 // end is how a process has ended, as far as it has.
 type end struct {
 	reaped  bool // its end was taken; its pid must not be used any more
-	heard   bool // everything that it said was handled: nobody reads its notify socket any more
+	handled bool // everything that it said was handled: nobody reads its notify socket any more
 	gone    bool // both
 	at      time.Time
 	wait    syscall.WaitStatus
@@ -195,7 +195,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 // follow has what the process says heard, and its end noticed.
 func (s *supervisor) follow(p *process) {
 	s.processes[p.PID] = p
-	p.end.heard = false
+	p.end.handled = false
 	p.notify.Start()
 	go p.notify.Run(p.PID, func(m sdnotify.Message) { s.events.messages <- message{p, m} })
 }

@@ -129,8 +129,8 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 			"of that slot gets them", "slot", sl.number, "workers_tried", r.rescues)
 	}
 	s.slots = slices.DeleteFunc(s.slots, func(o *slot) bool { return o == sl })
-	s.sockets.Park(sl.number)
-	s.sockets.Unpark(now)
+	s.sockets.CloseLater(sl.number)
+	s.sockets.CloseDue(now)
 	return true
 }
 

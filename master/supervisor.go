@@ -141,7 +141,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 			return true, err
 		}
 		s.operate(now)
-		s.sockets.Unpark(now)
+		s.sockets.CloseDue(now)
 		s.closeRemoved()
 	}
 	// Once more, for the deadlines of what was started or stopped just now.

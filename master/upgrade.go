@@ -226,7 +226,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 func (s *supervisor) pauseListening() {
 	n := 0
 	for _, p := range s.processes {
-		if p.end.heard {
+		if p.end.handled {
 			continue
 		}
 		n++

@@ -98,7 +98,7 @@ func appendNative(b []byte, n *Native) []byte {
 	return encoding.AppendFloat(b, n.MaxZeroThreshold)
 }
 
-// native reads what appendNative wrote behind tag and length; nil when it is none.
+// decodeNative reads what appendNative wrote behind tag and length; nil when it is none.
 func decodeNative(d *encoding.Decoder) *Native {
 	n := &Native{Schema: int(int32(d.Uint32())), Buckets: int(d.Uint32()), ZeroThreshold: d.Float(), MaxZeroThreshold: d.Float()}
 	if d.Bad || len(d.B) > 0 {

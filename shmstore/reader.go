@@ -364,7 +364,7 @@ var (
 	errMore = errors.New("more")
 )
 
-// reuse.values is the reader that had its first refresh last. Processes of one program make much the same series, so the
+// sharedValues is the reader that had its first refresh last. Processes of one program make much the same series, so the
 // next reader shares its label values where they are equal.
 type sharedValues struct{ reader *Reader }
 

@@ -12,9 +12,9 @@ func (s *Sockets) State(keep func(fd int) int) (out []reuseport.State) {
 }
 
 // Adopt goes on with the sockets that another master left.
-func (s *Sockets) Adopt(states []reuseport.State, parked []int) error {
-	for _, slot := range parked {
-		s.Park(slot)
+func (s *Sockets) Adopt(states []reuseport.State, closing []int) error {
+	for _, slot := range closing {
+		s.CloseLater(slot)
 	}
 	var groups []*reuseport.Group
 	for _, state := range states {

@@ -20,8 +20,8 @@ type Sockets struct {
 
 	groups    []*reuseport.Group
 	removed   []*reuseport.Group // addresses that the configuration no longer has
-	parked    []*parkedSlot      // slots that were given up and whose sockets could not be closed yet
-	unparking bool               // who holds the sockets of parked slots is being looked up
+	closing   []*closingSlot     // slots that were given up and whose sockets could not be closed yet
+	looking   bool               // who holds the sockets that are closed later is being looked up
 	strangers strangers
 	steering  steering
 }
@@ -45,7 +45,7 @@ func (s *Sockets) Take(groups []*reuseport.Group) { s.groups = groups }
 // OfSlot returns the descriptors of a slot's sockets, and their names, in the order of the addresses. It replaces sockets that a
 // worker has shut down: they can never accept again.
 func (s *Sockets) OfSlot(slot int) (fds []uintptr, names []string) {
-	s.renew(slot)
+	s.reopen(slot)
 	for _, g := range s.groups {
 		fds = append(fds, uintptr(g.FD(slot)))
 		names = append(names, g.FDName())
@@ -53,7 +53,7 @@ func (s *Sockets) OfSlot(slot int) (fds []uintptr, names []string) {
 	return fds, names
 }
 
-func (s *Sockets) renew(slot int) {
+func (s *Sockets) reopen(slot int) {
 	for _, g := range s.groups {
 		if g.Intact(slot) {
 			continue // else Compare may have dropped it already
@@ -68,9 +68,9 @@ func (s *Sockets) renew(slot int) {
 	}
 }
 
-// AddSlot opens the sockets of a slot, or takes those that were parked under its number.
+// AddSlot opens the sockets of a slot, or takes those that are open under its number.
 func (s *Sockets) AddSlot(slot int) error {
-	var added []*reuseport.Group // but not those where the slot's socket was parked
+	var added []*reuseport.Group // but not those where the socket of the slot is open
 	for _, g := range s.groups {
 		if g.Has(slot) {
 			continue
@@ -83,7 +83,7 @@ func (s *Sockets) AddSlot(slot int) error {
 		}
 		added = append(added, g)
 	}
-	s.unparked(slot)
+	s.keep(slot)
 	s.SteerAnew()
 	return nil
 }

@@ -23,6 +23,7 @@ type Memory struct {
 	Words []uint64
 }
 
+// New returns the memory of length bytes at addr.
 func New(addr unsafe.Pointer, length int64) Memory {
 	return Memory{
 		Addr:  addr,
@@ -31,8 +32,13 @@ func New(addr unsafe.Pointer, length int64) Memory {
 	}
 }
 
-func (m *Memory) Load(offset int64) uint64     { return atomic.LoadUint64(&m.Words[offset/wordBytes]) }
+// Load loads the word at the offset atomically.
+func (m *Memory) Load(offset int64) uint64 { return atomic.LoadUint64(&m.Words[offset/wordBytes]) }
+
+// Store stores the word at the offset atomically.
 func (m *Memory) Store(offset int64, v uint64) { atomic.StoreUint64(&m.Words[offset/wordBytes], v) }
+
+// Add adds to the word at the offset atomically and returns the sum.
 func (m *Memory) Add(offset int64, v uint64) uint64 {
 	return atomic.AddUint64(&m.Words[offset/wordBytes], v)
 }
@@ -77,6 +83,7 @@ func File(fd int, length int64) (Memory, error) {
 	return New(p, length), nil
 }
 
+// Unmap ends the mapping. Unmapping the zero Memory does nothing.
 func (m *Memory) Unmap() error {
 	if m.Addr == nil {
 		return nil

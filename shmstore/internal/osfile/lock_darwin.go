@@ -9,10 +9,13 @@ import (
 // There are no open-file-description locks on macOS; flock covers the whole file, so each lock has a file of its own.
 const LockCreate = unix.O_CREAT
 
+// LockName returns the name of the file of lock n.
 func LockName(base string, n int) string { return fmt.Sprintf("%s.%d", base, n) }
 
+// LockOffset returns the byte of that file that is lock n.
 func LockOffset(int) int64 { return 0 }
 
+// LockFile takes the lock. ErrLocked: another open file has it.
 func LockFile(fd int, _ int64) error {
 	for {
 		switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {

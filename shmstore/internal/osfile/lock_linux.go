@@ -6,10 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// LockCreate is the flag with which the file of a lock is opened, beside those for reading and writing.
 const LockCreate = 0
 
+// LockName returns the name of the file of lock n.
 func LockName(base string, _ int) string { return base }
-func LockOffset(n int) int64             { return int64(n) }
+
+// LockOffset returns the byte of that file that is lock n.
+func LockOffset(n int) int64 { return int64(n) }
 
 // LockFile takes the open-file-description write lock on the byte at offset. It belongs to the open file and ends with
 // its last descriptor and its last mapping, in whichever process.

@@ -142,4 +142,5 @@ func Exchange(dir int, a, b string) error {
 	return unix.Renameat2(dir, a, dir, b, unix.RENAME_EXCHANGE)
 }
 
+// SyncFile has the file written to its disk.
 func SyncFile(fd int) error { return unix.Fdatasync(fd) }

@@ -83,6 +83,7 @@ func Listen(ctx context.Context, addrs []string) ([]Named, error) {
 	return out, nil
 }
 
+// CloseAll closes the listeners.
 func CloseAll(ls []Named) {
 	for _, l := range ls {
 		l.Close()
