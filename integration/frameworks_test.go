@@ -43,13 +43,13 @@ func TestFrameworks(t *testing.T) {
 	}{
 		{"net/http", ".", "./examples/web", "/job/{kind}", 0, false},
 		{"chi", "chi", "./server", "/job/{kind}", 500, false},
-		{"gorilla", "gorillametrics", "./server", "/job/{kind}", 0, false},
-		{"gin", "ginmetrics", "./server", "/job/:kind", 500, false},
-		{"echo", "echometrics", "./server", "/job/:kind", 500, false},
-		{"Fiber", "fibermetrics", "./server", "/job/:kind", 500, false},
-		{"Fiber's own master", "fibermetrics", "./server", "/job/:kind", 500, true},
-		{"fasthttp", "fasthttpmetrics", "./server", "/job/{kind}", 0, false},
-		{"fasthttp's own master", "fasthttpmetrics", "./server", "/job/{kind}", 0, true},
+		{"gorilla", "../worker/httpmetrics/gorillametrics", "./server", "/job/{kind}", 0, false},
+		{"gin", "../worker/httpmetrics/ginmetrics", "./server", "/job/:kind", 500, false},
+		{"echo", "../worker/httpmetrics/echometrics", "./server", "/job/:kind", 500, false},
+		{"Fiber", "../worker/httpmetrics/fibermetrics", "./server", "/job/:kind", 500, false},
+		{"Fiber's own master", "../worker/httpmetrics/fibermetrics", "./server", "/job/:kind", 500, true},
+		{"fasthttp", "../worker/httpmetrics/fasthttpmetrics", "./server", "/job/{kind}", 0, false},
+		{"fasthttp's own master", "../worker/httpmetrics/fasthttpmetrics", "./server", "/job/{kind}", 0, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newServer(t)

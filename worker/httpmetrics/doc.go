@@ -51,7 +51,7 @@
 //	http.ServeMux           Wrap(mux), inside middleware that clones the request (WithContext, TimeoutHandler)
 //	below http.StripPrefix  Wrap around the outer mux, and Wrap around the inner one too
 //	chi                     router.Use(metrics.Wrap)
-//	gorilla                 the adapter in integration/gorillametrics, or Metrics.Route
+//	gorilla                 the adapter in worker/httpmetrics/gorillametrics, or Metrics.Route
 //	any other               Metrics.Route around each handler
 //	fasthttp Fiber gin echo the adapters in integration, which are modules of their own
 //

@@ -151,7 +151,7 @@ func (m *Metrics) sayUnseen(e *Exchange) {
 	m.unseen.Do(func() {
 		logqueue.Logger().Warn("httpmetrics: the route of a request cannot be seen, so all such requests are grouped as one: "+
 			"call Wrap inside middleware that clones the request, with chi by router.Use(metrics.Wrap), with gorilla by the "+
-			"adapter in integration/gorillametrics, or name the route by metrics.Route(pattern, handler)",
+			"adapter in worker/httpmetrics/gorillametrics, or name the route by metrics.Route(pattern, handler)",
 			"method", e.Method, "path", e.Path, "status", e.Status, "group", unmatched)
 	})
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/valyala/fasthttp/prefork"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/integration/fasthttpmetrics"
 	"github.com/onescrape/onescrape/master"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/httpmetrics"
+	"github.com/onescrape/onescrape/worker/httpmetrics/fasthttpmetrics"
 )
 
 var (

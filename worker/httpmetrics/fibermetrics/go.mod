@@ -1,12 +1,12 @@
-module github.com/onescrape/onescrape/integration/fibermetrics
+module github.com/onescrape/onescrape/worker/httpmetrics/fibermetrics
 
 go 1.26.0
 
-replace github.com/onescrape/onescrape => ../..
+replace github.com/onescrape/onescrape => ../../..
 
 require (
 	github.com/gofiber/fiber/v3 v3.1.0
-	github.com/onescrape/onescrape v0.0.0
+	github.com/onescrape/onescrape v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/stretchr/testify v1.12.1
 	github.com/valyala/fasthttp v1.78.0

@@ -10,10 +10,10 @@ import (
 
 	"github.com/gorilla/mux"
 
-	"github.com/onescrape/onescrape/integration/gorillametrics"
 	"github.com/onescrape/onescrape/master"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/httpmetrics"
+	"github.com/onescrape/onescrape/worker/httpmetrics/gorillametrics"
 )
 
 func main() {

@@ -1,12 +1,12 @@
-module github.com/onescrape/onescrape/integration/ginmetrics
+module github.com/onescrape/onescrape/worker/httpmetrics/ginmetrics
 
 go 1.26.0
 
-replace github.com/onescrape/onescrape => ../..
+replace github.com/onescrape/onescrape => ../../..
 
 require (
 	github.com/gin-gonic/gin v1.12.0
-	github.com/onescrape/onescrape v0.0.0
+	github.com/onescrape/onescrape v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 

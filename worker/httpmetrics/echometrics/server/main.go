@@ -10,10 +10,10 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
-	"github.com/onescrape/onescrape/integration/echometrics"
 	"github.com/onescrape/onescrape/master"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/httpmetrics"
+	"github.com/onescrape/onescrape/worker/httpmetrics/echometrics"
 )
 
 func main() {

@@ -12,10 +12,10 @@ import (
 	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 
 	"github.com/onescrape/onescrape/aggregate"
-	"github.com/onescrape/onescrape/integration/fibermetrics"
 	"github.com/onescrape/onescrape/master"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/httpmetrics"
+	"github.com/onescrape/onescrape/worker/httpmetrics/fibermetrics"
 )
 
 var (

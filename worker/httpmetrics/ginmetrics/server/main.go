@@ -9,10 +9,10 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/onescrape/onescrape/integration/ginmetrics"
 	"github.com/onescrape/onescrape/master"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/httpmetrics"
+	"github.com/onescrape/onescrape/worker/httpmetrics/ginmetrics"
 )
 
 func main() {
