@@ -3,8 +3,6 @@ package master
 import (
 	"log/slog"
 	"time"
-
-	"github.com/onescrape/onescrape/master/internal/proc"
 )
 
 // watch kills what is too slow and notes who is too old.
@@ -70,7 +68,7 @@ func (s *supervisor) lookAtFork(p *process, now time.Time) {
 		return
 	}
 	p.forkChecked = true
-	if kids := proc.Children(p.PID); len(kids) > 0 {
+	if kids := s.sys.Children(p.PID); len(kids) > 0 {
 		s.log.Warn("the command has started other processes and is not ready: if one of them is the server, it cannot take "+
 			"its sockets, which are for the process that was started (LISTEN_PID); in a shell script start the server with exec",
 			p.id(), slog.Any("children", kids))

@@ -39,7 +39,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	}
 	sl.old = slices.DeleteFunc(sl.old, func(o *process) bool { return o == p })
 	if stoppedItself {
-		s.sayLost(sl, p, append(attrs, "next", max(0, time.Until(sl.RetryAt)).Round(time.Millisecond), "failures", sl.Failures))
+		s.sayLost(sl, p, append(attrs, "next", max(0, sl.RetryAt.Sub(s.loop.Now())).Round(time.Millisecond), "failures", sl.Failures))
 	}
 	switch p {
 	case sl.next:

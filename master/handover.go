@@ -12,12 +12,10 @@ import (
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/endpoint"
-	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/remnants"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/master/internal/system"
-	"github.com/onescrape/onescrape/worker/sdnotify"
 )
 
 // handoverVersion changes when a master could not go on from what another version hands over. A program of another
@@ -127,7 +125,7 @@ func (h *handedOver) undo() {
 
 // describe makes the handover of the supervisor's state.
 func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
-	now := time.Now()
+	now := s.loop.Now()
 	out := handover{masterState: s.masterState, Version: handoverVersion, Program: release.Own().Path,
 		storeHandover:    storeHandover{s.store.Path(), os.Getenv("ONESCRAPE_DIR"), h.copy(int(s.store.Lock().File().Fd()))},
 		endpointHandover: endpointHandover{Metrics: -1}, releaseHandover: releaseHandover{Checked: u.file},
@@ -160,7 +158,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		}
 	}
 	for _, r := range out.Remnants {
-		out.Gone = append(out.Gone, h.remnant(r, now)...)
+		out.Gone = append(out.Gone, h.remnant(s.sys, r, now)...)
 	}
 	return out
 }
@@ -180,8 +178,8 @@ func (h *handedOver) process(p *process, now time.Time) processHandover {
 
 // remnant describes the leader of a group as a process of a slot that was given up. A master that looks after no groups knows
 // only that, so that it reaps the leader; another one passes it over.
-func (h *handedOver) remnant(r remnants.State, now time.Time) []processHandover {
-	n, err := sdnotify.NewReceiver()
+func (h *handedOver) remnant(sys system.System, r remnants.State, now time.Time) []processHandover {
+	n, err := sys.NewReceiver()
 	if err != nil {
 		h.err = errors.Join(h.err, err)
 		return nil
@@ -192,7 +190,7 @@ func (h *handedOver) remnant(r remnants.State, now time.Time) []processHandover 
 }
 
 // socket has a duplicate of a notify socket stay open.
-func (h *handedOver) socket(n *sdnotify.Receiver) int {
+func (h *handedOver) socket(n system.Receiver) int {
 	out := -1
 	h.err = errors.Join(h.err, n.Control(func(fd int) error {
 		out = h.copy(fd)
@@ -226,7 +224,7 @@ func readHandover() (*handover, error) {
 
 // adopt goes on where the master before this one in the same process stopped.
 func (s *supervisor) adopt(h *handover) (err error) {
-	now := time.Now()
+	now := s.loop.Now()
 	release.SetOwnPath(h.Program)
 	if h.StoreEnv != "" {
 		os.Setenv("ONESCRAPE_DIR", h.StoreEnv)
@@ -283,7 +281,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		return err
 	}
 	s.log.Info("master upgraded", "pid", os.Getpid(), "version", version, "workers", s.Target, "listen", s.sockets.Addresses(),
-		"metrics", s.endpoint.Address(), "took", time.Since(began).Round(time.Millisecond),
+		"metrics", s.endpoint.Address(), "took", s.loop.Now().Sub(began).Round(time.Millisecond),
 		"deaf", bootstrap.Since.Sub(h.Executed))
 	return nil
 }
@@ -296,7 +294,7 @@ func (s *supervisor) adoptedDir(h *handover) string {
 	case h.Dir != "":
 		return h.Dir
 	}
-	dir, err := release.ResolveDir(s.cfg.Chdir)
+	dir, err := s.sys.ResolveDir(s.cfg.Chdir)
 	if err != nil {
 		s.log.Error("the workers start where the master is", "err", err)
 	}
@@ -363,12 +361,12 @@ func (s *supervisor) adoptWorkers(h *handover, now time.Time) error {
 
 // adoptProcess goes on with a worker that the master before this one started.
 func (s *supervisor) adoptProcess(ps processHandover, executed, now time.Time) (*process, error) {
-	notify, err := sdnotify.AdoptReceiver(ps.Notify, ps.Name)
+	notify, err := s.sys.AdoptReceiver(ps.Notify, ps.Name)
 	if err != nil {
 		return nil, fmt.Errorf("master: adopt worker %d: %w", ps.PID, err)
 	}
 	p := &process{processState: ps.processState, readyFrom: ps.Started, notify: notify}
-	p.leads, p.start = system.LeadsGroup(p.PID), proc.Start(p.PID)
+	p.leads, p.start = s.sys.LeadsGroup(p.PID), s.sys.StartTime(p.PID)
 	restore(p, ps.Remaining, executed, now)
 	p.release = s.releases.Number(ps.Release)
 	s.follow(p)

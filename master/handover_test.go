@@ -25,7 +25,7 @@ var notHandedOver = map[string]string{
 	"supervisor.metrics":   "the record in the store",
 	"supervisor.announcer": "the record in the store",
 	"supervisor.remnants":  "handover.Remnants",
-	"supervisor.orphans":   "they are found again",
+	"supervisor.sys":       "the new program has its own",
 	"supervisor.slots":     "handover.Slots",
 	"supervisor.processes": "handover.Slots and Gone",
 	"supervisor.releases":  "releaseHandover",

@@ -41,7 +41,7 @@ func (s *supervisor) handle(n message) {
 			p.end.execErr = s.cfg.notExecutable(n.Fields["X_ONESCRAPE_EXEC"], syscall.Errno(errno))
 		}
 	}
-	now := time.Now()
+	now := s.loop.Now()
 	if text, ok := n.Fields["STATUS"]; ok {
 		p.Text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 	}
@@ -69,7 +69,7 @@ func (s *supervisor) markReady(p *process) {
 	if p.State != starting {
 		return
 	}
-	now := time.Now()
+	now := s.loop.Now()
 	p.State, p.ReadyAt, p.Beat = ready, now, now
 	s.startup.complaint = ""
 	s.log.Info("worker ready", p.id(), "after", now.Sub(p.readyFrom).Round(time.Millisecond))
@@ -83,7 +83,7 @@ func (s *supervisor) stopsItself(sl *slot, p *process) {
 		return
 	}
 	s.log.Info("worker stops by itself", p.id())
-	p.State, p.StopAt = draining, time.Now()
+	p.State, p.StopAt = draining, s.loop.Now()
 	if sl == nil || sl.cur != p || sl.retiring || s.stopping() {
 		return
 	}

@@ -90,7 +90,7 @@ func (s *supervisor) allCrashing() bool {
 // targets reports, by slot, whether new connections are steered there: to the slots that accept. One whose last worker
 // failed waits until its worker has settled, unless no other slot accepts.
 func (s *supervisor) targets() []bool {
-	now := time.Now()
+	now := s.loop.Now()
 	accepting, trusted := make([]bool, len(s.slots)), make([]bool, len(s.slots))
 	some := false
 	for i, sl := range s.slots {

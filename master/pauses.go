@@ -37,11 +37,11 @@ func (s *supervisor) sleep(timer *time.Timer, began time.Time) time.Time {
 			if most := began.Add(s.piece()); most.Before(planned) {
 				planned = most
 			}
-			timer.Reset(time.Until(planned))
+			timer.Reset(planned.Sub(s.loop.Now()))
 			wake = timer.C
 		}
 		happened := s.receive(wake)
-		now := time.Now()
+		now := s.loop.Now()
 		s.overslept(planned, now)
 		if happened || !now.Before(s.loop.WakeAt()) {
 			return now
@@ -190,5 +190,4 @@ func (s *supervisor) shift(d time.Duration) {
 	}
 	s.loop.Shift(d)
 	s.remnants.Shift(d)
-	s.orphans.Shift(d)
 }

@@ -19,7 +19,7 @@ import (
 type process struct {
 	processState // is handed over by an upgrade
 
-	notify    *sdnotify.Receiver
+	notify    system.Receiver
 	readyFrom time.Time        // the ready timeout counts from here: Started, plus the master's pauses
 	release   *release.Release // nil: unknown
 	rollout   int              // the rollout that started it as a worker of its release; 0: none
@@ -125,16 +125,16 @@ func (p *process) exit() string {
 	return fmt.Sprintf("exit status %d", p.end.wait.ExitStatus())
 }
 
-// signal sends it, unless the process has gone.
-func (p *process) signal(sig syscall.Signal) {
+// signal sends a signal to a process, unless the process has gone.
+func (s *supervisor) signal(p *process, sig syscall.Signal) {
 	if !p.end.reaped {
-		system.Signal(p.PID, sig)
+		s.sys.Signal(p.PID, sig)
 	}
 }
 
 // takeEnd reports whether the process has ended, and notes how. The leader of a group is not reaped by that.
-func (p *process) takeEnd() bool {
-	status, ended := system.Ended(p.PID, p.leads)
+func (s *supervisor) takeEnd(p *process) bool {
+	status, ended := s.sys.Ended(p.PID, p.leads)
 	if ended {
 		p.end.wait = status
 	}
@@ -149,7 +149,7 @@ func (u unexecutable) Unwrap() error { return u.error }
 
 // launch starts a process for a slot, in a directory; "" is the master's own.
 func (s *supervisor) launch(slot int, dir string) (*process, error) {
-	cmd, err := release.Find(s.cfg.Command, dir)
+	cmd, err := s.sys.FindProgram(s.cfg.Command, dir)
 	if err != nil {
 		return nil, unexecutable{err}
 	}
@@ -157,7 +157,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: find this program's executable: %w", err)
 	}
-	notify, err := sdnotify.NewReceiver()
+	notify, err := s.sys.NewReceiver()
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
@@ -173,17 +173,17 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	env := environment.Of(environment.Worker{Exec: cmd.Path, Dir: dir, Store: s.store.Path(), Notify: notify.Name(), Slot: slot,
 		Lifeline: len(files) - 1, Names: names, MaxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter), Settings: s.cfg.settings(),
 	}, s.environ, environment.Limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.Target), proc.MemoryLimit()))
-	rel := s.releases.Of(cmd.Path, dir)
+	rel := s.releaseOf(cmd.Path, dir)
 	leads := len(s.cfg.Command) > 0
-	pid, err := system.Start(system.Command{Path: step, Args: cmd.Args, Env: env, Dir: dir, Files: files, OwnGroup: leads})
+	pid, err := s.sys.Start(system.Command{Path: step, Args: cmd.Args, Env: env, Dir: dir, Files: files, OwnGroup: leads})
 	if err != nil {
 		notify.Close()
 		return nil, fmt.Errorf("master: start a worker: %w", err)
 	}
-	now := time.Now()
+	now := s.loop.Now()
 	p := &process{processState: processState{Slot: slot, PID: pid, Epoch: s.Epoch, State: starting, Started: now, Beat: now},
 		rollout: s.rolloutOf(dir), release: rel, readyFrom: now, notify: notify}
-	p.leads, p.start = leads && system.LeadsGroup(pid), proc.Start(pid)
+	p.leads, p.start = leads && s.sys.LeadsGroup(pid), s.sys.StartTime(pid)
 	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
 		p.RecycleAt = now.Add(age)
 	}

@@ -36,7 +36,7 @@ func (r *replacement) advance(s *supervisor, now time.Time) (over bool, err erro
 			return false, nil
 		}
 		if r.roll != nil {
-			if err := r.roll.stands(); err != nil {
+			if err := r.roll.stands(s); err != nil {
 				return true, err
 			}
 		}

@@ -30,7 +30,7 @@ type rolling struct {
 func (s *supervisor) newRollout(kind string) *rolling {
 	s.Rollout = &Rollout{ID: s.rolloutID() + 1, Kind: kind, State: running, Total: len(s.slots)}
 	s.log.Info("rolling restart begins", "rollout", s.Rollout.ID, "kind", kind, "workers", len(s.slots))
-	return s.roll(s.Rollout, time.Now())
+	return s.roll(s.Rollout, s.loop.Now())
 }
 
 func (s *supervisor) rolloutID() int {
@@ -111,12 +111,21 @@ func (r *rolling) end(s *supervisor, err error) {
 			"done", r.record.Done, "of", r.record.Total, "err", err)
 	} else {
 		s.log.Info("rolling restart done", "rollout", r.record.ID, "workers", r.record.Done,
-			"took", time.Since(r.began).Round(time.Millisecond))
+			"took", s.loop.Now().Sub(r.began).Round(time.Millisecond))
 	}
-	s.metrics.Rollout(r.record.Kind, r.record.State, time.Since(r.began))
+	s.metrics.Rollout(r.record.Kind, r.record.State, s.loop.Now().Sub(r.began))
 }
 
 func (r *rolling) abort(s *supervisor) { r.end(s, errors.New("the master stops")) }
+
+// releaseOf returns the release that a worker would be started from now; nil when the program cannot be looked at.
+func (s *supervisor) releaseOf(path, dir string) *release.Release {
+	file, program, err := s.sys.Identify(path)
+	if err != nil {
+		return nil
+	}
+	return s.releases.Of(program, file, dir)
+}
 
 // releasesInUse returns the releases that have processes.
 func (s *supervisor) releasesInUse() (out []Release) {
@@ -133,29 +142,29 @@ func (s *supervisor) releasesInUse() (out []Release) {
 // prepare notes what the rollout installs, before its first successor starts.
 func (r *rolling) prepare(s *supervisor) error {
 	if r.program != "" {
-		return r.stands()
+		return r.stands(s)
 	}
-	dir, err := release.ResolveDir(s.cfg.Chdir)
+	dir, err := s.sys.ResolveDir(s.cfg.Chdir)
 	if err != nil {
 		return err
 	}
-	cmd, err := release.Find(s.cfg.Command, dir)
+	cmd, err := s.sys.FindProgram(s.cfg.Command, dir)
 	if err != nil {
 		return err
 	}
 	if r.file == (release.File{}) || len(s.cfg.Command) > 0 {
-		if r.file, err = release.Identify(cmd.Path); err != nil {
+		if r.file, _, err = s.sys.Identify(cmd.Path); err != nil {
 			return err
 		}
 	}
 	r.program, r.dir = cmd.Path, dir
-	return r.stands()
+	return r.stands(s)
 }
 
 // stands is an error when another release was installed since the rollout began: nobody has checked that one, and some
 // workers would run it and some would not.
-func (r *rolling) stands() error {
-	if err := r.file.Stands(r.program); err != nil {
+func (r *rolling) stands(s *supervisor) error {
+	if err := stands(s.sys, r.file, r.program); err != nil {
 		return fmt.Errorf("another release was installed during the rollout, reload once more: %w", err)
 	}
 	return nil
@@ -176,10 +185,10 @@ func (s *supervisor) dirOf(sl *slot) (string, error) {
 	if r, ok := s.requests.op.(*rolling); ok && r.replaced(sl) {
 		return r.dir, nil
 	}
-	if _, err := os.Stat(s.Dir); s.Dir == "" || err == nil {
+	if s.Dir == "" || s.sys.Exists(s.Dir) {
 		return s.Dir, nil
 	}
-	dir, err := release.ResolveDir(s.cfg.Chdir)
+	dir, err := s.sys.ResolveDir(s.cfg.Chdir)
 	if err != nil {
 		return "", err
 	}

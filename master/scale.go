@@ -41,7 +41,7 @@ func (*growth) step(s *supervisor, _ time.Time) bool {
 func (s *supervisor) noSlot(err error) {
 	s.requests.growth.tries++
 	wait := backoff(s.requests.growth.tries)
-	s.requests.growth.at = time.Now().Add(wait)
+	s.requests.growth.at = s.loop.Now().Add(wait)
 	s.loop.Wake(s.requests.growth.at)
 	level := slog.LevelError
 	if s.requests.growth.shortage == err.Error() {
@@ -61,7 +61,7 @@ func (s *supervisor) addSlot() error {
 		return err
 	}
 	s.slots = append(s.slots, &slot{number: n})
-	s.loop.Wake(time.Now())
+	s.loop.Wake(s.loop.Now())
 	return nil
 }
 

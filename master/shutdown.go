@@ -21,7 +21,7 @@ const oneRequest = time.Second
 func (s *supervisor) signaled(sig os.Signal) {
 	switch sig {
 	case syscall.SIGTERM:
-		switch now := time.Now(); {
+		switch now := s.loop.Now(); {
 		case s.shutdown.phase == serving:
 			s.terminate()
 			s.shutdown.termAt = now
@@ -36,7 +36,7 @@ func (s *supervisor) signaled(sig os.Signal) {
 		// A worker that is not ready yet may have no handler, and it opens its files anew anyway.
 		for _, p := range s.processes {
 			if p.State != starting {
-				p.signal(syscall.SIGUSR1)
+				s.signal(p, syscall.SIGUSR1)
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func (s *supervisor) stopping() bool { return s.shutdown.phase >= stopping }
 func (s *supervisor) terminate() {
 	s.log.Info("stopping", "workers", len(s.slots), "delay", s.cfg.ShutdownDelay,
 		"graceful_timeout", s.cfg.GracefulTimeout)
-	s.shutdown.phase, s.shutdown.delayed = delaying, time.Now().Add(s.cfg.ShutdownDelay)
+	s.shutdown.phase, s.shutdown.delayed = delaying, s.loop.Now().Add(s.cfg.ShutdownDelay)
 	if s.requests.op != nil {
 		s.requests.op.abort(s)
 		s.requests.op = nil
@@ -113,11 +113,11 @@ func (s *supervisor) stopQuickly(sig os.Signal) {
 		s.terminate()
 	}
 	s.log.Info("stopping at once", "signal", sig)
-	s.shutdown.phase, s.shutdown.quickAt = quick, time.Now().Add(quickTime)
+	s.shutdown.phase, s.shutdown.quickAt = quick, s.loop.Now().Add(quickTime)
 	for _, p := range s.processes {
 		p.Cause = "stop"
-		p.State, p.StopAt = draining, time.Now()
-		p.signal(syscall.SIGINT)
+		p.State, p.StopAt = draining, s.loop.Now()
+		s.signal(p, syscall.SIGINT)
 	}
 }
 

@@ -115,7 +115,7 @@ func (s *supervisor) failed(sl *slot) time.Duration {
 
 // retry has a slot that has no process now tried again after a while.
 func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
-	sl.waits = time.Now()
+	sl.waits = s.loop.Now()
 	sl.RetryAt = sl.waits.Add(wait)
 	s.loop.Wake(sl.RetryAt)
 	return wait.Round(time.Millisecond)
@@ -125,7 +125,7 @@ func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 // A worker that ended well before it had settled may be one that lives for a few requests only: its successor starts
 // when it would have settled, at the latest.
 func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
-	lived := time.Since(p.ReadyAt)
+	lived := s.loop.Now().Sub(p.ReadyAt)
 	sl.Suspect = p.ReadyAt.IsZero() || p.erred() && (lived < settled || sl.crashing())
 	switch {
 	case p.ReadyAt.IsZero():
@@ -150,10 +150,10 @@ func (s *supervisor) stop(p *process, reason string) {
 	}
 	p.Cause = reason
 	if p.State != draining {
-		p.State, p.StopAt = draining, time.Now()
+		p.State, p.StopAt = draining, s.loop.Now()
 	}
 	if !p.StoppingItself { // else it knows, and many programs take a second signal for impatience
-		p.signal(s.cfg.stopSignal())
+		s.signal(p, s.cfg.stopSignal())
 	}
 }
 
@@ -166,7 +166,7 @@ func (s *supervisor) kill(p *process, reason string) {
 	if p.Cause == "" {
 		p.Cause = reason
 	}
-	p.signal(syscall.SIGKILL)
+	s.signal(p, syscall.SIGKILL)
 }
 
 // slotOf returns the slot of a process; nil when it was given up.

@@ -14,9 +14,7 @@ import (
 	"github.com/onescrape/onescrape/master/internal/loop"
 	"github.com/onescrape/onescrape/master/internal/metrics"
 	"github.com/onescrape/onescrape/master/internal/proc"
-	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/remnants"
-	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/master/internal/sockets"
 	"github.com/onescrape/onescrape/master/internal/store"
 	"github.com/onescrape/onescrape/master/internal/system"
@@ -28,19 +26,20 @@ var errStopped = errors.New("master: stopped")
 
 // newSupervisor returns a supervisor that has nothing yet.
 func newSupervisor(cfg Config) *supervisor {
-	l := loop.New()
-	s := &supervisor{cfg: cfg, log: cfg.Logger, environ: os.Environ(), loop: l, processes: make(map[int]*process),
-		masterState: masterState{Target: cfg.Workers, Started: time.Now()},
+	var sys system.System = system.Machine{}
+	l := loop.New(sys.Now)
+	s := &supervisor{cfg: cfg, sys: sys, log: cfg.Logger, environ: os.Environ(), loop: l, processes: make(map[int]*process),
+		masterState: masterState{Target: cfg.Workers, Started: l.Now()},
 		events: events{messages: make(chan message, 64), signals: bootstrap.Signals, children: make(chan os.Signal, 1),
 			checked: make(chan struct{}, 1)},
-		announcer: &announcer{manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}, orphans: remnants.NewOrphans()}
+		announcer: &announcer{manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}}
 	if s.events.signals == nil {
 		s.events.signals = make(chan os.Signal, bootstrap.Room)
 		signal.Notify(s.events.signals, bootstrap.Watched...)
 	}
 	s.store = store.New(store.Config{Loop: l, Log: s.log, Retention: cfg.Retention, Foreign: cfg.Foreign, Stopping: s.stopping})
-	s.sockets = sockets.New(l, s.log, s.targets)
-	s.remnants = remnants.New(l, s.log, s.sockets.Inodes, s.killAt)
+	s.sockets = sockets.New(sys, l, s.log, s.targets)
+	s.remnants = remnants.New(sys, l, s.log, s.sockets.Inodes, s.killAt)
 	return s
 }
 
@@ -65,15 +64,15 @@ const documentedSize = 2 << 20
 
 // begin opens what a master needs: the store and its lock, the addresses, the endpoint.
 func (s *supervisor) begin() (err error) {
-	if s.Dir, err = release.ResolveDir(s.cfg.Chdir); err != nil {
+	if s.Dir, err = s.sys.ResolveDir(s.cfg.Chdir); err != nil {
 		return err
 	}
-	if _, err := release.Find(s.cfg.Command, s.Dir); err != nil {
+	if _, err := s.sys.FindProgram(s.cfg.Command, s.Dir); err != nil {
 		return err
 	}
 	s.warnOfLinkedDir()
 	// Before this process opens a socket of its own, which a number that is too large could take for one of systemd's.
-	inherited, err := systemdSockets()
+	inherited, err := systemdSockets(s.sys)
 	if err != nil {
 		return err
 	}
@@ -184,7 +183,7 @@ func within(limit time.Duration, f func()) {
 }
 
 // openAddresses opens the addresses of the configuration, or takes the sockets that systemd passed.
-func (s *supervisor) openAddresses(inherited []*reuseport.Group, predecessor *leftovers.Possessions) error {
+func (s *supervisor) openAddresses(inherited []system.Group, predecessor *leftovers.Possessions) error {
 	if len(s.cfg.Listen) == 0 {
 		s.sockets.Take(inherited)
 		return nil
@@ -193,7 +192,7 @@ func (s *supervisor) openAddresses(inherited []*reuseport.Group, predecessor *le
 		s.log.Warn("the sockets from systemd are not used, because there are listen addresses", "sockets", len(inherited))
 	}
 	opener := s.opener(predecessor)
-	var groups []*reuseport.Group
+	var groups []system.Group
 	for _, text := range s.cfg.Listen {
 		a, err := s.cfg.address(text)
 		if err != nil {
@@ -212,7 +211,7 @@ func (s *supervisor) openAddresses(inherited []*reuseport.Group, predecessor *le
 // opener waits for addresses that workers of a master that was on this store before may still hold. The environment is the only
 // evidence where that master has left no list of its possessions; where it has, they were stopped already.
 func (s *supervisor) opener(predecessor *leftovers.Possessions) sockets.Opener {
-	return sockets.Opener{Log: s.log, AtMost: s.cfg.GracefulTimeout + leftovers.LateGrace, Pause: s.pauseStart,
+	return sockets.Opener{System: s.sys, Log: s.log, AtMost: s.cfg.GracefulTimeout + leftovers.LateGrace, Pause: s.pauseStart,
 		MayWait: func(h proc.Holder) bool {
 			return predecessor == nil && proc.HasEnv(h.PID, "ONESCRAPE_DIR", s.store.Path())
 		}}
@@ -232,7 +231,7 @@ func (s *supervisor) pauseStart(d time.Duration) error {
 }
 
 // systemdSockets takes the sockets that systemd passed to the master.
-func systemdSockets() ([]*reuseport.Group, error) {
+func systemdSockets(sys system.System) ([]system.Group, error) {
 	sockets := sdnotify.TakeSockets()
 	if !sockets.AreFor(os.Getpid()) {
 		return nil, nil
@@ -241,9 +240,9 @@ func systemdSockets() ([]*reuseport.Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
-	var out []*reuseport.Group
+	var out []system.Group
 	for i := range n {
-		g, err := reuseport.Inherited(sockets.Name(i), sdnotify.FirstFD+i)
+		g, err := sys.InheritGroup(sockets.Name(i), sdnotify.FirstFD+i)
 		if err != nil {
 			return nil, err
 		}

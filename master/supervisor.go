@@ -23,6 +23,7 @@ type supervisor struct {
 
 	cfg      Config
 	log      *slog.Logger
+	sys      system.System
 	environ  []string // what the workers inherit
 	loop     *loop.Loop
 	events   events
@@ -34,7 +35,6 @@ type supervisor struct {
 	metrics   *metrics.Metrics
 	announcer *announcer
 	remnants  *remnants.Remnants
-	orphans   *remnants.Orphans // nil unless this process is process 1
 
 	slots     []*slot
 	processes map[int]*process // by pid, until they are gone
@@ -85,8 +85,8 @@ func (s *supervisor) run() error {
 	s.reap()
 	// The store must know what this master has before the first worker has any of it.
 	s.sockets.Steer()
-	s.publish(time.Now())
-	now := time.Now()
+	s.publish(s.loop.Now())
+	now := s.loop.Now()
 	for {
 		s.loop.Begin()
 		if over, err := s.step(now); over {
@@ -102,15 +102,15 @@ func (s *supervisor) reap() {
 	for _, p := range s.processes {
 		s.reapOne(p)
 	}
-	s.orphans.Reap(s.known)
+	s.remnants.ReapOrphans(s.known)
 }
 
 // reapOne is reap for one worker.
 func (s *supervisor) reapOne(p *process) {
-	if p.end.reaped || !p.takeEnd() {
+	if p.end.reaped || !s.takeEnd(p) {
 		return
 	}
-	p.end.reaped, p.end.at = true, time.Now()
+	p.end.reaped, p.end.at = true, s.loop.Now()
 	p.notify.Finish()
 	if p.leads {
 		s.remnants.Add(p.Slot, p.PID)
@@ -119,7 +119,7 @@ func (s *supervisor) reapOne(p *process) {
 }
 
 // known reports whether a child that has ended is one that this supervisor reaps itself.
-func (s *supervisor) known(pid int) bool { return s.processes[pid] != nil || s.remnants.Has(pid) }
+func (s *supervisor) known(pid int) bool { return s.processes[pid] != nil }
 
 // step brings everything forward that can be, and publishes what came of it. It is over when the master's work is.
 func (s *supervisor) step(now time.Time) (over bool, err error) {
@@ -148,10 +148,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 	for _, p := range s.processes {
 		s.watch(p, now)
 	}
-	if s.orphans.Waiting() {
-		s.orphans.Reap(s.known)
-		s.loop.Wake(now.Add(remnants.OrphanAge / 2))
-	}
+	s.remnants.ReapOrphans(s.known)
 	s.sockets.LookForStrangers(now)
 	s.store.Watch(now)
 	s.sockets.Steer()
@@ -224,7 +221,7 @@ func (s *supervisor) closeRemoved() {
 // killRest ends everything that the master would leave behind.
 func (s *supervisor) killRest() {
 	for _, p := range s.processes {
-		p.signal(syscall.SIGKILL)
+		s.signal(p, syscall.SIGKILL)
 	}
 	s.remnants.Kill()
 }

@@ -45,7 +45,7 @@ const maxChecks = 5
 const minCheck = 10 * time.Second
 
 func (s *supervisor) newUpgrade() *upgrading {
-	u := &upgrading{began: time.Now(), result: make(chan checkResult, 1)}
+	u := &upgrading{began: s.loop.Now(), result: make(chan checkResult, 1)}
 	s.Rollout = &Rollout{ID: s.rolloutID() + 1, Kind: "upgrade", State: running, Total: len(s.slots)}
 	u.record = s.Rollout
 	s.log.Info("upgrade begins with a check of the new program", "rollout", u.record.ID, "program", release.Own().Path)
@@ -60,7 +60,7 @@ func (u *upgrading) check(s *supervisor) {
 	u.checks++
 	go func() {
 		defer cancel()
-		file, _ := release.Identify(release.Own().Path) // if there is none, check says so
+		file, _, _ := s.sys.Identify(release.Own().Path) // if there is none, check says so
 		u.result <- checkResult{file, release.Check(ctx, environment.Master(os.Environ()), environment.Check, checkAnswer)}
 		s.events.checked <- struct{}{}
 	}()
@@ -119,7 +119,7 @@ func (u *upgrading) end(s *supervisor, err error) {
 	}
 	u.record.State, u.record.Error = abandoned, err.Error()
 	s.log.Error("upgrade abandoned: master and workers go on as they are", "rollout", u.record.ID, "err", err)
-	s.metrics.Rollout(u.record.Kind, u.record.State, time.Since(u.began))
+	s.metrics.Rollout(u.record.Kind, u.record.State, s.loop.Now().Sub(u.began))
 }
 
 // checkAnswer is what a program says that would run.
@@ -158,7 +158,7 @@ func (s *supervisor) canHandOver(checked release.File) error {
 	if err := s.store.CanHandOver(); err != nil {
 		return fmt.Errorf("the new program could not go on with the store, restart the service: %w", err)
 	}
-	return checked.Stands(path)
+	return stands(s.sys, checked, path)
 }
 
 // handOver executes the new program in this process, if it is still the file that was checked. It returns only if that
@@ -180,7 +180,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 		s.resume()
 	}
 	s.reap()
-	s.publish(time.Now())
+	s.publish(s.loop.Now())
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -210,7 +210,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
 		// Nothing stands between this look and the exec.
-		err = u.file.Stands(path)
+		err = stands(s.sys, u.file, path)
 	}
 	if err == nil {
 		err = syscall.Exec(path, release.Own().Args, append(environment.Master(os.Environ()), fmt.Sprintf("%s=%d", bootstrap.HandoverEnv, fd)))
@@ -245,4 +245,16 @@ func (s *supervisor) pauseListening() {
 func number(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n
+}
+
+// stands returns an error when a path does not lead to the file any more in the state in which it was.
+func stands(sys system.System, file release.File, path string) error {
+	now, _, err := sys.Identify(path)
+	if err != nil {
+		return err
+	}
+	if now != file {
+		return &release.ChangedError{Path: path}
+	}
+	return nil
 }

@@ -6,12 +6,16 @@ import "time"
 
 // Loop is the agenda. The control goroutine owns it.
 type Loop struct {
+	now      func() time.Time
 	wakeAt   time.Time
 	finished chan func()
 }
 
-// New returns an empty agenda.
-func New() *Loop { return &Loop{finished: make(chan func(), 64)} }
+// New returns an empty agenda on a clock.
+func New(now func() time.Time) *Loop { return &Loop{now: now, finished: make(chan func(), 64)} }
+
+// Now returns the time.
+func (l *Loop) Now() time.Time { return l.now() }
 
 // Due reports whether t has come. If not, the next step is taken at t at the latest.
 func (l *Loop) Due(t, now time.Time) bool {

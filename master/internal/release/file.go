@@ -31,18 +31,6 @@ func Identify(path string) (File, error) {
 	return File{Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Changed: st.Ctim.Nano()}, nil
 }
 
-// Stands returns an error when path does not lead to that file in that state any more.
-func (f File) Stands(path string) error {
-	now, err := Identify(path)
-	if err != nil {
-		return err
-	}
-	if now != f {
-		return &ChangedError{Path: path}
-	}
-	return nil
-}
-
 // ChangedError means that a file is not what it was.
 type ChangedError struct{ Path string }
 

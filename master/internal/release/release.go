@@ -3,7 +3,6 @@
 package release
 
 import (
-	"path/filepath"
 	"slices"
 )
 
@@ -28,16 +27,8 @@ func NewList(all []*Release, last int) List { return List{all: all, last: last} 
 // All returns the releases in the order of their numbers, and the highest number that was given.
 func (l *List) All() (all []*Release, last int) { return l.all, l.last }
 
-// Of returns the release that a worker would be started from now; nil when the program cannot be looked at.
-func (l *List) Of(path, dir string) *Release {
-	file, err := Identify(path)
-	if err != nil {
-		return nil
-	}
-	program, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		program = path
-	}
+// Of returns the release of a program, named by its path without links, in that state, for workers that start in dir.
+func (l *List) Of(program string, file File, dir string) *Release {
 	for _, r := range l.all {
 		if r.Program == program && r.File == file && r.Dir == dir {
 			return r

@@ -3,55 +3,51 @@ package remnants
 import (
 	"os"
 	"time"
-
-	"github.com/onescrape/onescrape/master/internal/proc"
-	"github.com/onescrape/onescrape/master/internal/system"
 )
 
-// OrphanAge is how long a process that ended and that nobody here knows may wait to be reaped by whoever started it.
-const OrphanAge = time.Second
+// orphanAge is how long a process that ended and that nobody here knows may wait to be reaped by whoever started it.
+const orphanAge = time.Second
 
-// Orphans reaps, where this process is pid 1, what other processes left behind. A child that other code of this program
-// started is left to that code: only what stayed a zombie for OrphanAge is taken. The nil one reaps nothing.
-type Orphans struct{ seen map[int]time.Time }
+// orphans are, where this process is process 1, what other processes left behind. A child that other code of this program started
+// is left to that code: only what stayed a zombie for orphanAge is reaped. nil: this process is not process 1.
+type orphans struct{ seen map[int]time.Time } // since when a zombie is one
 
-// NewOrphans returns nil where this process is not process 1.
-func NewOrphans() *Orphans {
+func newOrphans() *orphans {
 	if os.Getpid() != 1 {
 		return nil
 	}
-	return &Orphans{seen: make(map[int]time.Time)}
+	return &orphans{seen: make(map[int]time.Time)}
 }
 
-// Waiting reports whether something waits to be reaped.
-func (o *Orphans) Waiting() bool { return o != nil && len(o.seen) > 0 }
-
-// Reap takes what has waited long enough. known reports whether somebody here reaps a child itself.
-func (o *Orphans) Reap(known func(pid int) bool) {
-	if o == nil {
+// ReapOrphans reaps the orphans that have waited long enough. known reports whether somebody here reaps a child itself.
+func (r *Remnants) ReapOrphans(known func(pid int) bool) {
+	if r.orphans == nil {
 		return
 	}
-	now := time.Now()
+	now := r.loop.Now()
 	seen := make(map[int]time.Time)
-	for _, pid := range proc.Zombies(1) {
-		if known(pid) {
+	for _, pid := range r.sys.Zombies(1) {
+		if known(pid) || r.Has(pid) {
 			continue
 		}
-		since, ok := o.seen[pid]
+		since, ok := r.orphans.seen[pid]
 		if !ok {
 			since = now
 		}
-		if now.Sub(since) >= OrphanAge {
-			system.Reap(pid)
+		if now.Sub(since) >= orphanAge {
+			r.sys.Reap(pid)
 			continue
 		}
 		seen[pid] = since
 	}
-	o.seen = seen
+	r.orphans.seen = seen
+	if len(seen) > 0 {
+		r.loop.Wake(now.Add(orphanAge / 2))
+	}
 }
 
-// Shift makes a pause of the master's count for nothing: the code that would have reaped its child had no time to.
-func (o *Orphans) Shift(d time.Duration) {
+// shift makes a pause of the master's count for nothing: the code that would have reaped its child had no time to.
+func (o *orphans) shift(d time.Duration) {
 	if o == nil {
 		return
 	}

@@ -17,16 +17,18 @@ import (
 // and killed after a deadline. Others are left alone. Until then the leader is not reaped, so that the group's number cannot
 // become another group's. The control goroutine owns it.
 type Remnants struct {
+	sys      system.System
 	loop     *loop.Loop
 	log      *slog.Logger
 	sockets  func() proc.Inodes               // those that workers have or had
 	deadline func(stopAt time.Time) time.Time // when a group that was told to stop at stopAt is killed
+	orphans  *orphans                         // nil unless this process is process 1
 	groups   map[int]*group                   // by the pid of the leader
 }
 
 // New returns Remnants without any group.
-func New(l *loop.Loop, log *slog.Logger, sockets func() proc.Inodes, deadline func(stopAt time.Time) time.Time) *Remnants {
-	return &Remnants{loop: l, log: log, sockets: sockets, deadline: deadline, groups: make(map[int]*group)}
+func New(sys system.System, l *loop.Loop, log *slog.Logger, sockets func() proc.Inodes, deadline func(stopAt time.Time) time.Time) *Remnants {
+	return &Remnants{sys: sys, orphans: newOrphans(), loop: l, log: log, sockets: sockets, deadline: deadline, groups: make(map[int]*group)}
 }
 
 // group is one process group without its leader.
@@ -62,7 +64,7 @@ func (r *Remnants) Tend(now time.Time) {
 		g.looking = true
 		sockets := r.sockets()
 		r.loop.Background(func() func() {
-			left := proc.GroupHolders(g.pgid, sockets)
+			left := r.sys.GroupHolders(g.pgid, sockets)
 			return func() { r.judge(g, left) }
 		})
 	}
@@ -70,21 +72,21 @@ func (r *Remnants) Tend(now time.Time) {
 
 // judge does what is due for a group of which these processes hold sockets.
 func (r *Remnants) judge(g *group, holders []int) {
-	now := time.Now()
+	now := r.loop.Now()
 	g.looking, g.lookAt, g.wait = false, now.Add(g.wait), min(2*g.wait, pollMost)
 	attrs := []any{slog.Group("", "slot", g.slot, "group", g.pgid), "pids", holders}
 	switch {
 	case len(holders) == 0:
-		system.Reap(g.pgid)
+		r.sys.Reap(g.pgid)
 		delete(r.groups, g.pgid)
 	case g.stopAt.IsZero():
 		r.log.Warn("worker has ended, but processes that it started hold its sockets: they are told to stop", attrs...)
 		g.stopAt = now
-		system.SignalGroup(g.pgid, syscall.SIGTERM)
+		r.sys.SignalGroup(g.pgid, syscall.SIGTERM)
 	case g.killed.IsZero() && !now.Before(r.deadline(g.stopAt)):
 		r.log.Warn("processes that a worker has left behind did not stop in time and are killed", attrs...)
 		g.killed = now
-		system.SignalGroup(g.pgid, syscall.SIGKILL)
+		r.sys.SignalGroup(g.pgid, syscall.SIGKILL)
 	}
 }
 
@@ -101,8 +103,8 @@ func (r *Remnants) Left(now time.Time) bool {
 // Kill ends everything that the master would leave behind. It looks at all processes.
 func (r *Remnants) Kill() {
 	for _, g := range r.groups {
-		if len(proc.GroupHolders(g.pgid, r.sockets())) > 0 {
-			system.SignalGroup(g.pgid, syscall.SIGKILL)
+		if len(r.sys.GroupHolders(g.pgid, r.sockets())) > 0 {
+			r.sys.SignalGroup(g.pgid, syscall.SIGKILL)
 		}
 	}
 }
@@ -116,6 +118,7 @@ func (r *Remnants) Shift(d time.Duration) {
 			}
 		}
 	}
+	r.orphans.shift(d)
 }
 
 // State is a group in a handover.
@@ -131,7 +134,7 @@ func (r *Remnants) States() (out []State) {
 	for _, g := range r.groups {
 		state := State{Slot: g.slot, PGID: g.pgid}
 		if !g.stopAt.IsZero() {
-			state.Stopping = max(1, time.Since(g.stopAt))
+			state.Stopping = max(1, r.loop.Now().Sub(g.stopAt))
 		}
 		out = append(out, state)
 	}
@@ -143,7 +146,7 @@ func (r *Remnants) Adopt(states []State) {
 	for _, state := range states {
 		r.Add(state.Slot, state.PGID)
 		if state.Stopping > 0 {
-			r.groups[state.PGID].stopAt = time.Now().Add(-state.Stopping)
+			r.groups[state.PGID].stopAt = r.loop.Now().Add(-state.Stopping)
 		}
 	}
 }

@@ -246,6 +246,12 @@ func (g *Group) Sharing() string {
 	return ""
 }
 
+// IsTCP reports whether the address is one of TCP.
+func (g *Group) IsTCP() bool { return g.Network == "tcp" }
+
+// IsInherited reports whether the socket came from systemd.
+func (g *Group) IsInherited() bool { return g.Network == "inherited" }
+
 // Where returns the address at which the sockets listen, with the port that the system chose for port 0.
 func (g *Group) Where() string { return g.text }
 

@@ -71,7 +71,7 @@ func (s *Sockets) CloseDue(now time.Time) {
 	}
 	s.looking = true
 	s.loop.Background(func() func() {
-		held := proc.HoldersBySocket(inodes)
+		held := s.sys.SocketHolders(inodes)
 		return func() {
 			s.looking = false
 			for _, p := range looked {
@@ -105,5 +105,5 @@ func (s *Sockets) closeUnheld(p *closingSlot, held map[uint64][]proc.Holder) {
 		s.log.Warn("sockets of a slot that is no more stay open, because another process holds them", "slot", p.slot,
 			"holders", proc.Text(slices.Concat(slices.Collect(maps.Values(held))...)))
 	}
-	p.lookAt, p.wait = time.Now().Add(p.wait), min(2*p.wait, closeMost)
+	p.lookAt, p.wait = s.loop.Now().Add(p.wait), min(2*p.wait, closeMost)
 }

@@ -1,6 +1,9 @@
 package sockets
 
-import "github.com/onescrape/onescrape/master/internal/reuseport"
+import (
+	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/system"
+)
 
 // State describes the addresses of the configuration for a handover. keep has a descriptor stay open and returns its number in
 // the next program.
@@ -16,9 +19,9 @@ func (s *Sockets) Adopt(states []reuseport.State, closing []int) error {
 	for _, slot := range closing {
 		s.CloseLater(slot)
 	}
-	var groups []*reuseport.Group
+	var groups []system.Group
 	for _, state := range states {
-		g, err := reuseport.Adopt(state)
+		g, err := s.sys.AdoptGroup(state)
 		if err != nil {
 			return err
 		}
@@ -30,10 +33,10 @@ func (s *Sockets) Adopt(states []reuseport.State, closing []int) error {
 
 // Reconfigure makes wanted the addresses of the master. Those that it has keep their sockets, others are opened with sockets for
 // so many slots, and those that are not wanted are closed by CloseRemoved. After an error everything is as it was.
-func (s *Sockets) Reconfigure(wanted []reuseport.Address, slots int, open func(reuseport.Address) (*reuseport.Group, error)) error {
+func (s *Sockets) Reconfigure(wanted []reuseport.Address, slots int, open func(reuseport.Address) (system.Group, error)) error {
 	had := s.groups
-	var groups, opened []*reuseport.Group
-	kept := make(map[*reuseport.Group]bool)
+	var groups, opened []system.Group
+	kept := make(map[system.Group]bool)
 	take := func(a reuseport.Address) error {
 		for _, g := range had {
 			if !kept[g] && g.Spec() == a.Spec() {

@@ -7,11 +7,13 @@ import (
 
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/system"
 )
 
 // Opener opens addresses. While workers of a master that has gone drain on one, which they do for a limited time, it waits;
 // anybody else is a reason to refuse.
 type Opener struct {
+	System  system.System
 	Log     *slog.Logger
 	AtMost  time.Duration               // how long it waits
 	MayWait func(h proc.Holder) bool    // whether a holder may be a worker of the last master
@@ -27,12 +29,12 @@ const (
 )
 
 // Open opens an address.
-func (o Opener) Open(a reuseport.Address) (*reuseport.Group, error) {
-	deadline := time.Now().Add(o.AtMost)
+func (o Opener) Open(a reuseport.Address) (system.Group, error) {
+	deadline := o.System.Now().Add(o.AtMost)
 	said := ""
 	var foreign time.Time // since when the holders are not the last master's workers
 	for {
-		g, err := reuseport.Open(a)
+		g, err := o.System.OpenGroup(a)
 		if err == nil {
 			return g, nil
 		}
@@ -43,15 +45,15 @@ func (o Opener) Open(a reuseport.Address) (*reuseport.Group, error) {
 		if o.mayWait(holders) {
 			foreign = time.Time{}
 		} else if foreign.IsZero() {
-			foreign = time.Now()
+			foreign = o.System.Now()
 		}
-		if !foreign.IsZero() && time.Since(foreign) > holderGrace || time.Now().After(deadline) {
+		if !foreign.IsZero() && o.System.Now().Sub(foreign) > holderGrace || o.System.Now().After(deadline) {
 			return nil, fmt.Errorf("master: listen %s: in use by %s: stop it or choose another address: %w", a.Spec(),
 				proc.Text(holders), err)
 		}
 		if text := proc.Text(holders); foreign.IsZero() && text != said {
 			o.Log.Warn("waiting for an address that workers of the last master still hold", "address", a.Spec(), "holders", text,
-				"at_most", time.Until(deadline).Round(time.Second))
+				"at_most", deadline.Sub(o.System.Now()).Round(time.Second))
 			said = text
 		}
 		if err := o.Pause(openPoll); err != nil {

@@ -34,12 +34,12 @@ func (s *Sockets) Steer() {
 		switch {
 		case g.Sharing() != "":
 			why = g.Sharing()
-			off = off || g.Network == "tcp" // it should be steered
+			off = off || g.IsTCP() // it should be steered
 		case err != nil:
 			s.log.Error("steering failed: connections go to all sockets, those of slots without a worker included",
 				"address", g.Where(), "err", err)
 			why, off, s.steering.known = err.Error(), true, false
-			s.loop.Wake(time.Now().Add(time.Second))
+			s.loop.Wake(s.loop.Now().Add(time.Second))
 		default:
 			steered++
 		}
@@ -56,7 +56,7 @@ func (s *Sockets) SteerToAll() error {
 		if err := g.Steer(func(int) bool { return true }); err != nil {
 			return fmt.Errorf("master: steer %s: %w", g.Where(), err)
 		}
-		if g.Sharing() != "" && reuseport.Steerable && g.Network == "tcp" {
+		if g.Sharing() != "" && reuseport.Steerable && g.IsTCP() {
 			s.log.Warn("steering is off: all workers share one socket, and the kernel decides who gets how much",
 				"address", g.Where(), "reason", g.Sharing())
 		}

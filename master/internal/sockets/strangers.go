@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/master/internal/proc"
-	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/system"
 )
 
 // Stranger is a socket of another process at one of the addresses.
@@ -64,7 +64,7 @@ func (s *Sockets) LookForStrangers(now time.Time) {
 	}
 	s.strangers.looking = true
 	s.loop.Background(func() func() {
-		holders := proc.HoldersBySocket(unnamed)
+		holders := s.sys.SocketHolders(unnamed)
 		return func() {
 			s.strangers.looking = false
 			for inode := range unnamed {
@@ -81,7 +81,7 @@ func (s *Sockets) nameStranger(inode uint64, address string, hs []proc.Holder) {
 }
 
 // sayTrouble logs why a table could not be compared, once.
-func (s *Sockets) sayTrouble(g *reuseport.Group, err error) {
+func (s *Sockets) sayTrouble(g system.Group, err error) {
 	if err == nil {
 		return
 	}

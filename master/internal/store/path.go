@@ -34,7 +34,7 @@ func (s *Store) Watch(now time.Time) {
 		finish := s.look()
 		return func() {
 			s.watch.looking = false
-			s.watch.lookAt = time.Now().Add(lookInterval)
+			s.watch.lookAt = s.cfg.Loop.Now().Add(lookInterval)
 			finish()
 		}
 	})

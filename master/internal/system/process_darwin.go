@@ -6,7 +6,7 @@ import "syscall"
 // master's.
 func attributes(bool) *syscall.SysProcAttr { return nil }
 
-// LeadsGroup returns false, see attributes.
-func LeadsGroup(int) bool { return false }
+// leadsGroup returns false, see attributes.
+func leadsGroup(int) bool { return false }
 
 func endedUnreaped(int) (syscall.WaitStatus, bool) { return 0, false }

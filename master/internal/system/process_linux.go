@@ -12,8 +12,8 @@ import (
 // ended. It stays in the master's session.
 func attributes(ownGroup bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: ownGroup} }
 
-// LeadsGroup reports whether a child leads a process group of its own.
-func LeadsGroup(pid int) bool {
+// leadsGroup reports whether a child leads a process group of its own.
+func leadsGroup(pid int) bool {
 	pgid, err := unix.Getpgid(pid)
 	return err == nil && pgid == pid
 }

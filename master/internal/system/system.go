@@ -1,15 +1,112 @@
-// Package system is what a master asks of the operating system about processes: to start them, to signal them, to learn how they
-// have ended, and to execute another program in its own place. Linux and Darwin differ only here and in the packages proc,
-// reuseport and sdnotify.
+// Package system is what a master asks of the operating system. The supervisor asks through the interface System, so that another
+// machine can take the place of the real one in a test. Linux and Darwin differ only here and in the packages that Machine uses:
+// proc, reuseport, release and sdnotify.
 package system
 
 import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onescrape/onescrape/master/internal/proc"
+	"github.com/onescrape/onescrape/master/internal/release"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/worker/sdnotify"
 )
+
+// System is the operating system as the supervisor sees it. The control goroutine calls it; methods that look at all processes are
+// safe for concurrent use.
+type System interface {
+	// Now returns the time.
+	Now() time.Time
+
+	// Start starts a process.
+	Start(c Command) (pid int, err error)
+	// Signal sends a signal to a process that this process has started and not reaped.
+	Signal(pid int, sig syscall.Signal)
+	// SignalGroup sends a signal to a process group whose leader this process has started and not reaped.
+	SignalGroup(pgid int, sig syscall.Signal)
+	// Ended reports whether a child has ended, and how. The leader of a group is not reaped by that.
+	Ended(pid int, leads bool) (status syscall.WaitStatus, ended bool)
+	// Reap takes the exit status of a child that has ended.
+	Reap(pid int)
+	// LeadsGroup reports whether a child leads a process group of its own.
+	LeadsGroup(pid int) bool
+	// StartTime returns when a process started, in the kernel's ticks; 0: there is none.
+	StartTime(pid int) uint64
+	// Children returns the pids of a process's children. It looks at all processes.
+	Children(pid int) []int
+	// Zombies returns the children of a process that have ended and wait to be reaped. It looks at all processes.
+	Zombies(pid int) []int
+	// GroupHolders returns the processes of a group that have one of the sockets. It looks at all processes.
+	GroupHolders(pgid int, sockets proc.Inodes) []int
+	// SocketHolders returns, by inode, which other processes have the sockets. It looks at all processes.
+	SocketHolders(sockets proc.Inodes) map[uint64][]proc.Holder
+
+	// OpenGroup opens the sockets of an address.
+	OpenGroup(a reuseport.Address) (Group, error)
+	// InheritGroup takes a socket that systemd passed.
+	InheritGroup(name string, fd int) (Group, error)
+	// AdoptGroup goes on with the sockets that another master left.
+	AdoptGroup(s reuseport.State) (Group, error)
+
+	// NewReceiver opens a notify socket for a worker.
+	NewReceiver() (Receiver, error)
+	// AdoptReceiver goes on with a notify socket that another master left.
+	AdoptReceiver(fd int, name string) (Receiver, error)
+
+	// FindProgram returns the program of a command, see release.Find.
+	FindProgram(command []string, dir string) (release.Program, error)
+	// ResolveDir resolves the links of a directory, see release.ResolveDir.
+	ResolveDir(dir string) (string, error)
+	// Identify returns which file a path leads to, and its path without links.
+	Identify(path string) (file release.File, resolved string, err error)
+	// Exists reports whether there is something at the path.
+	Exists(path string) bool
+}
+
+// Group is an address with its sockets; reuseport.Group has what the methods do.
+type Group interface {
+	Where() string
+	Spec() string
+	FDName() string
+	IsTCP() bool
+	IsInherited() bool
+	Sharing() string
+
+	Add(slot int) error
+	Has(slot int) bool
+	FD(slot int) int
+	Inode(slot int) (inode uint64, ok bool)
+	Inodes() []uint64
+	Intact(slot int) bool
+	Remove(slot int)
+	RemoveSteered(slot int, accepts func(slot int) bool)
+
+	Steer(accepts func(slot int) bool) error
+	Compare() (changed bool, err error)
+	Strangers() []uint64
+	Queued(slot int) bool
+	Handshakes() []reuseport.Handshake
+
+	Reconfigure(a reuseport.Address) error
+	State(keep func(fd int) int) reuseport.State
+	Close()
+}
+
+// Receiver is the notify socket of a worker; sdnotify.Receiver has what the methods do.
+type Receiver interface {
+	Name() string
+	Start()
+	Run(pid int, pass func(sdnotify.Message))
+	Look() uint32
+	Finish()
+	Control(f func(fd int) error) error
+	Close()
+}
 
 // Command is how a process is started.
 type Command struct {
@@ -19,29 +116,6 @@ type Command struct {
 	Files     []uintptr // its descriptors, from 0 on
 	OwnGroup  bool      // it leads a process group of its own, where the system can look after one
 }
-
-// Start starts a process.
-func Start(c Command) (pid int, err error) {
-	return syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Env: c.Env, Files: c.Files, Dir: c.Dir, Sys: attributes(c.OwnGroup)})
-}
-
-// Signal sends a signal to a process that this process has started and not reaped.
-func Signal(pid int, sig syscall.Signal) { syscall.Kill(pid, sig) }
-
-// SignalGroup sends a signal to a process group whose leader this process has started and not reaped.
-func SignalGroup(pgid int, sig syscall.Signal) { syscall.Kill(-pgid, sig) }
-
-// Ended reports whether a child has ended, and how. The leader of a group is not reaped by that.
-func Ended(pid int, leads bool) (status syscall.WaitStatus, ended bool) {
-	if leads {
-		return endedUnreaped(pid)
-	}
-	got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
-	return status, got == pid || errors.Is(err, syscall.ECHILD)
-}
-
-// Reap takes the exit status of a child that has ended.
-func Reap(pid int) { syscall.Wait4(pid, nil, syscall.WNOHANG, nil) }
 
 // Lifeline is a pipe whose writing end only the master has: when it is closed, the master has gone.
 type Lifeline struct{ Read, Write int }

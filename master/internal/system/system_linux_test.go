@@ -16,13 +16,13 @@ func TestEndedUnreaped(t *testing.T) {
 		null, err := os.Open(os.DevNull)
 		require.NoError(t, err)
 		defer null.Close()
-		pid, err := Start(Command{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Files: []uintptr{null.Fd(), 1, 2},
+		pid, err := Machine{}.Start(Command{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Files: []uintptr{null.Fd(), 1, 2},
 			OwnGroup: true})
 		require.NoError(t, err)
-		assert.True(t, LeadsGroup(pid))
+		assert.True(t, leadsGroup(pid))
 		var got, want syscall.WaitStatus
 		require.Eventually(t, func() bool {
-			status, ended := Ended(pid, true)
+			status, ended := Machine{}.Ended(pid, true)
 			got = status
 			return ended
 		}, time.Minute, time.Millisecond)
