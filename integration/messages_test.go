@@ -145,8 +145,8 @@ func TestReferenceSaysWhatIsRight(t *testing.T) {
 	for _, words := range []string{
 		"httpHeaders: [{name: Authorization", "exec: {command: [onescrape, status",
 		"A counter of `NewCounterFunc` has a created timestamp", "drops timestamps of samples, and exemplars without one",
-		"`_sum` may lag behind `_count`", "stays at 1e308", "reads certificate files at each handshake",
-		"stay `starting` for 30 s", "ONESCRAPE_SINGLE=1", "--store.path /run/NAME",
+		"`_sum` can lack observations", "stays at 1e308", "reads its certificate files at each handshake",
+		"stays `starting` for 30 s", "ONESCRAPE_SINGLE=1", "--store.path /run/NAME",
 	} {
 		assert.Contains(t, string(text), words)
 	}
