@@ -97,7 +97,7 @@ func (s *supervisor) gauges(st Status) metrics.Gauges {
 	return g
 }
 
-// workersByState counts slots, with a zero for each state that none is in.
+// workersByState counts slots by their state. Each state has an entry.
 func workersByState(slots []Slot) map[string]int {
 	out := make(map[string]int)
 	for _, state := range states {
@@ -109,10 +109,10 @@ func workersByState(slots []Slot) map[string]int {
 	return out
 }
 
-// managerRetry is when systemd is told again what its queue had no room for.
+// managerRetry is how long after its queue was full systemd is told again.
 const managerRetry = 100 * time.Millisecond
 
-// tellManager says to systemd what has changed.
+// tellManager tells systemd what has changed.
 func (s *supervisor) tellManager(st Status, readySlots int, now time.Time) {
 	a := s.announcer
 	if a.manager == nil {

@@ -97,7 +97,8 @@ const (
 	maxWorkers     = 1024
 )
 
-// complete returns c with its defaults in place, or what is wrong with it. function says that Run was given one.
+// complete returns c with its defaults, or an error that says what is wrong with it. function reports whether Run was given a
+// function.
 func (c Config) complete(function bool) (Config, error) {
 	switch {
 	case function && len(c.Command) > 0:
@@ -216,8 +217,8 @@ func (c Config) settings() environment.Settings {
 	return environment.Settings{GracefulTimeout: c.GracefulTimeout, Linger: c.Linger, Watchdog: c.Watchdog, StopSignal: c.stopSignal()}
 }
 
-// trial builds what Run would build from a complete configuration and what can fail by it, without opening a socket or a
-// store: what fails after an upgrade's exec ends the service.
+// trial builds from a complete configuration what Run would build, without opening a socket or a store. What fails only after
+// the exec of an upgrade ends the service.
 func (c Config) trial() error {
 	dir, err := release.ResolveDir(c.Chdir)
 	if err != nil {

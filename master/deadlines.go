@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// watch kills what is too slow and notes who is too old.
+// watch kills a process that is too slow, and requests a successor for one that is too old.
 func (s *supervisor) watch(p *process, now time.Time) {
 	if p.end.reaped || p.Killed {
 		return
@@ -41,9 +41,9 @@ func (s *supervisor) watch(p *process, now time.Time) {
 	}
 }
 
-// overdue reports whether the time of a worker is over at t, and the worker has neither ended nor said anything that is not
-// handled yet. It waits for nothing: the first call has the reader of the worker's socket look what is there; when the answer
-// is handled, and the time is still over, a later call returns true.
+// overdue reports whether the time of a worker was over at t, although everything that the worker has said by now is handled
+// and it has not ended. It does not wait. The first call after t asks the reader of the worker's socket for what is there. When
+// the answer is handled and the time is still over, a later call returns true.
 func (s *supervisor) overdue(p *process, t, now time.Time) bool {
 	if !s.loop.Due(t, now) {
 		p.look.asked = 0
@@ -58,11 +58,11 @@ func (s *supervisor) overdue(p *process, t, now time.Time) bool {
 	return p.end.handled || p.look.answered == p.look.asked
 }
 
-// forkLook is when a worker that is not ready is looked at for a fork.
+// forkLook is when the master looks whether a worker that is not ready has forked.
 const forkLook = 2 * time.Second
 
-// lookAtFork says so when a command has started another process before it was ready: if that is the server, it cannot
-// take its sockets.
+// lookAtFork logs when a command has started another process before it was ready. If that process is the server, it cannot take
+// its sockets.
 func (s *supervisor) lookAtFork(p *process, now time.Time) {
 	if p.forkChecked || s.startup.protocol == saysWhenReady || len(s.cfg.Command) == 0 || !s.loop.Due(p.readyFrom.Add(min(forkLook, s.cfg.ReadyTimeout)), now) {
 		return

@@ -9,7 +9,7 @@ import (
 	"github.com/onescrape/onescrape/master/internal/system"
 )
 
-// exited acts on a process that has gone, once that is so and everything that it said was heard.
+// exited acts on a process that has ended, when everything that it said is handled.
 func (s *supervisor) exited(sl *slot, p *process) {
 	if !p.end.reaped || !p.end.handled {
 		return
@@ -31,7 +31,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	if sl == nil {
 		return
 	}
-	if p != sl.next && p.Cause != "stop" { // else the slot never was its own
+	if p != sl.next && p.Cause != "stop" { // else the slot never was the process's
 		sl.LastExit = p.exit()
 	}
 	if p == sl.cur || p.StoppingItself && p.Cause == "" && p != sl.next {
@@ -52,7 +52,7 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	}
 }
 
-// sayStopped logs an end that was to be expected, or that its successor in a replacement has to explain.
+// sayStopped logs an end that was expected, or that a replacement explains.
 func (s *supervisor) sayStopped(p *process, attrs []any) {
 	if p.State == draining && !p.Killed {
 		s.log.Info("worker stopped", attrs...)
@@ -81,13 +81,13 @@ func (s *supervisor) lost(sl *slot, p *process, attrs []any) {
 	s.sayLost(sl, p, append(attrs, "next", s.succeed(sl, p), "failures", sl.Failures))
 }
 
-// sayLost logs the end of a process that served a slot, or was about to, and that nobody asked for.
+// sayLost logs the end of a process that served a slot, or was about to, and that nobody had asked to end.
 func (s *supervisor) sayLost(sl *slot, p *process, attrs []any) {
 	switch {
 	case !p.ReadyAt.IsZero():
 		s.log.Warn("worker exited", attrs...)
 	case p.end.execErr == nil || sl.short || s.startup.progress > noneReady: // else what Run returns says it
-		// One line for one trouble: the same end of the next try, or in another slot, is not news.
+		// One line for one trouble: the same end of the next try, or in another slot, is no error of its own.
 		level := slog.LevelError
 		if s.startup.repeats(p.exit()) {
 			level = slog.LevelDebug

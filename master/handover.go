@@ -82,8 +82,8 @@ type processHandover struct {
 	Remnant bool `json:"remnant,omitempty"`
 }
 
-// durations are the moments of what a master hands over, by name, as nanoseconds from the exec on; negative ones are past. The
-// wall clock, by which the fields beside them say the same for older masters, can be set meanwhile.
+// durations are moments by their names, in nanoseconds from the exec on; negative ones are past. The fields beside them have
+// the same moments by the wall clock, for older masters. The wall clock can be set meanwhile, durations cannot.
 type durations map[string]time.Duration
 
 // handedOver is the set of descriptors that stay open over an exec.
@@ -301,7 +301,7 @@ func (s *supervisor) adoptedDir(h *handover) string {
 	return dir
 }
 
-// adoptEndpoint goes on with the metrics port, or with another one if the configuration names one that can be had.
+// adoptEndpoint goes on with the metrics port, or opens the one that the configuration names now.
 func (s *supervisor) adoptEndpoint(h *handover) (err error) {
 	if h.Metrics >= 0 {
 		unix.CloseOnExec(h.Metrics)

@@ -87,8 +87,8 @@ func (s *supervisor) allCrashing() bool {
 	return len(s.slots) > 0
 }
 
-// targets reports, by slot, whether new connections are steered there: to the slots that accept. One whose last worker
-// failed waits until its worker has settled, unless no other slot accepts.
+// targets reports, by slot, whether new connections are steered there. These are the slots that accept. A slot whose last
+// worker failed gets none until its worker has settled, unless no other slot accepts.
 func (s *supervisor) targets() []bool {
 	now := s.loop.Now()
 	accepting, trusted := make([]bool, len(s.slots)), make([]bool, len(s.slots))
@@ -104,11 +104,11 @@ func (s *supervisor) targets() []bool {
 	return accepting
 }
 
-// queueWait is how long after the end of its last worker a slot gets another one, whatever its backoff, while
-// connections wait in its queue: nobody else can answer them.
+// queueWait is how long a slot waits for its next worker at most while connections wait in its queue, whatever its backoff is.
+// Nobody else can answer them.
 const queueWait = 500 * time.Millisecond
 
-// startDue reports whether a slot without a process is to get one now.
+// startDue reports whether a slot without a process should get one now.
 func (s *supervisor) startDue(sl *slot, now time.Time) bool {
 	if s.loop.Due(sl.RetryAt, now) {
 		return true

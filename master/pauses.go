@@ -7,9 +7,9 @@ import (
 )
 
 // A master that is stopped, frozen with its container, or gets no processor must not judge its workers by the time that has
-// passed meanwhile: it has not heard them. The kernel's clocks go on in all of these cases. So the control goroutine sleeps
-// in short pieces, and when a piece took longer than planned, the rest is a pause, by which all deadlines are put off. And
-// before a worker is killed for its silence, everything that it has said by then is heard (supervisor.overdue).
+// passed meanwhile: it could not receive what they said. The kernel's clocks go on in all of these cases. So the control
+// goroutine sleeps in short pieces, and when a piece took longer than planned, the rest is a pause, by which all deadlines are
+// put off. And before a worker is killed for its silence, everything that it has said by then is handled (supervisor.overdue).
 
 const (
 	// sleepMost is the longest piece, where a deadline is pending: how far a worker's deadline may come closer in a pause.
@@ -27,8 +27,8 @@ func (s *supervisor) piece() time.Duration {
 	return max(sleepLeast, min(sleepMost, s.cfg.Watchdog/8))
 }
 
-// sleep waits until something has happened or a step is due, and handles all that has happened. The last step began at
-// began. It returns the time of the next one: whatever is slept after that belongs to the next call.
+// sleep waits until something has happened or a step is due, and handles all that has happened. The last step began at began.
+// It returns when the next step begins; time that passes after that belongs to the next call.
 func (s *supervisor) sleep(timer *time.Timer, began time.Time) time.Time {
 	for {
 		var wake <-chan time.Time
@@ -62,8 +62,7 @@ func (s *supervisor) overslept(planned, now time.Time) {
 	s.shift(late)
 }
 
-// receive waits for something to happen, and reports false when it was only the time. It handles what happened and what
-// else has, as far as it is here.
+// receive waits for an event or for wake, and handles all events that are there. It reports whether there was one.
 func (s *supervisor) receive(wake <-chan time.Time) (happened bool) {
 	select {
 	case sig := <-s.events.signals:
@@ -82,8 +81,8 @@ func (s *supervisor) receive(wake <-chan time.Time) (happened bool) {
 	return true
 }
 
-// receiveMore handles what has happened, without waiting, and reports whether anything has. There is a bound, so that a
-// worker that speaks without end does not keep the rest from its turn.
+// receiveMore handles the events that are there, without waiting, and reports whether there was one. Their number is bounded,
+// so that a worker that sends without end does not hold up everything else.
 func (s *supervisor) receiveMore() (happened bool) {
 	for range sdnotify.MaxQueued {
 		select {
@@ -149,8 +148,8 @@ func remaining(of timed, now time.Time) durations {
 	return out
 }
 
-// restore sets the moments anew from what remaining returned. What it does not name, because the master that handed over is
-// older, has the wall clock's time in the handover, which that master ended at executed.
+// restore sets the moments from what remaining returned. An older master names no durations; its moments are those of the wall
+// clock, and it ended at executed.
 func restore(of timed, left durations, executed, now time.Time) {
 	of.moments(func(name string, t *time.Time) {
 		if d, ok := left[name]; ok {
@@ -161,7 +160,7 @@ func restore(of timed, left durations, executed, now time.Time) {
 	})
 }
 
-// wall returns t as the wall clock has it now, whatever steps it made since t was taken.
+// wall returns t on the present wall clock, without the steps that the clock made since t was taken.
 func wall(t, now time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -169,7 +168,7 @@ func wall(t, now time.Time) time.Time {
 	return now.Add(t.Sub(now))
 }
 
-// shift puts every deadline off.
+// shift puts all deadlines off by d.
 func (s *supervisor) shift(d time.Duration) {
 	all := []timed{&s.shutdown, &s.requests.growth, s.announcer}
 	for _, p := range s.processes {

@@ -66,7 +66,7 @@ type end struct {
 	execErr error // the command could not be executed
 }
 
-// reason is what its exit counts as among the restarts.
+// reason returns the value of the label reason under which its exit is counted.
 func (p *process) reason() string {
 	switch {
 	case p.Cause != "":
@@ -79,8 +79,8 @@ func (p *process) reason() string {
 	return "exit"
 }
 
-// erred reports whether it ended with an error: an exit status other than 0, a signal that the master did not send, or
-// the master's KILL because it hung or was not ready in time. What a process does once it was told to stop is no error.
+// erred reports whether the process ended with an error: an exit status other than 0, a signal that the master did not send, or
+// the master's KILL because it hung or was not ready in time. After the master has told a process to stop, its end is no error.
 func (p *process) erred() bool {
 	switch {
 	case p.Killed:
@@ -91,7 +91,7 @@ func (p *process) erred() bool {
 	return p.end.execErr != nil || p.end.wait.Signaled() || p.end.wait.ExitStatus() != 0
 }
 
-// died is its end as an error of the release that it was started with.
+// died returns the end of a process as an error of its release.
 func (p *process) died() error {
 	switch {
 	case p.end.execErr != nil:
@@ -132,7 +132,7 @@ func (s *supervisor) signal(p *process, sig syscall.Signal) {
 	}
 }
 
-// takeEnd reports whether the process has ended, and notes how. The leader of a group is not reaped by that.
+// takeEnd reports whether the process has ended, and keeps how. It does not reap the leader of a group.
 func (s *supervisor) takeEnd(p *process) bool {
 	status, ended := s.sys.Ended(p.PID, p.leads)
 	if ended {
@@ -192,7 +192,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	return p, nil
 }
 
-// follow has what the process says heard, and its end noticed.
+// follow passes what the process says to the control goroutine, which reaps it from now on.
 func (s *supervisor) follow(p *process) {
 	s.processes[p.PID] = p
 	p.end.handled = false

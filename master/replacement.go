@@ -16,8 +16,8 @@ type replacement struct {
 	swapped bool // the successor serves, and the old one was told to stop
 }
 
-// advance does what can be done now. It returns an error when the successor failed; the old one, if it was not told to
-// stop yet, goes on.
+// advance does what can be done now. It returns an error when the successor failed. The old process then goes on, unless it was
+// told to stop already.
 func (r *replacement) advance(s *supervisor, now time.Time) (over bool, err error) {
 	if r.fresh == nil {
 		if err := r.begin(s); err != nil {
@@ -30,7 +30,7 @@ func (r *replacement) advance(s *supervisor, now time.Time) (over bool, err erro
 	if !r.swapped {
 		switch {
 		case r.fresh.end.gone:
-			r.fresh = nil // it ended well before it could take over: another one
+			r.fresh = nil // it ended without an error before it could take over: start another one
 			return r.advance(s, now)
 		case r.fresh.State != ready || r.fresh.end.reaped || !s.loop.Due(r.fresh.ReadyAt.Add(s.cfg.ReadySettle), now):
 			return false, nil
@@ -75,8 +75,8 @@ func (r *replacement) dir(s *supervisor) (string, error) {
 	return r.roll.dir, nil
 }
 
-// trouble returns what is wrong with the successor. One that ends well after READY=1 is none: it may be of a kind that
-// lives for a few requests only. But as long as the old one serves, that cannot go on for ever.
+// trouble returns what is wrong with the successor. A successor may end without an error after READY=1: it may be one that
+// lives for a few requests only. While the old one serves, only a few of them may do so.
 func (r *replacement) trouble() error {
 	p := r.fresh
 	if !p.end.gone {
@@ -107,7 +107,7 @@ func (r *replacement) swap(s *supervisor) {
 	s.stop(r.old, r.reason)
 }
 
-// cancel ends it halfway: a successor that does not serve yet goes.
+// cancel ends a replacement halfway. A successor that does not serve yet is stopped.
 func (r *replacement) cancel(s *supervisor) {
 	if sl := r.slot; sl.next != nil && sl.next == r.fresh {
 		sl.next = nil

@@ -161,8 +161,8 @@ func (r *rolling) prepare(s *supervisor) error {
 	return r.stands(s)
 }
 
-// stands is an error when another release was installed since the rollout began: nobody has checked that one, and some
-// workers would run it and some would not.
+// stands returns an error when another release was installed since the rollout began. Nobody has checked that one, and only
+// some of the workers would run it.
 func (r *rolling) stands(s *supervisor) error {
 	if err := stands(s.sys, r.file, r.program); err != nil {
 		return fmt.Errorf("another release was installed during the rollout, reload once more: %w", err)
@@ -178,9 +178,9 @@ func (r *rolling) replaced(sl *slot) bool {
 	return r.now == nil || r.now.slot != sl || r.now.swapped
 }
 
-// dirOf returns the directory in which a worker of the slot starts: of the rollout that gave the slot its release, while
-// that goes on, else of the last rollout that was done. So where a release lies in a directory of its own, what a rollout
-// that was abandoned had installed is not started again.
+// dirOf returns the directory in which a worker of the slot starts. While a rollout goes on, that is the rollout's directory if
+// the slot has its release already; else that of the last rollout that was done. So the release of an abandoned rollout, if it
+// has a directory of its own, is not started again.
 func (s *supervisor) dirOf(sl *slot) (string, error) {
 	if r, ok := s.requests.op.(*rolling); ok && r.replaced(sl) {
 		return r.dir, nil
@@ -198,8 +198,8 @@ func (s *supervisor) dirOf(sl *slot) (string, error) {
 	return dir, nil
 }
 
-// rolloutOf returns the number of the rollout whose release a worker gets that starts now in the directory; 0 when there is
-// none. Without a directory of its own every worker gets what is on disk.
+// rolloutOf returns the number of the rollout that installs the release of a worker that starts now in dir; 0: no rollout does.
+// Without Config.Chdir every worker gets the program that is on disk.
 func (s *supervisor) rolloutOf(dir string) int {
 	if r, ok := s.requests.op.(*rolling); ok && r.dir == dir {
 		return r.record.ID
@@ -207,8 +207,8 @@ func (s *supervisor) rolloutOf(dir string) int {
 	return 0
 }
 
-// warnOfLinkedDir says that the workers stay in the directory that this process was started in, where that was reached by
-// a link: a deployment by that link reaches none of them.
+// warnOfLinkedDir warns if the working directory was reached by a link. The workers stay in the directory that the link led to,
+// so switching the link deploys nothing.
 func (s *supervisor) warnOfLinkedDir() {
 	pwd := os.Getenv("PWD")
 	here, err := os.Stat(".")

@@ -17,7 +17,7 @@ type growthState struct {
 	shortage string    // why; "": nothing has failed
 }
 
-// growth adds slots until there are as many as there are to be.
+// growth adds slots until there are Target slots.
 type growth struct{}
 
 func (*growth) step(s *supervisor, _ time.Time) bool {
@@ -37,7 +37,7 @@ func (*growth) step(s *supervisor, _ time.Time) bool {
 	return true
 }
 
-// noSlot has the next slot opened later, because it cannot be now.
+// noSlot schedules the next try to open a slot, because the system does not give now what it needs.
 func (s *supervisor) noSlot(err error) {
 	s.requests.growth.tries++
 	wait := backoff(s.requests.growth.tries)
@@ -45,7 +45,7 @@ func (s *supervisor) noSlot(err error) {
 	s.loop.Wake(s.requests.growth.at)
 	level := slog.LevelError
 	if s.requests.growth.shortage == err.Error() {
-		level = slog.LevelDebug // it was said
+		level = slog.LevelDebug // it was logged as an error already
 	}
 	s.requests.growth.shortage = err.Error()
 	s.log.Log(context.Background(), level, "no more workers for now; it is tried again", "workers", len(s.slots), "wanted",
@@ -146,8 +146,8 @@ func (r *retirement) limit(s *supervisor) time.Duration {
 	return s.cfg.GracefulTimeout
 }
 
-// note takes down the handshakes under way. It is done twice: a processor that the kernel was choosing a socket on when the
-// program that steers was replaced may show the handshake a little later.
+// note keeps the handshakes that are under way. It is called twice: while the steering program is replaced, another processor
+// may be choosing a socket by the old one, and that handshake shows a little later.
 func (r *retirement) note(s *supervisor) {
 	for _, h := range s.sockets.Handshakes() {
 		r.halfway[h] = true

@@ -13,8 +13,8 @@ import (
 
 func notifyChildren(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 
-// oneRequest is how long after a TERM another TERM is the same request. A program that stops a process and then its whole
-// group, as timeout(1) does, sends two.
+// oneRequest is how long after a TERM another TERM belongs to the same request. timeout(1) and others send two: to the process,
+// and to its whole group.
 const oneRequest = time.Second
 
 // signaled acts on a signal.
@@ -33,7 +33,7 @@ func (s *supervisor) signaled(sig os.Signal) {
 	case syscall.SIGINT, syscall.SIGQUIT:
 		s.stopQuickly(sig)
 	case syscall.SIGUSR1:
-		// A worker that is not ready yet may have no handler, and it opens its files anew anyway.
+		// A worker that is not ready yet may have no handler, and it is just opening its files.
 		for _, p := range s.processes {
 			if p.State != starting {
 				s.signal(p, syscall.SIGUSR1)
@@ -72,7 +72,7 @@ type shutdown struct {
 	phase   phase
 	termAt  time.Time // of the TERM that began it
 	delayed time.Time // when the delay before the stop is over
-	quickAt time.Time // when what was told to stop at once is killed
+	quickAt time.Time // when workers that were told to stop at once are killed
 	ending  *halting  // when no worker is left
 }
 
@@ -101,7 +101,7 @@ func (s *supervisor) terminate() {
 	s.requests.reload, s.Upgrade = false, false
 }
 
-// quickTime is how long workers that were told to stop at once have for it.
+// quickTime is how long workers have that were told to stop at once.
 const quickTime = 2 * time.Second
 
 // stopQuickly ends the workers without a drain: by INT, and by KILL when that does not help.
@@ -121,7 +121,7 @@ func (s *supervisor) stopQuickly(sig os.Signal) {
 	}
 }
 
-// stopStep brings a stop forward; it is over when no worker is left.
+// stopStep does what is due for a stop. It is over when no worker is left.
 func (s *supervisor) stopStep(now time.Time) (over bool, err error) {
 	if s.shutdown.phase == delaying && s.loop.Due(s.shutdown.delayed, now) {
 		s.shutdown.phase = stopping
@@ -148,8 +148,8 @@ func (s *supervisor) stopStep(now time.Time) (over bool, err error) {
 	return true, nil
 }
 
-// halting ends what the master does beside its control goroutine, before an exec or the end of the process would cut it
-// off: the folding of the store, scrapes that are being answered, and the writing of the log. It happens in the
+// halting is the end of what the master does beside its control goroutine: the folding of the store, scrapes that are being
+// answered, and the writing of the log. It must be over before an exec or the end of the process, and goes on in the
 // background. The control goroutine owns the fields.
 type halting struct {
 	over   bool
@@ -177,8 +177,8 @@ func (s *supervisor) halt() *halting {
 	return h
 }
 
-// unwritten returns how many log lines are still not written. A log that was read a moment ago is given another one, for
-// the lines that came since.
+// unwritten returns how many log lines are still not written. If the log was read a moment ago, it waits for lastMoment,
+// because lines have come since.
 func (h *halting) unwritten() int {
 	if h.unread > 0 {
 		return logqueue.Flush(0)
@@ -186,10 +186,10 @@ func (h *halting) unwritten() int {
 	return logqueue.Flush(lastMoment)
 }
 
-// lastMoment is how long an exec waits for the last lines of a log that is read.
+// lastMoment is how long an exec waits for the last lines of the log, if somebody reads it.
 const lastMoment = 50 * time.Millisecond
 
-// resume takes back a halt, whether it is over or not.
+// resume undoes a halt, which may still be going on.
 func (s *supervisor) resume() {
 	s.store.StartFold()
 	if err := s.endpoint.Start(); err != nil {

@@ -49,7 +49,7 @@ func (sl *slot) state() string {
 	return waiting
 }
 
-// accepts reports whether somebody accepts connections on the slot's sockets.
+// accepts reports whether a worker accepts connections on the slot's sockets.
 func (sl *slot) accepts() bool {
 	return sl.cur != nil && sl.cur.State == ready && !sl.cur.StoppingItself && !sl.retiring
 }
@@ -95,7 +95,8 @@ func (s *supervisor) start(sl *slot) {
 	sl.cur, sl.Started, sl.short = p, p.Started, false
 }
 
-// levelOf returns the level at which an error of a start is logged: one line for one shortage, which every slot meets.
+// levelOf returns the level at which the error of a start is logged. A shortage meets every slot, and only the first line about
+// it is an error.
 func (s *supervisor) levelOf(err error) slog.Level {
 	errno, ok := errors.AsType[syscall.Errno](err)
 	if !ok {
@@ -107,13 +108,13 @@ func (s *supervisor) levelOf(err error) slog.Level {
 	return slog.LevelError
 }
 
-// failed notes one more failure of a slot that has no process now, and returns when it is tried again.
+// failed counts one more failure of a slot without a process, and returns how long the slot waits for the next try.
 func (s *supervisor) failed(sl *slot) time.Duration {
 	sl.Failures++
 	return s.retry(sl, backoff(sl.Failures))
 }
 
-// retry has a slot that has no process now tried again after a while.
+// retry schedules the next try of a slot without a process. It returns the time to wait, rounded for the log.
 func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 	sl.waits = s.loop.Now()
 	sl.RetryAt = sl.waits.Add(wait)
@@ -121,9 +122,9 @@ func (s *supervisor) retry(sl *slot, wait time.Duration) time.Duration {
 	return wait.Round(time.Millisecond)
 }
 
-// succeed has a slot whose process went start another, and returns when: at once if that one had worked, later if not.
-// A worker that ended well before it had settled may be one that lives for a few requests only: its successor starts
-// when it would have settled, at the latest.
+// succeed schedules the next process of a slot whose process has ended, and returns how long the slot waits: not at all if the
+// process had worked, longer if not. A worker that ended without an error before it had settled may be one that lives for a few
+// requests only. Its successor starts at the latest when the worker would have settled.
 func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
 	lived := s.loop.Now().Sub(p.ReadyAt)
 	sl.Suspect = p.ReadyAt.IsZero() || p.erred() && (lived < settled || sl.crashing())
@@ -143,7 +144,7 @@ func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
 	return s.retry(sl, min(backoff(sl.Failures), settled-lived))
 }
 
-// stop tells a process to drain; reason is what its end counts as.
+// stop tells a process to drain. reason is the value of the label reason under which its end is counted.
 func (s *supervisor) stop(p *process, reason string) {
 	if p.State == draining && !p.StopAt.IsZero() && p.Cause != "" {
 		return
@@ -157,7 +158,7 @@ func (s *supervisor) stop(p *process, reason string) {
 	}
 }
 
-// kill ends a process that does not do what it should.
+// kill sends KILL to a process that did not do in time what it should.
 func (s *supervisor) kill(p *process, reason string) {
 	if p.Killed {
 		return

@@ -222,7 +222,7 @@ func (s *supervisor) pauseStart(d time.Duration) error {
 	select {
 	case sig := <-s.events.signals:
 		if sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT {
-			s.events.signals <- sig // for whoever goes on nevertheless
+			s.events.signals <- sig // a caller that goes on must still see it
 			return errStopped
 		}
 	case <-time.After(d):

@@ -7,7 +7,7 @@ type startup struct {
 	progress  progress
 	protocol  protocol
 	refused   error  // why the command cannot be executed; nil: it can, as far as is known
-	complaint string // how workers ended before they were ready, when that was logged last
+	complaint string // what was logged last about workers that ended before they were ready
 }
 
 // progress is how many slots have had a ready worker at the same time.
@@ -19,7 +19,7 @@ const (
 	allReady                  // all slots have been ready
 )
 
-// protocol is what is known about the command's way to say that it is ready.
+// protocol is how workers of the command say that they are ready, as far as the master has learned it.
 type protocol int
 
 const (

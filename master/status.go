@@ -22,10 +22,10 @@ type Status struct {
 	// no stop has begun.
 	Ready    bool   `json:"ready"`
 	Steering string `json:"steering"` // "on" or "off: REASON"
-	Workers  int    `json:"workers"`  // how many there are to be
-	// Shortage is why there are fewer slots than Workers: what the next one needs cannot be had at the moment.
+	Workers  int    `json:"workers"`  // how many there should be
+	// Shortage is why there are fewer slots than Workers: at the moment the system does not give the next slot what it needs.
 	Shortage string `json:"shortage,omitempty"`
-	// Queued is what was asked for and waits until what is being done is over: "reload", "upgrade" or "".
+	// Queued is a request that waits until the current operation is over: "reload", "upgrade" or "".
 	Queued  string   `json:"queued,omitempty"`
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// Releases are what the processes were started from.

@@ -91,7 +91,7 @@ func (u *upgrading) step(s *supervisor, now time.Time) bool {
 	return u.failed(s, s.handOver(u))
 }
 
-// failed acts on what is wrong with the new program, and reports whether the upgrade is over: one that has changed since
+// failed acts on what is wrong with the new program, and reports whether the upgrade is over. A program that has changed since
 // its check began is checked again.
 func (u *upgrading) failed(s *supervisor, err error) (over bool) {
 	u.halted = nil
@@ -143,10 +143,9 @@ func answerCheck(cfg Config, function bool) error {
 	return nil
 }
 
-// ignoredSignals are those that the exec must neither lose nor die of, as far as it can be had: a Go program unblocks
-// HUP, INT, TERM and QUIT when it starts, before it has handlers, so those that can be lost are ignored; the roll
-// that follows covers a HUP. TERM and QUIT end the master in those milliseconds, and its workers drain: the stop that
-// was asked for.
+// ignoredSignals are ignored during the exec. A Go program unblocks HUP, INT, TERM and QUIT when it starts, before it has
+// handlers, and would die of them. A HUP that is lost does no harm, because a rollout follows. TERM and QUIT are not ignored:
+// in those milliseconds they end the master, and its workers drain, which is the stop that was asked for.
 var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
 
 // canHandOver says why the new program cannot be executed, or could not go on.
@@ -161,8 +160,8 @@ func (s *supervisor) canHandOver(checked release.File) error {
 	return stands(s.sys, checked, path)
 }
 
-// handOver executes the new program in this process, if it is still the file that was checked. It returns only if that
-// could not be; everything then goes on.
+// handOver executes the new program in this process, if it is still the file that was checked. It returns only if that failed,
+// and everything then goes on as before.
 func (s *supervisor) handOver(u *upgrading) error {
 	path, err := exec.LookPath(release.Own().Path)
 	if err != nil {
@@ -221,8 +220,8 @@ func (s *supervisor) handOver(u *upgrading) error {
 	return fmt.Errorf("the new program cannot be executed: %w", err)
 }
 
-// pauseListening ends the readers of the notify sockets, with all that they have read heard. What comes later stays
-// in the sockets.
+// pauseListening ends the readers of the notify sockets and handles everything that they have read. What comes later stays in
+// the sockets.
 func (s *supervisor) pauseListening() {
 	n := 0
 	for _, p := range s.processes {

@@ -53,8 +53,8 @@ const (
 	CloseTime = time.Second
 )
 
-// finish ends the server, whose listener is closed, when every request was answered or it is too late for that. Who does
-// not read is not waited for.
+// finish ends the server when every request is answered, or after ScrapeTime. Its listener is closed already. It does not wait
+// for clients that do not read.
 func (s *scrapeServer) finish() {
 	select {
 	case <-s.ended:
@@ -69,8 +69,8 @@ func (s *scrapeServer) finish() {
 	s.http.Close()
 }
 
-// closing has every answer close its connection. An idle connection could carry a scrape at the moment in which the
-// server ends, and a new one costs a scraper nothing that counts.
+// closing makes every answer close its connection. An idle connection could carry a scrape at the moment when the server ends,
+// and a new connection costs a scraper next to nothing.
 func closing(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")

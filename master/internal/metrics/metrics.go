@@ -35,7 +35,7 @@ type Totals struct {
 	StoreMoved uint64 `json:"store_moved,omitempty"`
 }
 
-// Gauges is what is at the moment.
+// Gauges are the values of the moment.
 type Gauges struct {
 	Workers      map[string]int // slots by their state, with every state in it
 	Target       int            // workers that there should be

@@ -1,5 +1,5 @@
-// Package remnants looks after processes that nobody else does: what is left of a worker's process group when the worker has
-// ended, and, in a container where the master is process 1, the orphans of all others.
+// Package remnants looks after processes for which nothing else cares: what is left of a worker's process group when the worker
+// has ended, and, in a container where the master is process 1, the orphans of all others.
 package remnants
 
 import (
@@ -49,7 +49,7 @@ const (
 	killGrace = 5 * time.Second
 )
 
-// Add has the rest of a process group looked after, whose leader was a worker of the slot.
+// Add starts to look after the rest of a process group. Its leader was a worker of the slot.
 func (r *Remnants) Add(slot, pgid int) { r.groups[pgid] = &group{slot: slot, pgid: pgid, wait: poll} }
 
 // Has reports whether the pid is that of a leader, which must not be reaped.
@@ -70,7 +70,7 @@ func (r *Remnants) Tend(now time.Time) {
 	}
 }
 
-// judge does what is due for a group of which these processes hold sockets.
+// judge does what is due for a group. holders are its processes that hold sockets.
 func (r *Remnants) judge(g *group, holders []int) {
 	now := r.loop.Now()
 	g.looking, g.lookAt, g.wait = false, now.Add(g.wait), min(2*g.wait, pollMost)

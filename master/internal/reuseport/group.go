@@ -27,7 +27,7 @@ type Group struct {
 	sockets []slotSocket // by the kernel's index; the shared one alone
 
 	changed  int       // sockets opened and closed here since the table was last compared with the kernel's group
-	unsure   bool      // the order of the table is to be learned by a probe
+	unsure   bool      // a probe must learn the order of the table
 	probeAt  time.Time // of the next probe, after one that failed
 	attached []int     // the indexes that the attached program chooses from
 }
@@ -60,7 +60,7 @@ func Open(a Address) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without SO_REUSEPORT, so that a foreign group on the address shows; kept only if the socket is to be shared.
+	// Without SO_REUSEPORT, so that a foreign group on the address shows; kept only if the socket is shared.
 	fd, err := openTCP(sa, false)
 	if err != nil {
 		return nil, err
@@ -268,5 +268,5 @@ func (g *Group) Close() {
 	}
 }
 
-// InUse reports whether an address could not be had because somebody else has it.
+// InUse reports whether an address could not be opened because another process has it.
 func InUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }

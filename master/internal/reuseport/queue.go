@@ -7,8 +7,8 @@ type Handshake struct {
 	from   uint16
 }
 
-// Queued reports whether connections wait in the accept queue of a slot's socket. Of a shared socket that is nobody's
-// business: another worker takes them.
+// Queued reports whether connections wait in the accept queue of a slot's socket. For a shared socket it returns false, because
+// another worker takes them.
 func (g *Group) Queued(slot int) bool {
 	if i := g.index(slot); i >= 0 && !g.shared {
 		return queueLength(g.sockets[i].fd) > 0
@@ -16,7 +16,7 @@ func (g *Group) Queued(slot int) bool {
 	return false
 }
 
-// Handshakes returns what is half open at the address; nothing for shared sockets.
+// Handshakes returns the half-open connections at the address; none for a shared socket.
 func (g *Group) Handshakes() []Handshake {
 	if g.shared {
 		return nil

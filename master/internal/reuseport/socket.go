@@ -60,7 +60,7 @@ func ListenTCP(addr string) (fd int, err error) {
 	return fd, nil
 }
 
-// LookUp is an error when host:port cannot be listened at, as far as that is known without a socket.
+// LookUp returns an error when host:port is not an address of this machine, as far as that can be known without a socket.
 func LookUp(addr string) error {
 	_, err := resolve(addr)
 	return err
@@ -240,7 +240,7 @@ func stillListens(fd int) bool {
 	return err != nil || n != 0
 }
 
-// listeningStream is an error when a descriptor is no listening stream socket.
+// listeningStream returns an error when a descriptor is not a listening stream socket.
 func listeningStream(fd int) error {
 	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil {
 		return os.NewSyscallError("getsockopt", err)

@@ -23,8 +23,8 @@ const (
 	closeMost = time.Minute
 )
 
-// CloseLater has the sockets of a slot closed as soon as nothing waits in them and nobody else holds them. The slot is no target any
-// more.
+// CloseLater closes the sockets of a slot as soon as nothing waits in them and nobody else holds them. The slot must not be a
+// target any more.
 func (s *Sockets) CloseLater(slot int) {
 	s.closing = append(s.closing, &closingSlot{slot: slot, wait: closePoll})
 	s.SteerAnew()

@@ -28,7 +28,7 @@ type strangers struct {
 // lookInterval is how often the tables are compared with the kernel's groups, beside each use of them.
 const lookInterval = time.Second
 
-// LookForStrangers compares the tables with the kernel's groups and names who has joined one.
+// LookForStrangers compares the tables with the kernel's groups and logs which processes have joined one.
 func (s *Sockets) LookForStrangers(now time.Time) {
 	if !s.loop.Due(s.strangers.lookAt, now) {
 		return
