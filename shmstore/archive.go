@@ -10,8 +10,8 @@ import (
 	"github.com/onescrape/onescrape/shmstore/internal/encoding"
 )
 
-// Archive is what is kept of processes that have died and whose files are gone: one file of the store, written anew by
-// each fold. It is never changed once it is made or read.
+// Archive is what the store keeps of processes that have died and whose files are removed: one file of the store, written anew
+// by each fold. It is never changed once it is made or read.
 type Archive struct {
 	Generation uint64 // from 1
 	ThisBoot   bool   // written since the kernel started, so its times of Monotonic compare
@@ -186,7 +186,7 @@ func decodeParts(b []byte) (*Archive, error) {
 	var family archivedPart
 	var weights []int64
 	begun := false // a part that is not a family's has come
-	whole := true  // the image is to be what would be written again
+	whole := true  // the image is what would be written again
 	for !d.Bad {
 		at := len(b) - len(d.B)
 		tag := d.Uint16()

@@ -376,7 +376,7 @@ const (
 // tableAt returns where the table of an archive begins whose payload ends there.
 func tableAt(end int64) int64 { return encoding.Align(end, wordSize) }
 
-// table is what the table of an archive says, but for its entries.
+// table is the head of an archive's table, without its entries.
 type table struct {
 	since  uint64
 	length int64

@@ -269,8 +269,8 @@ func isFileName(name []byte) bool {
 	return bytes.HasSuffix(name, []byte(fileSuffix)) && name[0] != '.'
 }
 
-// inOrder sorts what a directory has listed. Linux lists what is in memory anew from the entry on that it had got to, when
-// that is renamed meanwhile, as an archive is: then files come twice.
+// inOrder sorts the names that a directory has listed. Linux lists what is in memory anew from the entry on that it had got to,
+// when that is renamed meanwhile, as an archive is: then files come twice.
 func inOrder(listed []entry) []entry {
 	slices.SortFunc(listed, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return slices.CompactFunc(listed, func(a, b entry) bool { return a.name == b.name })

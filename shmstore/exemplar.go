@@ -224,7 +224,7 @@ func mix(sum, word uint64) uint64 {
 	return sum ^ sum>>32
 }
 
-// exemplarKey is another number for each series that a file has ever had, but for a chance of 1 in 2^32 or so.
+// exemplarKey is a different number for each series that a file has ever had, except by a chance of about 1 in 2^32.
 func exemplarKey(record int64, born uint64) uint64 { return mix(mix(0, uint64(record)), born) }
 
 // The extra block of a series begins with a word that says what it is and how much: the kind in the lower half,

@@ -117,9 +117,8 @@ func (f *folding) fold() (int, error) {
 	return n, err
 }
 
-// look returns the files of the dead and of the living, as they are to be folded. It looks at the living once more, and at
-// files that have come meanwhile, if something may be taken of any: deletion.go says why. What is deleted between the two
-// looks is not taken.
+// look returns the files of dead and of living processes for a fold. It looks at the living once more, and at files that have
+// come meanwhile, if something may be taken of any: deletion.go says why. What is deleted between the two looks is not taken.
 func (f *folding) look(last *Archive) (dead, live []*Reader, err error) {
 	if err := f.list(); err != nil {
 		return nil, nil, err

@@ -119,7 +119,7 @@ type SeriesInfo struct {
 
 	Created int64    // nanoseconds since 1970; 0: unknown
 	Release uint64   // when hidden and the cells are final: the number of the release in this file, from 1
-	Values  []string // others may share them: they are not to be written to
+	Values  []string // others may share them: do not write to them
 }
 
 // Open opens the file of that name. It returns fs.ErrNotExist when the file is gone, and ErrForeign, ErrVersion or

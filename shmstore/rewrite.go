@@ -11,8 +11,8 @@ const QuarantinePrefix = "aside-"
 
 // RewriteOptions are the options of Rewrite.
 type RewriteOptions struct {
-	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin
-	// with QuarantinePrefix, that it has taken. It returns nil when nothing is to be written. It does not change last.
+	// Next makes the next archive's Families of the last one, nil when there is none, and names the files, which begin with
+	// QuarantinePrefix, that it has taken. It returns nil when there is nothing to write. It does not change last.
 	Next func(last *Archive) (next *Archive, taken []string, err error)
 	// Context and Blocked are those of FoldOptions.
 	Context context.Context

@@ -21,7 +21,7 @@ import (
 //	any       --Open----------> bound
 //	any       --Detach--------> unbound
 type binding struct {
-	look    func() (dir string, slot int, err error) // nil when it was called or is not to be
+	look    func() (dir string, slot int, err error) // nil when it was called already or must not be called
 	refused error                                    // why the store that the environment names is not used
 	limit   int64                                    // bytes of a file; 0: shmstore's default
 

@@ -109,7 +109,7 @@ func (c *Counter) AddWithExemplar(v float64, exemplar prometheus.Labels) {
 func (c *Counter) Write(m *dto.Metric) error {
 	c.def.registry.mu.RLock()
 	defer c.def.registry.mu.RUnlock()
-	// It comes first, so that none is shown of what is not counted yet.
+	// The count comes first, so that no scrape shows an exemplar of something that is not counted yet.
 	exemplar := c.exemplarOf(0)
 	p := c.cells.Load()
 	v := math.Float64frombits(atomic.LoadUint64(word(p, shmstore.CounterFloat))) +

@@ -77,7 +77,7 @@ func (d *definition) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// create returns the series of these values, which are valid and may be kept, and makes it when there is none.
+// create returns the series of these values and makes it if it does not exist. The values are valid, and create may keep them.
 func (d *definition) create(values []string) *series {
 	d.registry.mu.Lock()
 	defer d.registry.mu.Unlock()

@@ -193,7 +193,7 @@ func (s *exportedSeries) has(labels []*dto.LabelPair) bool {
 	return true
 }
 
-// find returns the series of these labels, and makes it when there is none; nil when they cannot be.
+// find returns the series of these labels and makes it if it does not exist; nil: these labels are not valid.
 func (f *exportedFamily) find(labels []*dto.LabelPair) *exportedSeries {
 	sorted := slices.SortedFunc(slices.Values(labels), func(a, b *dto.LabelPair) int {
 		return strings.Compare(a.GetName(), b.GetName())
@@ -224,8 +224,8 @@ func (f *exportedFamily) refuses(before []string, name, value string) string {
 	return ""
 }
 
-// get returns the series of these labels, which may be kept, and makes it when there is none. The file gets the series
-// by the first write, with its value.
+// get returns the series of these labels and makes it if it does not exist. It may keep the labels. The file gets the series by
+// the first write, with its value.
 func (f *exportedFamily) get(names, values []string) *exportedSeries {
 	key := namesKey(names) + "\xff" + namesKey(values)
 	s := f.series[key]

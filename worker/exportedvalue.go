@@ -217,7 +217,7 @@ func (f *exportedFamily) exemplar(s *exportedSeries, i int, x *dto.Exemplar) {
 //	process_network_…_bytes_total        LiveMax  not the process's own: the kernel counts for a network namespace,
 //	                                              which all workers share; published as untyped for that
 //	…_info                               LiveMax  1, by convention
-//	…_timestamp_seconds                  Max      a time, by convention: that of the last event, whoever saw it
+//	…_timestamp_seconds                  Max      a time, by convention: that of the last event, in any worker
 //	…_ratio                              LiveAvg  a share, by convention
 //	any other                            LiveSum  memory, goroutines, threads, descriptors, connections, queues: each
 //	                                              worker has its own, and they end with it. Sum would keep what a
@@ -262,8 +262,8 @@ var sharedCounters = map[string]bool{
 	"process_network_transmit_bytes_total": true,
 }
 
-// What a source counts is published as last + max(0, new - old): a source that begins anew does not take the sum along,
-// and one that slips back a little, as some that compute their counters do, is not counted twice.
+// What a source counts is published as last + max(0, new - old): a source that starts again at zero does not lower the sum, and
+// one that slips back a little, as some that compute their counters do, is not counted twice.
 
 // resetAdjustedCount is a whole number that follows a source's.
 type resetAdjustedCount struct{ total, old uint64 }
@@ -290,7 +290,8 @@ func (c *resetAdjusted) follow(v float64) {
 	c.total = max(c.total, v+c.lost)
 }
 
-// followSum takes the new value of a sum of observations, which may fall; began says that it has begun anew.
+// followSum takes the new value of a sum of observations, which may fall; began reports whether the source has started again at
+// zero.
 func (c *resetAdjusted) followSum(v float64, began bool) {
 	if began {
 		c.lost = c.total - v

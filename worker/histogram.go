@@ -40,11 +40,11 @@ type Histogram struct {
 // same histogram again, as NewCounter does. It also panics for a bound that is NaN, and for other buckets under the same
 // name, whatever the ConstLabels.
 //
-// Native buckets are client_golang's, with two differences. First, a series has its space in the store from the beginning,
-// 26 bytes or more for each bucket. So a NativeHistogramMaxBucketNumber of 0 means 320, and the largest is
+// Native buckets are client_golang's, with two differences. First, a series has its space in the store from the beginning, 26
+// bytes or more for each bucket. So a NativeHistogramMaxBucketNumber of 0 means 320, and the largest is
 // shmstore.MaxNativeBuckets. When a series needs more buckets, its zero bucket is widened up to
-// NativeHistogramMaxZeroThreshold, and then its resolution is halved; both stay so. Second, NativeHistogramMinResetDuration
-// has no effect, because the sum of many processes cannot start anew when one of them would.
+// NativeHistogramMaxZeroThreshold, and then its resolution is halved; both stay so. Second, NativeHistogramMinResetDuration has
+// no effect, because one process cannot reset the sum of many.
 func NewHistogram(opts prometheus.HistogramOpts) *Histogram { return process.newHistogram(opts) }
 
 func (r *registry) newHistogram(opts prometheus.HistogramOpts) *Histogram {

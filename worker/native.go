@@ -198,9 +198,9 @@ func (h *Histogram) observeSlow(a addition, v float64) {
 	}
 }
 
-// limitNative brings the buckets down to the limit as client_golang does, but for its resets: it widens the zero bucket as
-// far as the definition allows, then halves the resolution. Where the lowest one is not enough, the zero bucket is widened
-// further when the table is nearly full. The caller holds the registry's lock.
+// limitNative brings the number of buckets down to the limit as client_golang does, except that it never resets: it widens the
+// zero bucket as far as the definition allows, then halves the resolution. Where the lowest one is not enough, the zero bucket
+// is widened further when the table is nearly full. The caller holds the registry's lock.
 func (h *Histogram) limitNative() {
 	limit := h.def.family.Native.MaxZeroThreshold
 	for {

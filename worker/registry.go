@@ -23,7 +23,7 @@ import (
 // process is what the package's functions work on: the metrics of this process.
 var process = newRegistry(fromEnvironment)
 
-// registry is a set of metrics and the place where their values are. There is one in a process, but for tests.
+// registry is a set of metrics and the place where their values are. A process has one; tests make more.
 type registry struct {
 	mu       sync.RWMutex           // taken for whatever is rare: to define, make, delete, move and read
 	local    *prometheus.Registry   // every definition; it has the rules, and gathers when there is no store

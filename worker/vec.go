@@ -108,7 +108,7 @@ func inline(curry []curriedValue, lvs []string) []string {
 	return append(all, lvs...)
 }
 
-// get returns the series of these values and makes it when there is none.
+// get returns the series of these values and makes it if it does not exist.
 func (v *vec) get(lvs []string) (*series, error) {
 	if s := v.find(lvs); s != nil {
 		return s, nil

@@ -79,7 +79,7 @@ func readable(path string) error {
 // Path returns the directory's absolute path.
 func (d *Dir) Path() string { return d.path }
 
-// Compacts reports whether the directory is to be compacted.
+// Compacts reports whether the directory is compacted.
 func (d *Dir) Compacts() bool { return d.options.Compact }
 
 // storeName is the hidden directory with the archive.

@@ -14,11 +14,11 @@
 //
 // # Compaction
 //
-// The libraries never remove what a dead process has counted, but for gauges that their callers tell them of.
-// Dir.Compact takes the files of dead processes into an archive as package shmstore has one, in the hidden directory
-// .onescrape of the directory itself: so whoever compacts the directory does so under one lock, every reader of the
-// directory finds the one archive, and the libraries, which look for *.db or *.bin, do not see it. From then on only a
-// View has everything.
+// The libraries never remove what a dead process has counted, except gauges when the application says that a process has died.
+// Dir.Compact takes the files of dead processes into an archive as package shmstore has one, in the hidden directory .onescrape
+// of the directory itself: so all processes that compact the directory do so under one lock, every reader of the directory
+// finds the one archive, and the libraries, which look for *.db or *.bin, do not see it. From then on only a View has
+// everything.
 //
 // That a process is dead is never concluded from its pid, which may be used again, also in another pid namespace. The
 // evidence is a write lease on the file (F_SETLEASE): the kernel grants it only when nobody else has the file open or
@@ -26,11 +26,8 @@
 // was used before; so a file is not read and removed at once:
 //
 //  1. With the lease granted it is renamed into the hidden directory, under a name that no file ever had. It counts
-//     from there as it did before. Who had found it by its old name, but had not opened it yet, has it open now.
 //  2. Settle later it is leased again. If that is refused, somebody had: the file stays where it is and counts, whatever
-//     is written to it. If it is granted, nobody has the file, and nobody can find it: what it holds is final.
 //  3. The archive is written anew with what the file holds, and its name, and then the file is removed. A reader goes by
-//     the archive's word until a later archive no longer names it.
 //
 // A kill between any two of these leaves a state in which every value counts once. A live gauge of a process that is
 // dead by the same evidence is left out at once.

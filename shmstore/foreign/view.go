@@ -69,8 +69,8 @@ func (v *View) leaveOut(path string, inode uint64, err error) {
 const tries = 100
 
 // Update brings the view to the present: it looks which files there are, reads what is new in them, and finds out which
-// processes live. An error means that the directory cannot be read; that there is none is no error but empties the
-// view, because a server that has gone is no longer exposed, but Broken says so.
+// processes live. An error means that the directory cannot be read. A directory that does not exist is no error, and empties
+// the view, because a server that has gone is no longer exposed, but Broken says so.
 //
 // A file may be renamed into the hidden directory at any moment and then into the archive. So the view looks at the
 // archive, at the directory, at the hidden directory, opens what is new, and looks at the archive again, and does all

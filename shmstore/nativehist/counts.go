@@ -80,7 +80,7 @@ func (c *Counts) Add(code Code, n uint64) {
 	c.Buckets[code] = addSaturated(c.Buckets[code], n)
 }
 
-// AddUpTo adds n observations of which nothing is known but that none exceeds v: they count as v.
+// AddUpTo adds n observations that are known only to be no larger than v. They count as v.
 func (c *Counts) AddUpTo(v float64, n uint64) {
 	switch {
 	case n == 0:

@@ -97,8 +97,8 @@ const (
 )
 
 // Octave returns the number of the octave of a float64 by its bits: from 0 on for positive and from 128 on for negative
-// numbers, in the order of the magnitude. ok is false for what is in none: zero and what is as good as zero, what is so
-// large that it counts as infinite, and NaN.
+// numbers, in the order of the magnitude. ok is false for numbers in no octave: zero and what is as good as zero, numbers so
+// large that they count as infinite, and NaN.
 func Octave(bits uint64) (octave uint64, ok bool) {
 	octave = bits>>mantissaBits&0x7ff - leastExponent
 	return octave | bits>>63*octavesOfSign, octave < octavesOfSign

@@ -20,9 +20,8 @@ const (
 // InOctave returns the name of a bucket of an octave.
 func InOctave(octave uint64, bucket int) BucketID { return BucketID(octave<<8 | uint64(bucket)) }
 
-// Sketch is the counts of numbers by their buckets, from which quantiles are told. Counts of several sketches, of
-// different resolutions too, add up to the sketch of all their numbers. The zero value is empty. It is for one goroutine
-// at a time.
+// Sketch counts numbers by their buckets, and tells their quantiles. Counts of several sketches, of different resolutions too,
+// add up to the sketch of all their numbers. The zero value is empty. It is for one goroutine at a time.
 type Sketch struct {
 	parts              []sketchPart
 	zero, below, above uint64

@@ -72,7 +72,7 @@ const (
 // OctaveWords returns how many words the block of an octave has.
 func (w *Window) OctaveWords() int { return OctaveCounts + w.Slices*w.Resolution }
 
-// windowTries is how often a window is read that is written anew meanwhile, which happens once a slice.
+// windowTries is how often a window is read that changes while it is read. A window changes once in each slice.
 const windowTries = 4
 
 // AppendCounts appends what is counted in the window that begins at words[at], in the slices of the latest length

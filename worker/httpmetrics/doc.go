@@ -17,9 +17,8 @@
 // and, with an option, http_request_size_bytes and http_response_size_bytes. What the default registry of client_golang
 // has, such as the metrics of the process and of the Go runtime, comes along.
 //
-// Metrics of one's own are wrappers for handlers: Metrics.Counter counts calls, Metrics.Gauge shows those in progress,
-// Metrics.Histogram and Metrics.Summary time them, and all can have labels that are computed from the request and its
-// answer.
+// A program's own metrics are wrappers for handlers: Metrics.Counter counts calls, Metrics.Gauge shows those in progress,
+// Metrics.Histogram and Metrics.Summary time them, and all can have labels that are computed from the request and its answer.
 //
 // A request, and a call in a Counter, is counted when the status line is written, before a byte of the answer leaves. So a
 // client that has an answer finds it in the next scrape. Durations and sizes follow when the handler returns. A 1xx status

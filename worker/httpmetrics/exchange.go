@@ -105,8 +105,8 @@ func routeOf(pattern string) string {
 	return pattern
 }
 
-// End is what Begin returns: the rest of an exchange's life. Both methods are to be called from the goroutine, or in
-// the order, that the handler runs in.
+// End is what Begin returns: the rest of an exchange's life. Call both methods from the goroutine, or in the order, that the
+// handler runs in.
 type End struct{ e *Exchange }
 
 // Begin begins the exchange that e describes: Method, Path and RequestSize are set, and Request where there is one. It

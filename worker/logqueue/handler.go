@@ -43,7 +43,7 @@ func Logger() *slog.Logger { return slog.New(Wrap(slog.Default().Handler())) }
 // Enabled implements slog.Handler.
 func (h *handler) Enabled(ctx context.Context, l slog.Level) bool { return h.inner.Enabled(ctx, l) }
 
-// Handle implements slog.Handler. It never fails: what the log says of an error nobody would hear.
+// Handle implements slog.Handler. It never fails: nobody could be told about an error of the log.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	b := budget{left: lineText - h.used}
 	short := slog.NewRecord(r.Time, r.Level, b.text(r.Message), r.PC)

@@ -27,8 +27,8 @@ const MaxDescriptors = 253
 // datagramSize is how long a message may be; of a longer one the line that is cut off is left out.
 const datagramSize = 8192
 
-// receiveBuffer is what one receive needs. The room for descriptors is that for all of them: the kernel would close those
-// for which there is none itself, within the call, and a close may take its time.
+// receiveBuffer is what one receive needs. The room for descriptors is that for all of them: without it the kernel itself would
+// close those that have no room, within the call, and a close may take its time.
 type receiveBuffer struct {
 	text    [datagramSize]byte
 	control [4096]byte // more than credentials and MaxDescriptors need
