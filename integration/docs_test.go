@@ -102,7 +102,6 @@ func testNames(t *testing.T) map[string]bool {
 
 // Every block of every document is run, compiled, parsed, or says why not.
 func TestDocsBlocks(t *testing.T) {
-	long(t)
 	tests := testNames(t)
 	for _, file := range documents(t) {
 		for _, b := range docBlocks(t, file) {
@@ -118,7 +117,9 @@ func TestDocsBlocks(t *testing.T) {
 			case b.language == "":
 			case b.language == "go" && b.check == "":
 				assert.Contains(t, b.text, "package main", "%s: no program; a part of one is fenced as go fragment", where)
-				assertCompiles(t, where, b.text)
+				if !testing.Short() {
+					assertCompiles(t, where, b.text)
+				}
 			case b.language == "go" && b.check == "fragment":
 				assertParses(t, where, b.text)
 			case b.language == "sh" && b.file == "README.md" && b.check == "":
