@@ -89,7 +89,7 @@ func (s *supervisor) status(readySlots int) Status {
 // gauges are what the metrics show of a status.
 func (s *supervisor) gauges(st Status) metrics.Gauges {
 	g := metrics.Gauges{Workers: workersByState(st.Slots), Target: st.Workers, Ready: st.Ready, Steering: st.Steering == "on"}
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		if p.Storeless {
 			g.WithoutStore++
 		}
@@ -231,7 +231,7 @@ func (r *record) save() {
 // possessions returns what this master has.
 func (s *supervisor) possessions() *leftovers.Possessions {
 	out := &leftovers.Possessions{Boot: proc.BootID, Sockets: s.sockets.OwnInodes(), Processes: []proc.ID{}}
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		out.Processes = append(out.Processes, proc.ID{PID: p.PID, Start: p.start})
 	}
 	slices.SortFunc(out.Processes, func(a, b proc.ID) int { return a.PID - b.PID })

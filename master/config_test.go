@@ -1,6 +1,7 @@
 package master
 
 import (
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"syscall"
@@ -98,23 +99,23 @@ func TestLimits(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	assert.Zero(t, backoff(0))
+	assert.Zero(t, backoff(0, 1))
 	for failures, most := range map[int]time.Duration{1: 25 * time.Millisecond, 2: 50 * time.Millisecond,
 		5: 400 * time.Millisecond, 11: 25600 * time.Millisecond, 12: 30 * time.Second, 100: 30 * time.Second} {
 		for range 100 {
-			assert.LessOrEqual(t, backoff(failures), most)
-			assert.GreaterOrEqual(t, backoff(failures), most/2)
+			assert.LessOrEqual(t, backoff(failures, rand.Float64()), most)
+			assert.GreaterOrEqual(t, backoff(failures, rand.Float64()), most/2)
 		}
 	}
 }
 
 func TestJittered(t *testing.T) {
-	assert.Equal(t, int64(100), jittered(int64(100), 0))
-	assert.Zero(t, jittered(time.Duration(0), 1))
+	assert.Equal(t, int64(100), jittered(int64(100), 0, 1))
+	assert.Zero(t, jittered(time.Duration(0), 1, 1))
 	for range 100 {
-		v := jittered(int64(1000), 0.1)
+		v := jittered(int64(1000), 0.1, rand.Float64())
 		assert.GreaterOrEqual(t, v, int64(900))
 		assert.LessOrEqual(t, v, int64(1100))
-		assert.Positive(t, jittered(int64(1), 1), "a limit of 0 would be none")
+		assert.Positive(t, jittered(int64(1), 1, rand.Float64()), "a limit of 0 would be none")
 	}
 }

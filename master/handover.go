@@ -152,7 +152,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		}
 		out.Slots = append(out.Slots, state)
 	}
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		if !described[p] {
 			out.Gone = append(out.Gone, h.process(p, now))
 		}

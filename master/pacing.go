@@ -1,7 +1,6 @@
 package master
 
 import (
-	"math/rand/v2"
 	"time"
 )
 
@@ -20,9 +19,9 @@ const (
 	patience = 7
 )
 
-// backoff returns how long to wait after so many failures in a row, half of it by chance, so that slots that failed for
-// one reason do not all come back at once.
-func backoff(failures int) time.Duration {
+// backoff returns how long to wait after so many failures in a row. Half of it is a random share, from 0 to 1, so that slots that
+// failed for one reason do not all come back at once.
+func backoff(failures int, share float64) time.Duration {
 	if failures <= 0 {
 		return 0
 	}
@@ -30,15 +29,15 @@ func backoff(failures int) time.Duration {
 	if shift := failures - 1; shift < 11 {
 		d = min(d, backoffFirst<<shift)
 	}
-	return d/2 + rand.N(d/2+1)
+	return d/2 + time.Duration(share*float64(d/2))
 }
 
-// jittered spreads v by up to the share either way.
-func jittered[T ~int64](v T, share float64) T {
+// jittered spreads v by up to the share either way, as the random number from 0 to 1 says.
+func jittered[T ~int64](v T, share, random float64) T {
 	if v <= 0 || share <= 0 {
 		return v
 	}
-	return max(1, T(float64(v)*(1+share*(2*rand.Float64()-1))))
+	return max(1, T(float64(v)*(1+share*(2*random-1))))
 }
 
 // A slot is in a crash loop when crashErrors of its workers in a row ended with an error, each less than crashWindow after

@@ -171,7 +171,7 @@ func wall(t, now time.Time) time.Time {
 // shift puts all deadlines off by d.
 func (s *supervisor) shift(d time.Duration) {
 	all := []timed{&s.shutdown, &s.requests.growth, s.announcer}
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		all = append(all, p)
 	}
 	for _, sl := range s.slots {

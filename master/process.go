@@ -171,7 +171,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	files := append([]uintptr{null.Fd(), 1, 2}, fds...)
 	files = append(files, uintptr(s.lifeline.Read))
 	env := environment.Of(environment.Worker{Exec: cmd.Path, Dir: dir, Store: s.store.Path(), Notify: notify.Name(), Slot: slot,
-		Lifeline: len(files) - 1, Names: names, MaxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter), Settings: s.cfg.settings(),
+		Lifeline: len(files) - 1, Names: names, MaxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter, s.sys.Random()), Settings: s.cfg.settings(),
 	}, s.environ, environment.Limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.Target), proc.MemoryLimit()))
 	rel := s.releaseOf(cmd.Path, dir)
 	leads := len(s.cfg.Command) > 0
@@ -184,7 +184,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	p := &process{processState: processState{Slot: slot, PID: pid, Epoch: s.Epoch, State: starting, Started: now, Beat: now},
 		rollout: s.rolloutOf(dir), release: rel, readyFrom: now, notify: notify}
 	p.leads, p.start = leads && s.sys.LeadsGroup(pid), s.sys.StartTime(pid)
-	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter); age > 0 {
+	if age := jittered(s.cfg.MaxAge, s.cfg.Jitter, s.sys.Random()); age > 0 {
 		p.RecycleAt = now.Add(age)
 	}
 	s.follow(p)

@@ -130,7 +130,7 @@ func (s *supervisor) releaseOf(path, dir string) *release.Release {
 // releasesInUse returns the releases that have processes.
 func (s *supervisor) releasesInUse() (out []Release) {
 	used := make(map[*release.Release]bool)
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		used[p.release] = true
 	}
 	for _, r := range s.releases.Keep(used) {

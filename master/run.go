@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/aggregate"
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/master/internal/environment"
+	"github.com/onescrape/onescrape/master/internal/system"
 	"github.com/onescrape/onescrape/worker"
 	"github.com/onescrape/onescrape/worker/logqueue"
 	"github.com/onescrape/onescrape/worker/sigpipe"
@@ -65,7 +67,11 @@ func Run(cfg Config, function func(context.Context, *worker.Worker) error) error
 	if err != nil {
 		return err
 	}
-	s := newSupervisor(cfg)
+	s := newSupervisor(cfg, system.Machine{})
+	if s.events.signals = bootstrap.Signals; s.events.signals == nil {
+		s.events.signals = make(chan os.Signal, bootstrap.Room)
+		signal.Notify(s.events.signals, bootstrap.Watched...)
+	}
 	defer signal.Stop(s.events.signals)
 	defer s.close()
 	if before != nil {

@@ -40,7 +40,7 @@ func (*growth) step(s *supervisor, _ time.Time) bool {
 // noSlot schedules the next try to open a slot, because the system does not give now what it needs.
 func (s *supervisor) noSlot(err error) {
 	s.requests.growth.tries++
-	wait := backoff(s.requests.growth.tries)
+	wait := backoff(s.requests.growth.tries, s.sys.Random())
 	s.requests.growth.at = s.loop.Now().Add(wait)
 	s.loop.Wake(s.requests.growth.at)
 	level := slog.LevelError
@@ -108,7 +108,7 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 			return false
 		}
 		r.stopped = true
-		for _, p := range s.processes {
+		for _, p := range s.inOrder() {
 			if p.Slot == sl.number {
 				s.stop(p, "stop")
 			}

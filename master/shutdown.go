@@ -34,7 +34,7 @@ func (s *supervisor) signaled(sig os.Signal) {
 		s.stopQuickly(sig)
 	case syscall.SIGUSR1:
 		// A worker that is not ready yet may have no handler, and it is just opening its files.
-		for _, p := range s.processes {
+		for _, p := range s.inOrder() {
 			if p.State != starting {
 				s.signal(p, syscall.SIGUSR1)
 			}
@@ -114,7 +114,7 @@ func (s *supervisor) stopQuickly(sig os.Signal) {
 	}
 	s.log.Info("stopping at once", "signal", sig)
 	s.shutdown.phase, s.shutdown.quickAt = quick, s.loop.Now().Add(quickTime)
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		p.Cause = "stop"
 		p.State, p.StopAt = draining, s.loop.Now()
 		s.signal(p, syscall.SIGINT)
@@ -125,12 +125,12 @@ func (s *supervisor) stopQuickly(sig os.Signal) {
 func (s *supervisor) stopStep(now time.Time) (over bool, err error) {
 	if s.shutdown.phase == delaying && s.loop.Due(s.shutdown.delayed, now) {
 		s.shutdown.phase = stopping
-		for _, p := range s.processes {
+		for _, p := range s.inOrder() {
 			s.stop(p, "stop")
 		}
 	}
 	if s.shutdown.phase == quick && s.loop.Due(s.shutdown.quickAt, now) {
-		for _, p := range s.processes {
+		for _, p := range s.inOrder() {
 			s.kill(p, "stop")
 		}
 	}

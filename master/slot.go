@@ -111,7 +111,7 @@ func (s *supervisor) levelOf(err error) slog.Level {
 // failed counts one more failure of a slot without a process, and returns how long the slot waits for the next try.
 func (s *supervisor) failed(sl *slot) time.Duration {
 	sl.Failures++
-	return s.retry(sl, backoff(sl.Failures))
+	return s.retry(sl, backoff(sl.Failures, s.sys.Random()))
 }
 
 // retry schedules the next try of a slot without a process. It returns the time to wait, rounded for the log.
@@ -141,7 +141,7 @@ func (s *supervisor) succeed(sl *slot, p *process) time.Duration {
 		return s.failed(sl)
 	}
 	sl.Failures++
-	return s.retry(sl, min(backoff(sl.Failures), settled-lived))
+	return s.retry(sl, min(backoff(sl.Failures, s.sys.Random()), settled-lived))
 }
 
 // stop tells a process to drain. reason is the value of the label reason under which its end is counted.

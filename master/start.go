@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"syscall"
 	"time"
 
-	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/master/internal/leftovers"
 	"github.com/onescrape/onescrape/master/internal/loop"
@@ -24,19 +22,13 @@ import (
 // errStopped is the end of a start that was interrupted.
 var errStopped = errors.New("master: stopped")
 
-// newSupervisor returns a supervisor that has nothing yet.
-func newSupervisor(cfg Config) *supervisor {
-	var sys system.System = system.Machine{}
-	l := loop.New(sys.Now)
+// newSupervisor returns a supervisor on an operating system. It has nothing yet.
+func newSupervisor(cfg Config, sys system.System) *supervisor {
+	l := loop.New(sys)
 	s := &supervisor{cfg: cfg, sys: sys, log: cfg.Logger, environ: os.Environ(), loop: l, processes: make(map[int]*process),
 		masterState: masterState{Target: cfg.Workers, Started: l.Now()},
-		events: events{messages: make(chan message, 64), signals: bootstrap.Signals, children: make(chan os.Signal, 1),
-			checked: make(chan struct{}, 1)},
-		announcer: &announcer{manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}}
-	if s.events.signals == nil {
-		s.events.signals = make(chan os.Signal, bootstrap.Room)
-		signal.Notify(s.events.signals, bootstrap.Watched...)
-	}
+		events:      events{messages: make(chan message, 64), children: make(chan os.Signal, 1), checked: make(chan struct{}, 1)},
+		announcer:   &announcer{manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}}
 	s.store = store.New(store.Config{Loop: l, Log: s.log, Retention: cfg.Retention, Foreign: cfg.Foreign, Stopping: s.stopping})
 	s.sockets = sockets.New(sys, l, s.log, s.targets)
 	s.remnants = remnants.New(sys, l, s.log, s.sockets.Inodes, s.killAt)

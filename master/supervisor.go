@@ -1,8 +1,11 @@
 package master
 
 import (
+	"cmp"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -97,9 +100,14 @@ func (s *supervisor) run() error {
 	}
 }
 
+// inOrder returns the processes in the order of their pids, so that a run can be replayed.
+func (s *supervisor) inOrder() []*process {
+	return slices.SortedFunc(maps.Values(s.processes), func(a, b *process) int { return cmp.Compare(a.PID, b.PID) })
+}
+
 // reap takes the exit status of every worker that has ended. What such a worker said last is handled before its exit counts.
 func (s *supervisor) reap() {
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		s.reapOne(p)
 	}
 	s.remnants.ReapOrphans(s.known)
@@ -123,7 +131,7 @@ func (s *supervisor) known(pid int) bool { return s.processes[pid] != nil }
 
 // step brings everything forward that can be, and publishes what came of it. It is over when the master's work is.
 func (s *supervisor) step(now time.Time) (over bool, err error) {
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		s.watch(p, now)
 	}
 	s.remnants.Tend(now)
@@ -145,7 +153,7 @@ func (s *supervisor) step(now time.Time) (over bool, err error) {
 		s.closeRemoved()
 	}
 	// Once more, for the deadlines of what was started or stopped just now.
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		s.watch(p, now)
 	}
 	s.remnants.ReapOrphans(s.known)
@@ -210,7 +218,7 @@ func (s *supervisor) closeRemoved() {
 	if !s.sockets.Removed() {
 		return
 	}
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		if p.Epoch < s.Epoch {
 			return
 		}
@@ -220,7 +228,7 @@ func (s *supervisor) closeRemoved() {
 
 // killRest ends everything that the master would leave behind.
 func (s *supervisor) killRest() {
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		s.signal(p, syscall.SIGKILL)
 	}
 	s.remnants.Kill()

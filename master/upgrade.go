@@ -171,7 +171,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 	s.pauseListening()
 	resume := func() {
 		signal.Notify(s.events.signals, bootstrap.Watched...)
-		for _, p := range s.processes {
+		for _, p := range s.inOrder() {
 			if !p.end.gone {
 				s.follow(p)
 			}
@@ -224,7 +224,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 // the sockets.
 func (s *supervisor) pauseListening() {
 	n := 0
-	for _, p := range s.processes {
+	for _, p := range s.inOrder() {
 		if p.end.handled {
 			continue
 		}

@@ -6,16 +6,22 @@ import "time"
 
 // Loop is the agenda. The control goroutine owns it.
 type Loop struct {
-	now      func() time.Time
+	clock    Clock
 	wakeAt   time.Time
 	finished chan func()
 }
 
+// Clock tells the time and runs work in the background.
+type Clock interface {
+	Now() time.Time
+	Go(f func())
+}
+
 // New returns an empty agenda on a clock.
-func New(now func() time.Time) *Loop { return &Loop{now: now, finished: make(chan func(), 64)} }
+func New(clock Clock) *Loop { return &Loop{clock: clock, finished: make(chan func(), 64)} }
 
 // Now returns the time.
-func (l *Loop) Now() time.Time { return l.now() }
+func (l *Loop) Now() time.Time { return l.clock.Now() }
 
 // Due reports whether t has come. If not, the next step is taken at t at the latest.
 func (l *Loop) Due(t, now time.Time) bool {
@@ -48,7 +54,7 @@ func (l *Loop) Shift(d time.Duration) {
 
 // Background runs work, which may take its time, in a goroutine of its own. The control goroutine runs what work returns.
 func (l *Loop) Background(work func() (finish func())) {
-	go func() { l.finished <- work() }()
+	l.clock.Go(func() { l.finished <- work() })
 }
 
 // Finished passes on what the control goroutine must run.

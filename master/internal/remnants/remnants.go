@@ -3,7 +3,10 @@
 package remnants
 
 import (
+	"cmp"
 	"log/slog"
+	"maps"
+	"slices"
 	"syscall"
 	"time"
 
@@ -55,9 +58,14 @@ func (r *Remnants) Add(slot, pgid int) { r.groups[pgid] = &group{slot: slot, pgi
 // Has reports whether the pid is that of a leader, which must not be reaped.
 func (r *Remnants) Has(pid int) bool { return r.groups[pid] != nil }
 
+// inOrder returns the groups in the order of their numbers, so that a run can be replayed.
+func (r *Remnants) inOrder() []*group {
+	return slices.SortedFunc(maps.Values(r.groups), func(a, b *group) int { return cmp.Compare(a.pgid, b.pgid) })
+}
+
 // Tend looks after what is left of the groups.
 func (r *Remnants) Tend(now time.Time) {
-	for _, g := range r.groups {
+	for _, g := range r.inOrder() {
 		if g.looking || !r.loop.Due(g.lookAt, now) {
 			continue
 		}
@@ -92,7 +100,7 @@ func (r *Remnants) judge(g *group, holders []int) {
 
 // Left reports whether the master's end must wait for what is left of the groups.
 func (r *Remnants) Left(now time.Time) bool {
-	for _, g := range r.groups {
+	for _, g := range r.inOrder() {
 		if g.killed.IsZero() || !r.loop.Due(g.killed.Add(killGrace), now) {
 			return true
 		}
@@ -102,7 +110,7 @@ func (r *Remnants) Left(now time.Time) bool {
 
 // Kill ends everything that the master would leave behind. It looks at all processes.
 func (r *Remnants) Kill() {
-	for _, g := range r.groups {
+	for _, g := range r.inOrder() {
 		if len(r.sys.GroupHolders(g.pgid, r.sockets())) > 0 {
 			r.sys.SignalGroup(g.pgid, syscall.SIGKILL)
 		}
@@ -111,7 +119,7 @@ func (r *Remnants) Kill() {
 
 // Shift puts all deadlines off.
 func (r *Remnants) Shift(d time.Duration) {
-	for _, g := range r.groups {
+	for _, g := range r.inOrder() {
 		for _, t := range []*time.Time{&g.stopAt, &g.killed} {
 			if !t.IsZero() {
 				*t = t.Add(d)
@@ -131,7 +139,7 @@ type State struct {
 
 // States describes the groups for a handover.
 func (r *Remnants) States() (out []State) {
-	for _, g := range r.groups {
+	for _, g := range r.inOrder() {
 		state := State{Slot: g.slot, PGID: g.pgid}
 		if !g.stopAt.IsZero() {
 			state.Stopping = max(1, r.loop.Now().Sub(g.stopAt))

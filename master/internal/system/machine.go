@@ -2,6 +2,7 @@ package system
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -18,6 +19,12 @@ type Machine struct{}
 
 // Now implements System.
 func (Machine) Now() time.Time { return time.Now() }
+
+// Random implements System.
+func (Machine) Random() float64 { return rand.Float64() }
+
+// Go implements System.
+func (Machine) Go(f func()) { go f() }
 
 // Start implements System.
 func (Machine) Start(c Command) (pid int, err error) {

@@ -22,6 +22,10 @@ import (
 type System interface {
 	// Now returns the time.
 	Now() time.Time
+	// Random returns a random number from 0 to 1.
+	Random() float64
+	// Go runs f in a goroutine of its own.
+	Go(f func())
 
 	// Start starts a process.
 	Start(c Command) (pid int, err error)
