@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -121,7 +122,12 @@ func (d *deployment) ended(t *testing.T, by release) {
 	assert.Equal(t, 0, p.wait(), p.stderr.String())
 	assert.Equal(t, 0, d.wait())
 	assert.NotContains(t, d.stderr.String(), "killed")
-	assert.NotContains(t, d.stderr.String(), "level=ERROR")
+	for line := range strings.Lines(d.stderr.String()) {
+		// The release before can log this when its port is paused for an upgrade; this one sets a flag first.
+		if !strings.Contains(line, "endpoint.go:") || !strings.Contains(line, "use of closed network connection") {
+			assert.NotContains(t, line, "level=ERROR")
+		}
+	}
 }
 
 // From the release before to this one, back, and here again, under load.
