@@ -35,7 +35,7 @@ type Writer struct {
 	pending  []*Series // released, waiting for an archive to take them; in the order of their numbers
 	archived archivedCache
 	resting  []*Series     // gauges that were released, waiting for gaugeRest to pass; in the order of their release
-	rest     time.Duration // gaugeRest, but in tests
+	rest     time.Duration // how long: gaugeRest
 	weight   int64         // of all series, see Budget
 }
 

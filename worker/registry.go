@@ -31,10 +31,8 @@ type registry struct {
 	all      []*definition
 	lines    map[string]bool // what was logged
 	log      *slog.Logger
-	clocks   map[uint64]*sliceClock // by the length of a slice
+	clocks   sliceClocks
 
-	now        func() uint64     // Monotonic, but in tests
-	startClock func(*sliceClock) // run, but in tests
 	binding    binding
 	publishing publishing
 }
@@ -46,13 +44,10 @@ func newRegistry(look func() (dir string, slot int, err error)) *registry {
 		families: make(map[string]*definition),
 		lines:    make(map[string]bool),
 		log:      slog.New(logqueue.Wrap(slog.NewTextHandler(os.Stderr, nil))),
-		clocks:   make(map[uint64]*sliceClock),
+		clocks:   newSliceClocks(shmstore.Monotonic, (*sliceClock).run),
 		binding:  binding{look: look},
 
 		publishing: publishing{claims: make(map[string]*exporter)},
-
-		now:        shmstore.Monotonic,
-		startClock: (*sliceClock).run,
 	}
 }
 
@@ -82,7 +77,7 @@ func (r *registry) define(
 		panic(err)
 	}
 	if f.Window != nil {
-		d.clock = r.clock(f.Window)
+		d.clock = r.clocks.of(f.Window)
 	}
 	r.all = append(r.all, d)
 	return &vec{def: d}

@@ -316,14 +316,25 @@ func (c *sliceClock) set() (now uint64) {
 	return now
 }
 
-// clock returns the clock for the slices of a window. The caller holds the lock.
-func (r *registry) clock(w *quantile.Window) *sliceClock {
+// sliceClocks are the clocks of a registry. Its lock protects them.
+type sliceClocks struct {
+	now      func() uint64     // the time that they are set by
+	start    func(*sliceClock) // has a clock set, now and whenever a slice begins
+	byLength map[uint64]*sliceClock
+}
+
+func newSliceClocks(now func() uint64, start func(*sliceClock)) sliceClocks {
+	return sliceClocks{now: now, start: start, byLength: make(map[uint64]*sliceClock)}
+}
+
+// of returns the clock for the slices of a window.
+func (cs *sliceClocks) of(w *quantile.Window) *sliceClock {
 	length := w.SliceLength()
-	c := r.clocks[length]
+	c := cs.byLength[length]
 	if c == nil {
-		c = &sliceClock{shape: *w, now: r.now}
-		r.startClock(c)
-		r.clocks[length] = c
+		c = &sliceClock{shape: *w, now: cs.now}
+		cs.start(c)
+		cs.byLength[length] = c
 	}
 	return c
 }

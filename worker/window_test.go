@@ -24,15 +24,14 @@ type testClock struct {
 
 func stopClock(r *registry) *testClock {
 	c := &testClock{r, uint64(1000 * time.Hour)}
-	r.now = func() uint64 { return c.at }
-	r.startClock = func(c *sliceClock) { c.set() }
+	r.clocks = newSliceClocks(func() uint64 { return c.at }, func(c *sliceClock) { c.set() })
 	return c
 }
 
 // move moves the clock, and the timers with it.
 func (c *testClock) move(d time.Duration) {
 	c.at += uint64(d)
-	for _, clock := range c.r.clocks {
+	for _, clock := range c.r.clocks.byLength {
 		clock.set()
 	}
 }

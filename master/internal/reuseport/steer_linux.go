@@ -20,7 +20,7 @@ const maxTargets = 2000
 // instructions are a classic BPF program that returns the index of a socket.
 type instructions []bpf.Instruction
 
-// attach is attachProgram, except in tests of a kernel that refuses it.
+// attach attaches a program. It is a variable because only some kernels refuse one.
 var attach = attachProgram
 
 // attachProgram replaces the program of fd's group.
