@@ -25,7 +25,7 @@ type FoldOptions struct {
 	// up to Reader.Releases only, which is as of an earlier look than the rest. It returns nil, nil when there is nothing to
 	// be written; a store that has no archive then gets an empty one. It changes none of its arguments.
 	Merge func(last *Archive, dead, live []*Reader) (*Archive, error)
-	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
+	// Step, if not nil, is called with the name of each step before it is made. The process may be killed in any of them.
 	Step func(step string)
 	// Context, if not nil, ends the wait for another process that folds; its error is then returned. A fold that has begun is
 	// brought to its end.
@@ -33,7 +33,7 @@ type FoldOptions struct {
 	// Blocked, if not nil, is called once when another process has kept this one waiting for a second: pid is that process,
 	// 0 if it cannot be found out.
 	Blocked func(pid int)
-	// Look, if not nil, is told of each file before it is looked at; for tests that change other files then.
+	// Look, if not nil, is called with the name of each file before it is looked at. Other files may change then.
 	Look func(name string)
 }
 

@@ -17,7 +17,7 @@ type RewriteOptions struct {
 	// Context and Blocked are those of FoldOptions.
 	Context context.Context
 	Blocked func(pid int)
-	// Step, if not nil, is told of each step before it is made; for tests that end the process there.
+	// Step, if not nil, is called with the name of each step before it is made. The process may be killed in any of them.
 	Step func(step string)
 }
 

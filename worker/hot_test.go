@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -337,4 +339,16 @@ func BenchmarkObserveWithExemplar(b *testing.B) {
 		h := r.newHistogram(prometheus.HistogramOpts{Name: "h"})
 		benchmarkExemplar(b, func(l prometheus.Labels) { h.ObserveWithExemplar(0.3, l) })
 	})
+}
+
+// The compiler inlines what every request calls: a call would cost more than the addition.
+func TestHotMethodsAreInlined(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the package")
+	}
+	out, err := exec.Command("go", "build", "-gcflags=-m", "-o", os.DevNull, ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, method := range []string{"(*Counter).Inc", "(*Gauge).Inc", "(*Gauge).Dec", "(*Gauge).Sub"} {
+		require.Contains(t, string(out), "can inline "+method+"\n")
+	}
 }
