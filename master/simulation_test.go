@@ -41,6 +41,7 @@ type simulated struct {
 	lastPID   int
 	lastFD    int
 	lastName  int
+	mustEnd   int // the rollout that must be abandoned
 
 	paused   time.Duration // for how long the master did not run
 	weather  weather
@@ -215,7 +216,11 @@ func (m *simulated) live(p *simProcess) {
 	}
 	p.healthy = !p.ignoresTERM
 	dies := m.chance(.1)
-	m.after(m.between(time.Millisecond, 2*time.Second), "ready", func() {
+	start := m.between(time.Millisecond, 2*time.Second)
+	if m.chance(.01) { // READY=1 comes in time and arrives after it
+		start = m.s.cfg.ReadyTimeout - m.between(time.Millisecond, 10*time.Millisecond)
+	}
+	m.after(start, "ready", func() {
 		if p.ended {
 			return
 		}
@@ -253,9 +258,17 @@ func (r *simReceiver) deliver(msg sdnotify.Message) {
 	r.until = at
 	r.m.after(at.Sub(r.m.now), "message", func() {
 		if q := r.process(); q != nil {
+			r.m.noteFailure(q, msg)
 			r.m.s.handle(message{q, msg})
 		}
 	})
+}
+
+// noteFailure keeps which rollouts must be abandoned: those whose new workers end with an error while they go on.
+func (m *simulated) noteFailure(q *process, msg sdnotify.Message) {
+	if r := m.s.Rollout; msg.Over && r != nil && r.State == running && q.rollout == r.ID && q.erred() {
+		m.mustEnd = r.ID
+	}
 }
 
 // accept takes what waits in a worker's socket.
@@ -760,6 +773,9 @@ func (w *invariants) check() {
 		}
 		if r.State == running && m.awake().Sub(w.began) > time.Duration(r.Total+1)*time.Minute+15*time.Minute {
 			m.fail("rollout %d takes %v", r.ID, m.awake().Sub(w.began))
+		}
+		if r.State == done && m.mustEnd == r.ID {
+			m.fail("rollout %d is done, although a worker of it ended with an error", r.ID)
 		}
 		if r.State == abandoned && !w.abandoned {
 			m.seen.abandoned++
