@@ -17,6 +17,9 @@ func (s *supervisor) exited(sl *slot, p *process) {
 	p.end.gone = true
 	p.notify.Close()
 	delete(s.processes, p.PID)
+	if p.leads {
+		s.remnants.Add(p.Slot, p.PID) // which reaps it, so that its pid is given out again only now
+	}
 	if r, ok := s.requests.op.(*rolling); ok {
 		r.noteEnd(p)
 	}

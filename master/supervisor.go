@@ -120,9 +120,6 @@ func (s *supervisor) reapOne(p *process) {
 	}
 	p.end.reaped, p.end.at = true, s.loop.Now()
 	p.notify.Finish()
-	if p.leads {
-		s.remnants.Add(p.Slot, p.PID)
-	}
 	s.exited(s.slotOf(p), p)
 }
 
