@@ -99,7 +99,7 @@ type simProcess struct {
 	reaped      bool
 	status      syscall.WaitStatus
 	healthy     bool
-	ignoresTERM bool
+	ignoresTERM bool // a hung one does
 	drain       time.Duration
 	helper      bool // something that it has started holds its socket
 }
@@ -633,6 +633,11 @@ func (m *simulated) command() {
 	case n < 60:
 		if p := pick(); p != nil && p.accepts {
 			m.tell(p, "X_ONESCRAPE_RECYCLE", "1")
+		}
+	case n < 61:
+		if p := pick(); p != nil && p.accepts {
+			m.say("%d hangs", p.pid)
+			p.accepts, p.healthy, p.ignoresTERM = false, false, true
 		}
 	case n < 64:
 		m.weather.crash = []float64{0, 0, .1, .5, 1}[m.random.IntN(5)]
