@@ -97,8 +97,8 @@ func FuzzReader(f *testing.F) {
 		}
 		write(t, mode, first)
 		readAnything(t, r)
-		// Few bytes may be many labels; each is a string then.
-		require.Less(t, allocated()-before, uint64(100*len(data)+1<<20))
+		// Few bytes may be many labels; each is a string then. The fuzzer allocates meanwhile, some hundred kilobytes at times.
+		require.Less(t, allocated()-before, uint64(100*len(data)+8<<20))
 	})
 }
 
