@@ -130,7 +130,11 @@ func (r *recycling) step(s *supervisor, now time.Time) bool {
 	if err != nil {
 		r.cancel(s)
 		s.log.Error("worker not replaced: it goes on", "slot", r.slot.number, "reason", r.reason, "err", err)
-		if p := r.old; p != nil && !p.end.gone {
+		p := r.old
+		if p == nil {
+			p = r.slot.cur // no successor was started
+		}
+		if p != nil && !p.end.gone {
 			p.recycleRequested, p.RecycleAt = false, now.Add(retryRecycling)
 		}
 	}
