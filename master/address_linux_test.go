@@ -68,7 +68,7 @@ func TestUnixSocketsModeAndGroup(t *testing.T) {
 		a, err := reuseport.ParseAddress(text)
 		require.NoError(t, err, text)
 		before := unix.Umask(0o022)
-		g, err := reuseport.Open(a)
+		g, err := reuseport.Open(reuseport.OS{}, a)
 		assert.Equal(t, 0o022, unix.Umask(before))
 		require.NoError(t, err)
 		info, err := os.Lstat(path)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/endpoint"
 	"github.com/onescrape/onescrape/master/internal/release"
@@ -40,6 +38,7 @@ type handover struct {
 	Remnants   []remnants.State  `json:"remnants"`
 	Configured int               `json:"configured"` // Config.Workers
 	Speaks     bool              `json:"speaks"`     // a worker has said READY=1
+	Some       bool              `json:"some"`       // a worker has been ready
 	Ever       bool              `json:"ever"`       // all slots have been ready once
 	Began      time.Time         `json:"began"`
 	Executed   time.Time         `json:"executed"` // when the old program ended
@@ -88,25 +87,24 @@ type durations map[string]time.Duration
 
 // handedOver is the set of descriptors that stay open over an exec.
 type handedOver struct {
-	kept   []int // whose close-on-exec flag was cleared
+	sys    system.System
+	kept   []int // which close at an exec if this one is cancelled
 	copies []int
 	err    error
 }
 
 // keep has fd stay open under its number.
 func (h *handedOver) keep(fd int) int {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-		h.err = errors.Join(h.err, os.NewSyscallError("fcntl", err))
-	}
+	h.err = errors.Join(h.err, h.sys.Inherit(fd, true))
 	h.kept = append(h.kept, fd)
 	return fd
 }
 
 // copy has a duplicate of fd stay open.
 func (h *handedOver) copy(fd int) int {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 3)
+	dup, err := h.sys.Duplicate(fd)
 	if err != nil {
-		h.err = errors.Join(h.err, os.NewSyscallError("fcntl", err))
+		h.err = errors.Join(h.err, err)
 		return -1
 	}
 	h.copies = append(h.copies, dup)
@@ -116,10 +114,10 @@ func (h *handedOver) copy(fd int) int {
 // undo closes the descriptors again when the exec is cancelled.
 func (h *handedOver) undo() {
 	for _, fd := range h.kept {
-		unix.CloseOnExec(fd)
+		_ = h.sys.Inherit(fd, false)
 	}
 	for _, fd := range h.copies {
-		unix.Close(fd)
+		h.sys.Close(fd)
 	}
 }
 
@@ -131,7 +129,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		endpointHandover: endpointHandover{Metrics: -1}, releaseHandover: releaseHandover{Checked: u.file},
 		Lifeline: [2]int{h.keep(s.lifeline.Read), h.keep(s.lifeline.Write)}, Groups: s.sockets.State(h.keep),
 		Parked: s.sockets.Closing(), Remnants: s.remnants.States(), Configured: s.cfg.Workers,
-		Speaks: s.startup.protocol == saysWhenReady, Ever: s.startup.progress == allReady,
+		Speaks: s.startup.protocol == saysWhenReady, Some: s.startup.progress >= someReady, Ever: s.startup.progress == allReady,
 		Began: wall(u.began, now), LogLost: u.halted.unwritten(), Executed: now}
 	out.Releases, out.LastRelease = s.releases.All()
 	if s.endpoint != nil {
@@ -212,6 +210,11 @@ func readHandover() (*handover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: read the handover: %w", err)
 	}
+	return parseHandover(text)
+}
+
+// parseHandover returns the handover that a state file has.
+func parseHandover(text []byte) (*handover, error) {
 	var h handover
 	if err := json.Unmarshal(text, &h); err != nil {
 		return nil, fmt.Errorf("master: read the handover: %w", err)
@@ -233,14 +236,15 @@ func (s *supervisor) adopt(h *handover) (err error) {
 		s.log.Warn("an upgrade cannot change the store: restart the service for that", "store", h.Store,
 			"wanted", s.cfg.Store)
 	}
-	unix.CloseOnExec(h.Lock)
+	_ = s.sys.Inherit(h.Lock, false)
 	last, err := s.store.Adopt(h.Store, os.NewFile(uintptr(h.Lock), "lock"))
 	if err != nil {
 		return err
 	}
 	s.goOnFrom(last, h.LogLost)
-	unix.CloseOnExec(h.Lifeline[0])
-	unix.CloseOnExec(h.Lifeline[1])
+	for _, fd := range h.Lifeline {
+		_ = s.sys.Inherit(fd, false)
+	}
 	s.lifeline = system.Lifeline{Read: h.Lifeline[0], Write: h.Lifeline[1]}
 	target := s.Target
 	s.masterState, s.releases = h.masterState, release.NewList(h.Releases, h.LastRelease)
@@ -251,6 +255,9 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	}
 	if h.Speaks {
 		s.startup.protocol = saysWhenReady
+	}
+	if h.Some || h.Speaks {
+		s.startup.progress = someReady
 	}
 	if h.Ever {
 		s.startup.progress = allReady
@@ -304,7 +311,7 @@ func (s *supervisor) adoptedDir(h *handover) string {
 // adoptEndpoint goes on with the metrics port, or opens the one that the configuration names now.
 func (s *supervisor) adoptEndpoint(h *handover) (err error) {
 	if h.Metrics >= 0 {
-		unix.CloseOnExec(h.Metrics)
+		_ = s.sys.Inherit(h.Metrics, false)
 	}
 	cfg := s.endpointConfig()
 	if h.Metrics >= 0 && cfg.Listen == h.MetricsAt {
@@ -321,7 +328,7 @@ func (s *supervisor) adoptEndpoint(h *handover) (err error) {
 		s.log.Error("there is no metrics port", "err", err)
 		err = nil
 	case h.Metrics >= 0:
-		unix.Close(h.Metrics)
+		s.sys.Close(h.Metrics)
 	}
 	return err
 }
@@ -349,7 +356,7 @@ func (s *supervisor) adoptWorkers(h *handover, now time.Time) error {
 	}
 	for _, ps := range h.Gone {
 		if ps.Remnant {
-			unix.Close(ps.Notify)
+			s.sys.Close(ps.Notify)
 			continue
 		}
 		if _, err := s.adoptProcess(ps, h.Executed, now); err != nil {
@@ -391,5 +398,5 @@ func (s *supervisor) adoptAddresses(h *handover) error {
 		}
 		wanted = append(wanted, a)
 	}
-	return s.sockets.Reconfigure(wanted, len(s.slots), s.opener(nil).Open)
+	return s.sockets.Reconfigure(wanted, len(s.slots), s.Epoch, s.opener(nil).Open)
 }

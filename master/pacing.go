@@ -86,14 +86,15 @@ func (s *supervisor) allCrashing() bool {
 	return len(s.slots) > 0
 }
 
-// targets reports, by slot, whether new connections are steered there. These are the slots that accept. A slot whose last
+// targets reports, by slot, whether new connections are steered there, at an address that was opened by the upgrade of that number.
+// These are the slots that accept, with a worker that has the address. A slot whose last
 // worker failed gets none until its worker has settled, unless no other slot accepts.
-func (s *supervisor) targets() []bool {
+func (s *supervisor) targets(since int) []bool {
 	now := s.loop.Now()
 	accepting, trusted := make([]bool, len(s.slots)), make([]bool, len(s.slots))
 	some := false
 	for i, sl := range s.slots {
-		accepting[i] = sl.accepts()
+		accepting[i] = sl.accepts() && sl.cur.Epoch >= since
 		trusted[i] = accepting[i] && (!sl.Suspect || s.loop.Due(sl.cur.ReadyAt.Add(settled), now))
 		some = some || trusted[i]
 	}

@@ -71,7 +71,6 @@ func (s *supervisor) receive(wake <-chan time.Time) (happened bool) {
 		s.reap()
 	case n := <-s.events.messages:
 		s.handle(n)
-	case <-s.events.checked:
 	case finish := <-s.loop.Finished():
 		finish()
 	case <-wake:
@@ -92,7 +91,6 @@ func (s *supervisor) receiveMore() (happened bool) {
 			s.reap()
 		case n := <-s.events.messages:
 			s.handle(n)
-		case <-s.events.checked:
 		case finish := <-s.loop.Finished():
 			finish()
 		default:

@@ -13,6 +13,7 @@ import (
 	"github.com/onescrape/onescrape/master/internal/metrics"
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/remnants"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/master/internal/sockets"
 	"github.com/onescrape/onescrape/master/internal/store"
 	"github.com/onescrape/onescrape/master/internal/system"
@@ -27,7 +28,7 @@ func newSupervisor(cfg Config, sys system.System) *supervisor {
 	l := loop.New(sys)
 	s := &supervisor{cfg: cfg, sys: sys, log: cfg.Logger, environ: os.Environ(), loop: l, processes: make(map[int]*process),
 		masterState: masterState{Target: cfg.Workers, Started: l.Now()},
-		events:      events{messages: make(chan message, 64), children: make(chan os.Signal, 1), checked: make(chan struct{}, 1)},
+		events:      events{messages: make(chan message, 64), children: make(chan os.Signal, 1)},
 		announcer:   &announcer{manager: sdnotify.NewNotifier(os.Getenv("NOTIFY_SOCKET"))}}
 	s.store = store.New(store.Config{Loop: l, Log: s.log, Retention: cfg.Retention, Foreign: cfg.Foreign, Stopping: s.stopping})
 	s.sockets = sockets.New(sys, l, s.log, s.targets)
@@ -175,7 +176,7 @@ func within(limit time.Duration, f func()) {
 }
 
 // openAddresses opens the addresses of the configuration, or takes the sockets that systemd passed.
-func (s *supervisor) openAddresses(inherited []system.Group, predecessor *leftovers.Possessions) error {
+func (s *supervisor) openAddresses(inherited []*reuseport.Group, predecessor *leftovers.Possessions) error {
 	if len(s.cfg.Listen) == 0 {
 		s.sockets.Take(inherited)
 		return nil
@@ -184,7 +185,7 @@ func (s *supervisor) openAddresses(inherited []system.Group, predecessor *leftov
 		s.log.Warn("the sockets from systemd are not used, because there are listen addresses", "sockets", len(inherited))
 	}
 	opener := s.opener(predecessor)
-	var groups []system.Group
+	var groups []*reuseport.Group
 	for _, text := range s.cfg.Listen {
 		a, err := s.cfg.address(text)
 		if err != nil {
@@ -217,13 +218,13 @@ func (s *supervisor) pauseStart(d time.Duration) error {
 			s.events.signals <- sig // a caller that goes on must still see it
 			return errStopped
 		}
-	case <-time.After(d):
+	case <-s.sys.After(d):
 	}
 	return nil
 }
 
 // systemdSockets takes the sockets that systemd passed to the master.
-func systemdSockets(sys system.System) ([]system.Group, error) {
+func systemdSockets(sys system.System) ([]*reuseport.Group, error) {
 	sockets := sdnotify.TakeSockets()
 	if !sockets.AreFor(os.Getpid()) {
 		return nil, nil
@@ -232,9 +233,9 @@ func systemdSockets(sys system.System) ([]system.Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
-	var out []system.Group
+	var out []*reuseport.Group
 	for i := range n {
-		g, err := sys.InheritGroup(sockets.Name(i), sdnotify.FirstFD+i)
+		g, err := reuseport.Inherited(sys.Kernel(), sockets.Name(i), sdnotify.FirstFD+i)
 		if err != nil {
 			return nil, err
 		}

@@ -62,7 +62,6 @@ type events struct {
 	messages chan message
 	signals  chan os.Signal
 	children chan os.Signal
-	checked  chan struct{} // has room for one: the check of an upgrade is over
 }
 
 // requests are what the control goroutine has been asked to do to the slots.
@@ -85,10 +84,7 @@ func (s *supervisor) run() error {
 	notifyChildren(s.events.children)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	s.reap()
-	// The store must know what this master has before the first worker has any of it.
-	s.sockets.Steer()
-	s.publish(s.loop.Now())
+	s.take()
 	now := s.loop.Now()
 	for {
 		s.loop.Begin()
@@ -98,6 +94,14 @@ func (s *supervisor) run() error {
 		}
 		now = s.sleep(timer, now)
 	}
+}
+
+// take takes possession of what was opened or adopted, before the first step.
+func (s *supervisor) take() {
+	s.reap()
+	// The store must know what this master has before the first worker has any of it.
+	s.sockets.Steer()
+	s.publish(s.loop.Now())
 }
 
 // inOrder returns the processes in the order of their pids, so that a run can be replayed.

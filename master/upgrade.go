@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
-	"runtime"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
@@ -25,10 +21,10 @@ type upgrading struct {
 	record *Rollout
 	began  time.Time
 	cancel context.CancelFunc
-	result chan checkResult // has room for one
-	checks int              // how many were begun
-	file   release.File     // what was checked
-	halted *halting         // nil until the check was passed
+	result *checkResult // nil while the check goes on
+	checks int          // how many were begun
+	file   release.File // what was checked
+	halted *halting     // nil until the check was passed
 }
 
 // checkResult is what came of a check, of the file that the program was when the check began.
@@ -45,7 +41,7 @@ const maxChecks = 5
 const minCheck = 10 * time.Second
 
 func (s *supervisor) newUpgrade() *upgrading {
-	u := &upgrading{began: s.loop.Now(), result: make(chan checkResult, 1)}
+	u := &upgrading{began: s.loop.Now()}
 	s.Rollout = &Rollout{ID: s.rolloutID() + 1, Kind: "upgrade", State: running, Total: len(s.slots)}
 	u.record = s.Rollout
 	s.log.Info("upgrade begins with a check of the new program", "rollout", u.record.ID, "program", release.Own().Path)
@@ -58,32 +54,31 @@ func (u *upgrading) check(s *supervisor) {
 	ctx, cancel := context.WithTimeout(context.Background(), max(s.cfg.ReadyTimeout, minCheck))
 	u.cancel = cancel
 	u.checks++
-	go func() {
+	u.result = nil
+	s.loop.Background(func() func() {
 		defer cancel()
-		file, _, _ := s.sys.Identify(release.Own().Path) // if there is none, check says so
-		u.result <- checkResult{file, release.Check(ctx, environment.Master(os.Environ()), environment.Check, checkAnswer)}
-		s.events.checked <- struct{}{}
-	}()
+		file, _, _ := s.sys.Identify(release.Own().Path) // if there is none, Check says so
+		result := &checkResult{file, s.sys.Check(ctx, environment.Master(os.Environ()), environment.Check, checkAnswer)}
+		return func() { u.result = result }
+	})
 }
 
 func (u *upgrading) step(s *supervisor, now time.Time) bool {
 	if u.halted == nil {
-		select {
-		case result := <-u.result:
-			u.file = result.file
-			err := result.err
-			if err == nil {
-				err = s.canHandOver(u.file)
-			}
-			if err != nil {
-				return u.failed(s, err)
-			}
-			s.log.Info("the new program has passed the check: scrapes that are being answered come to their end",
-				"rollout", u.record.ID)
-			u.halted = s.halt()
-		default:
+		if u.result == nil {
 			return false
 		}
+		u.file = u.result.file
+		err := u.result.err
+		if err == nil {
+			err = s.canHandOver(u.file)
+		}
+		if err != nil {
+			return u.failed(s, err)
+		}
+		s.log.Info("the new program has passed the check: scrapes that are being answered come to their end",
+			"rollout", u.record.ID)
+		u.halted = s.halt()
 	}
 	if !u.halted.over {
 		return false
@@ -143,34 +138,28 @@ func answerCheck(cfg Config, function bool) error {
 	return nil
 }
 
-// ignoredSignals are ignored during the exec. A Go program unblocks HUP, INT, TERM and QUIT when it starts, before it has
-// handlers, and would die of them. A HUP that is lost does no harm, because a rollout follows. TERM and QUIT are not ignored:
-// in those milliseconds they end the master, and its workers drain, which is the stop that was asked for.
-var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
-
 // canHandOver says why the new program cannot be executed, or could not go on.
 func (s *supervisor) canHandOver(checked release.File) error {
-	path, err := exec.LookPath(release.Own().Path)
+	program, err := s.sys.FindProgram(nil, "")
 	if err != nil {
 		return fmt.Errorf("the new program is not there: %w", err)
 	}
 	if err := s.store.CanHandOver(); err != nil {
 		return fmt.Errorf("the new program could not go on with the store, restart the service: %w", err)
 	}
-	return stands(s.sys, checked, path)
+	return stands(s.sys, checked, program.Path)
 }
 
 // handOver executes the new program in this process, if it is still the file that was checked. It returns only if that failed,
 // and everything then goes on as before.
 func (s *supervisor) handOver(u *upgrading) error {
-	path, err := exec.LookPath(release.Own().Path)
+	program, err := s.sys.FindProgram(nil, "")
 	if err != nil {
 		s.resume()
 		return fmt.Errorf("the new program is not there: %w", err)
 	}
 	s.pauseListening()
 	resume := func() {
-		signal.Notify(s.events.signals, bootstrap.Watched...)
 		for _, p := range s.inOrder() {
 			if !p.end.gone {
 				s.follow(p)
@@ -181,43 +170,42 @@ func (s *supervisor) handOver(u *upgrading) error {
 	s.reap()
 	s.publish(s.loop.Now())
 
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	signal.Ignore(ignoredSignals...)
-	signal.Reset(syscall.SIGTERM, syscall.SIGQUIT)
-	unblock := system.BlockSignals(syscall.SIGUSR1, syscall.SIGUSR2)
-	defer unblock()
-	for {
-		select {
-		case sig := <-s.events.signals:
-			s.signaled(sig)
-			continue
-		default:
-		}
-		break
-	}
+	defer s.sys.HoldSignals(s.events.signals)()
+	s.takeSignals()
 	if s.shutdown.phase != serving {
 		resume()
 		return errors.New("the master stops")
 	}
 
 	// No other goroutine may fork while descriptors are open to an exec.
-	syscall.ForkLock.Lock()
-	kept := &handedOver{}
+	unlock := s.sys.HoldForks()
+	kept := &handedOver{sys: s.sys}
 	state := s.describe(kept, u)
-	fd, err := system.StateFile(marshal(state))
+	fd, err := s.sys.StateFile(marshal(state))
 	if err = errors.Join(kept.err, err); err == nil {
 		kept.copies = append(kept.copies, fd)
 		// Nothing stands between this look and the exec.
-		err = stands(s.sys, u.file, path)
+		err = stands(s.sys, u.file, program.Path)
 	}
 	if err == nil {
-		err = syscall.Exec(path, release.Own().Args, append(environment.Master(os.Environ()), fmt.Sprintf("%s=%d", bootstrap.HandoverEnv, fd)))
+		err = s.sys.Execute(program.Path, program.Args, append(environment.Master(os.Environ()), fmt.Sprintf("%s=%d", bootstrap.HandoverEnv, fd)))
 	}
 	kept.undo()
-	syscall.ForkLock.Unlock()
+	unlock()
 	resume()
 	return fmt.Errorf("the new program cannot be executed: %w", err)
+}
+
+// takeSignals acts on the signals that have come.
+func (s *supervisor) takeSignals() {
+	for {
+		select {
+		case sig := <-s.events.signals:
+			s.signaled(sig)
+		default:
+			return
+		}
+	}
 }
 
 // pauseListening ends the readers of the notify sockets and handles everything that they have read. What comes later stays in
@@ -232,7 +220,8 @@ func (s *supervisor) pauseListening() {
 		p.notify.Finish()
 	}
 	for n > 0 {
-		notice := <-s.events.messages
+		var notice message
+		s.sys.Wait(func() { notice = <-s.events.messages })
 		if notice.Over {
 			n--
 		}

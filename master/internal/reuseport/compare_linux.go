@@ -1,7 +1,6 @@
 package reuseport
 
 import (
-	"bytes"
 	"errors"
 	"net"
 	"slices"
@@ -20,7 +19,7 @@ func (g *Group) Compare() (changed bool, err error) {
 	if g.shared {
 		return false, nil
 	}
-	members, err := g.members()
+	members, err := g.kernel.Members(g.bound)
 	if err != nil {
 		return false, err
 	}
@@ -34,11 +33,11 @@ func (g *Group) Compare() (changed bool, err error) {
 		g.sockets = append(g.sockets, strangerSocket(inode))
 	}
 	g.changed, g.unsure = 0, doubt
-	if !doubt || time.Now().Before(g.probeAt) {
+	if !doubt || g.kernel.Now().Before(g.probeAt) {
 		return changes > 0, nil
 	}
 	if err := g.probe(); err != nil {
-		g.probeAt = time.Now().Add(probeRetry)
+		g.probeAt = g.kernel.Now().Add(probeRetry)
 		return true, err
 	}
 	g.unsure = false
@@ -55,7 +54,7 @@ func (g *Group) differences(members proc.Inodes) (gone []int, came []uint64) {
 	known := make(proc.Inodes, len(g.sockets))
 	for i, so := range g.sockets {
 		known[so.inode] = true
-		if so.fd >= 0 && !members[so.inode] && stillListens(so.fd) {
+		if so.fd >= 0 && !members[so.inode] && g.kernel.Listens(so.fd) {
 			members[so.inode] = true
 		}
 		if !members[so.inode] {
@@ -86,26 +85,9 @@ func (g *Group) ambiguous(i int) bool {
 // has shut down.
 func (g *Group) drop(i int) {
 	if fd := g.sockets[i].fd; fd >= 0 {
-		unix.Close(fd)
+		g.kernel.Close(fd)
 	}
 	g.sockets = withoutIndex(g.sockets, i)
-}
-
-// members returns the inodes of the sockets in the kernel's group: those that listen at the same address, in the same
-// way. Another user's cannot be there.
-func (g *Group) members() (proc.Inodes, error) {
-	family, ip, device, only := groupKey(g.bound)
-	found, err := diagnose(family, tcpListen, portOf(g.bound))
-	if err != nil {
-		return membersFromProc(ip, portOf(g.bound))
-	}
-	out := make(proc.Inodes, len(found))
-	for _, d := range found {
-		if d.Family == family && bytes.HasPrefix(d.ID.Src[:], ip) && d.ID.If == device && d.v6only == only {
-			out[uint64(d.Inode)] = true
-		}
-	}
-	return out, nil
 }
 
 // groupKey returns what the sockets of one group have in common beside the port.

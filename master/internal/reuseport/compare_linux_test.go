@@ -44,7 +44,7 @@ func TestTableWithStrangers(t *testing.T) {
 	long(t)
 	for name, addr := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0", "dual stack": ":0"} {
 		t.Run(name, func(t *testing.T) {
-			g, err := Open(Address{Network: "tcp", Addr: addr})
+			g, err := Open(OS{}, Address{Network: "tcp", Addr: addr})
 			require.NoError(t, err)
 			defer g.Close()
 			var foreign []int
@@ -99,7 +99,7 @@ func ownSlots(g *Group) (slots []int) {
 
 // A socket that a worker has shut down leaves the kernel's group, and the table.
 func TestTableAfterAShutdown(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	for slot := 1; slot < 5; slot++ {
@@ -115,7 +115,7 @@ func TestTableAfterAShutdown(t *testing.T) {
 
 // The order survives a handover, with the strangers in it; from a master that knew none it is learned.
 func TestTableIsHandedOver(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	a := joinGroup(t, g)
@@ -127,7 +127,7 @@ func TestTableIsHandedOver(t *testing.T) {
 		if known {
 			gs.Strangers = map[int]uint64{1: g.sockets[1].inode}
 		}
-		adopted, err := Adopt(gs)
+		adopted, err := Adopt(OS{}, gs)
 		require.NoError(t, err)
 		assert.Equal(t, !known, adopted.unsure)
 		reaches(t, adopted, 1)
@@ -138,11 +138,11 @@ func TestTableIsHandedOver(t *testing.T) {
 // Both ways to learn the members name the same.
 func TestMembersFromProc(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
-		g, err := Open(Address{Network: "tcp", Addr: addr})
+		g, err := Open(OS{}, Address{Network: "tcp", Addr: addr})
 		require.NoError(t, err)
 		defer g.Close()
 		require.NoError(t, g.Add(1))
-		want, err := g.members()
+		want, err := g.kernel.Members(g.bound)
 		require.NoError(t, err)
 		assert.Len(t, want, 2)
 		_, ip, _, _ := groupKey(g.bound)
@@ -155,7 +155,7 @@ func TestMembersFromProc(t *testing.T) {
 // A probe finds the order of many sockets in a bounded time.
 func TestProbeOfManySockets(t *testing.T) {
 	long(t)
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	for slot := 1; slot < 200; slot++ {

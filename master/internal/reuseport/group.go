@@ -20,6 +20,8 @@ import (
 // process holds it. compare brings the table up to date.
 type Group struct {
 	Address
+	kernel  Kernel
+	Since   int           // which upgrade opened it; workers that were started before do not have it
 	bound   unix.Sockaddr // nil for inherited ones
 	text    string        // where it really is: port 0 replaced
 	shared  bool
@@ -47,8 +49,8 @@ const (
 )
 
 // Open takes possession of an address. EADDRINUSE means that another process listens there: the error wraps it.
-func Open(a Address) (*Group, error) {
-	g := &Group{Address: a}
+func Open(k Kernel, a Address) (*Group, error) {
+	g := &Group{Address: a, kernel: k}
 	if a.Network == "unix" {
 		fd, err := openUnix(a)
 		if err == nil {
@@ -61,25 +63,25 @@ func Open(a Address) (*Group, error) {
 		return nil, err
 	}
 	// Without SO_REUSEPORT, so that a foreign group on the address shows; kept only if the socket is shared.
-	fd, err := openTCP(sa, false)
+	fd, err := k.Open(sa, false)
 	if err != nil {
 		return nil, err
 	}
-	if g.bound, g.text, err = boundTo(fd); err != nil {
-		unix.Close(fd)
+	if g.bound, g.text, err = k.Bound(fd); err != nil {
+		k.Close(fd)
 		return nil, err
 	}
 	if !Steerable {
 		return g, g.share(fd, steeringMissing)
 	}
-	unix.Close(fd)
+	k.Close(fd)
 	if err := g.Add(0); err != nil {
 		return nil, err
 	}
-	if err := attach(g.sockets[0].fd, steeringProgram([]int{0})); err != nil {
+	if err := k.Attach(g.sockets[0].fd, steeringProgram([]int{0})); err != nil {
 		why := fmt.Sprintf("the kernel refuses the program: %v", err)
 		g.Remove(0)
-		if fd, err = openTCP(g.bound, false); err != nil {
+		if fd, err = k.Open(g.bound, false); err != nil {
 			return nil, err
 		}
 		return g, g.share(fd, why)
@@ -88,7 +90,7 @@ func Open(a Address) (*Group, error) {
 }
 
 // Inherited is a socket that systemd passed to the master.
-func Inherited(name string, fd int) (*Group, error) {
+func Inherited(k Kernel, name string, fd int) (*Group, error) {
 	if err := listeningStream(fd); err != nil {
 		return nil, fmt.Errorf("master: descriptor %d (%q) of LISTEN_FDS: %w: only stream sockets with Accept=no can be shared",
 			fd, name, err)
@@ -97,9 +99,10 @@ func Inherited(name string, fd int) (*Group, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	g := &Group{Address: Address{Name: name, Network: "inherited", Addr: fmt.Sprint(fd)}, shared: true,
-		why: "sockets from systemd are shared by all workers", sockets: []slotSocket{ownSocket(sharedSlot, fd)}}
-	_, g.text, _ = boundTo(fd)
+	g := &Group{Address: Address{Name: name, Network: "inherited", Addr: fmt.Sprint(fd)}, kernel: k, shared: true,
+		why: "sockets from systemd are shared by all workers"}
+	g.sockets = []slotSocket{g.ownSocket(sharedSlot, fd)}
+	_, g.text, _ = k.Bound(fd)
 	return g, nil
 }
 
@@ -108,9 +111,9 @@ func (g *Group) share(fd int, why string) error {
 	if err := g.listen(fd); err != nil {
 		return err
 	}
-	g.shared, g.why, g.sockets = true, why, []slotSocket{ownSocket(sharedSlot, fd)}
+	g.shared, g.why, g.sockets = true, why, []slotSocket{g.ownSocket(sharedSlot, fd)}
 	if g.text == "" {
-		_, g.text, _ = boundTo(fd)
+		_, g.text, _ = g.kernel.Bound(fd)
 	}
 	return nil
 }
@@ -120,27 +123,23 @@ func (g *Group) Add(slot int) error {
 	if g.shared || g.index(slot) >= 0 {
 		return nil
 	}
-	fd, err := openTCP(g.bound, true)
+	fd, err := g.kernel.Open(g.bound, true)
 	if err == nil {
 		err = g.listen(fd)
 	}
 	if err != nil {
 		return fmt.Errorf("master: listen %s: %w", g.text, err)
 	}
-	g.sockets = append(g.sockets, ownSocket(slot, fd))
+	g.sockets = append(g.sockets, g.ownSocket(slot, fd))
 	g.changed++
 	return nil
 }
 
-// listen has a new socket listen, or closes it. This is the one moment at which it can be made blocking: later a worker may
-// rely on what it is.
+// listen has a new socket listen, or closes it.
 func (g *Group) listen(fd int) error {
-	err := os.NewSyscallError("listen", unix.Listen(fd, backlog))
-	if err == nil && g.Blocking {
-		err = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
-	}
+	err := g.kernel.Listen(fd, g.Blocking)
 	if err != nil {
-		unix.Close(fd)
+		g.kernel.Close(fd)
 	}
 	return err
 }
@@ -153,13 +152,8 @@ func (g *Group) Reconfigure(a Address) error {
 }
 
 // ownSocket is the entry of a socket of this process.
-func ownSocket(slot, fd int) slotSocket {
-	so := slotSocket{slot: slot, fd: fd}
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) == nil {
-		so.inode = st.Ino
-	}
-	return so
+func (g *Group) ownSocket(slot, fd int) slotSocket {
+	return slotSocket{slot: slot, fd: fd, inode: g.kernel.Inode(fd)}
 }
 
 // strangerSocket is the entry of a socket of another process.
@@ -170,7 +164,7 @@ func strangerSocket(inode uint64) slotSocket {
 // Remove closes the socket of a slot; the last of the table takes its place. What waits in its queue is reset.
 func (g *Group) Remove(slot int) {
 	if i := g.index(slot); i >= 0 && !g.shared {
-		unix.Close(g.sockets[i].fd)
+		g.kernel.Close(g.sockets[i].fd)
 		g.sockets = withoutIndex(g.sockets, i)
 		g.changed++
 	}
@@ -235,7 +229,7 @@ func (g *Group) Strangers() (out []uint64) {
 // Intact reports whether the slot's socket still listens. A worker that calls shutdown(2) on it ends that for every process.
 func (g *Group) Intact(slot int) bool {
 	fd := g.FD(slot)
-	return g.shared || fd >= 0 && stillListens(fd)
+	return g.shared || fd >= 0 && g.kernel.Listens(fd)
 }
 
 // Sharing returns why all slots share one socket; "" when each has its own.
@@ -259,7 +253,7 @@ func (g *Group) Where() string { return g.text }
 func (g *Group) Close() {
 	for _, s := range g.sockets {
 		if s.fd >= 0 {
-			unix.Close(s.fd)
+			g.kernel.Close(s.fd)
 		}
 	}
 	g.sockets = nil

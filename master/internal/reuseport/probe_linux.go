@@ -22,7 +22,7 @@ const (
 // probeTTL is the time to live of a probe, which the group's sockets refuse meanwhile.
 const probeTTL = 1
 
-// prober learns the order of a group's sockets. It sends each index a SYN with a time to live that our sockets refuse,
+// prober learns the order of a group's sockets. It has the kernel send each index a SYN with a time to live that our sockets refuse,
 // and looks whose counter of dropped packets rises; a stranger's socket takes the connection instead. No worker sees a
 // probe, other connections go where they did before, and no privilege is needed.
 type prober struct {
@@ -35,7 +35,7 @@ type prober struct {
 
 // probe puts the table, which has all members, in the kernel's order. If that cannot be learned the table stays.
 func (g *Group) probe() error {
-	p := &prober{group: g, until: time.Now().Add(probeMost)}
+	p := &prober{group: g, until: g.kernel.Now().Add(probeMost)}
 	for _, so := range g.sockets {
 		if so.fd >= 0 {
 			p.own = append(p.own, so)
@@ -49,8 +49,8 @@ func (g *Group) probe() error {
 		return err
 	}
 	defer p.refuse(0)
-	for time.Now().Before(p.until) {
-		members, err := g.members()
+	for g.kernel.Now().Before(p.until) {
+		members, err := g.kernel.Members(g.bound)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (g *Group) probe() error {
 		if err != nil {
 			return err
 		}
-		after, err := g.members()
+		after, err := g.kernel.Members(g.bound)
 		if err != nil {
 			return err
 		}
@@ -107,12 +107,8 @@ func probeTarget(bound unix.Sockaddr) (target unix.Sockaddr, v6 bool) {
 
 // refuse has our sockets drop what has a lower time to live; 0 ends that.
 func (p *prober) refuse(ttl int) error {
-	level, opt := unix.IPPROTO_IP, unix.IP_MINTTL
-	if p.v6 {
-		level, opt = unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT
-	}
 	for _, so := range p.own {
-		if err := unix.SetsockoptInt(so.fd, level, opt, ttl); err != nil {
+		if err := p.group.kernel.Refuse(so.fd, ttl, p.v6); err != nil {
 			return err
 		}
 	}
@@ -123,10 +119,10 @@ func (p *prober) refuse(ttl int) error {
 func (p *prober) learn(n int) (table []slotSocket, err error) {
 	left := slices.Clone(p.own)
 	for k := range n {
-		if time.Now().After(p.until) {
+		if p.group.kernel.Now().After(p.until) {
 			return nil, nil
 		}
-		if err := attach(p.own[0].fd, probeProgram(k, p.group.attached, p.v6)); err != nil {
+		if err := p.group.kernel.Attach(p.own[0].fd, probeProgram(k, p.group.attached, p.v6)); err != nil {
 			return nil, err
 		}
 		i, err := p.look(left, p.guess(k, left))
@@ -174,14 +170,14 @@ func (p *prober) find(among []slotSocket, tries int, wait time.Duration) (int, e
 	before := make([]uint32, len(among))
 	for range tries {
 		for i, so := range among {
-			before[i], _ = drops(so.fd)
+			before[i], _ = p.group.kernel.Drops(so.fd)
 		}
-		fd, err := p.send()
+		fd, err := p.group.kernel.Probe(p.target, p.v6)
 		if err != nil {
 			return -1, err
 		}
 		risen, taken := p.watch(fd, among, before, wait)
-		closeProbe(fd)
+		p.group.kernel.Reset(fd)
 		switch {
 		case taken:
 			return -1, nil
@@ -196,46 +192,20 @@ func (p *prober) find(among []slotSocket, tries int, wait time.Duration) (int, e
 	return -1, nil
 }
 
-// send begins a connection with the probe's time to live.
-func (p *prober) send() (int, error) {
-	family, level, opt := unix.AF_INET, unix.IPPROTO_IP, unix.IP_TTL
-	if p.v6 {
-		family, level, opt = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS
-	}
-	fd, err := streamSocket(family)
-	if err != nil {
-		return -1, err
-	}
-	if err = unix.SetsockoptInt(fd, level, opt, probeTTL); err == nil {
-		err = unix.Connect(fd, p.target)
-	}
-	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
 // watch waits until a counter has risen or the connection stands.
 func (p *prober) watch(fd int, among []slotSocket, before []uint32, wait time.Duration) (risen []int, taken bool) {
-	for deadline := time.Now().Add(wait); ; time.Sleep(probeWait / 100) {
+	kernel := p.group.kernel
+	for deadline := kernel.Now().Add(wait); ; kernel.Sleep(probeWait / 100) {
 		for i, so := range among {
-			if now, err := drops(so.fd); err == nil && now != before[i] {
+			if now, err := kernel.Drops(so.fd); err == nil && now != before[i] {
 				risen = append(risen, i)
 			}
 		}
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		taken = err == nil && info.State == tcpEstablished
-		if len(risen) > 0 || taken || time.Now().After(deadline) {
+		taken = kernel.Taken(fd)
+		if len(risen) > 0 || taken || kernel.Now().After(deadline) {
 			return risen, taken
 		}
 	}
-}
-
-// closeProbe resets the connection that a stranger took.
-func closeProbe(fd int) {
-	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	unix.Close(fd)
 }
 
 // Where a packet has its time to live: the offset that means the network header (SKF_NET_OFF of linux/filter.h), and those of
@@ -247,7 +217,7 @@ const (
 )
 
 // probeProgram sends the probes to the index and everything else to the others.
-func probeProgram(index int, others []int, v6 bool) instructions {
+func probeProgram(index int, others []int, v6 bool) []bpf.Instruction {
 	if len(others) == 0 {
 		others = []int{index}
 	}
@@ -259,7 +229,7 @@ func probeProgram(index int, others []int, v6 bool) instructions {
 	if v6 {
 		offset = netOff + hopOffset
 	}
-	return append(instructions{
+	return append([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: uint32(int32(offset)), Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: probeTTL, SkipFalse: 1},
 		bpf.RetConstant{Val: uint32(index)},

@@ -34,7 +34,7 @@ func halfOpen(port uint16) []Handshake {
 			return halfOpenFromProc(port)
 		}
 		for _, d := range found {
-			out = append(out, Handshake{port: port, from: d.remotePort(), remote: d.ID.Dst})
+			out = append(out, Handshake{Port: port, From: d.remotePort(), Remote: d.ID.Dst})
 		}
 	}
 	return out
@@ -44,8 +44,8 @@ func halfOpen(port uint16) []Handshake {
 func halfOpenFromProc(port uint16) (out []Handshake) {
 	for _, s := range proc.TCPSockets() {
 		if s.State == proc.SynReceived && s.LocalPort == port {
-			h := Handshake{port: port, from: s.RemotePort}
-			copy(h.remote[:], s.Remote)
+			h := Handshake{Port: port, From: s.RemotePort}
+			copy(h.Remote[:], s.Remote)
 			out = append(out, h)
 		}
 	}

@@ -41,7 +41,7 @@ func TestBlockingSocketsOfEveryKind(t *testing.T) {
 		a, err := ParseAddress(text)
 		require.NoError(t, err)
 		a.Blocking = true
-		g, err := Open(a)
+		g, err := Open(OS{}, a)
 		require.NoError(t, err)
 		defer g.Close()
 		require.NoError(t, g.Add(1))

@@ -2,8 +2,6 @@ package reuseport
 
 import (
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 // State is a group in a handover. Its descriptors stay open over the exec.
@@ -13,6 +11,7 @@ type State struct {
 	Addr    string        `json:"addr"`
 	Shared  bool          `json:"shared"`
 	Why     string        `json:"why"`
+	Since   int           `json:"since,omitempty"`
 	Sockets []socketState `json:"sockets"` // in the order of the kernel's indexes
 	// Strangers are the sockets of other processes in the table, by the indexes that they have in it. nil, as from a
 	// master that does not compare its tables with the kernel's: unknown.
@@ -27,7 +26,7 @@ type socketState struct {
 
 // State describes the group for a handover. keep has a descriptor stay open and returns its number in the next program.
 func (g *Group) State(keep func(fd int) int) State {
-	out := State{Name: g.Name, Network: g.Network, Addr: g.Addr, Shared: g.shared, Why: g.why}
+	out := State{Name: g.Name, Network: g.Network, Addr: g.Addr, Shared: g.shared, Why: g.why, Since: g.Since}
 	if !g.unsure {
 		out.Strangers = make(map[int]uint64)
 	}
@@ -42,19 +41,19 @@ func (g *Group) State(keep func(fd int) int) State {
 }
 
 // Adopt goes on with an address's sockets.
-func Adopt(gs State) (*Group, error) {
-	g := &Group{Address: Address{Name: gs.Name, Network: gs.Network, Addr: gs.Addr}, shared: gs.Shared, why: gs.Why}
+func Adopt(k Kernel, gs State) (*Group, error) {
+	g := &Group{Address: Address{Name: gs.Name, Network: gs.Network, Addr: gs.Addr}, kernel: k, shared: gs.Shared, why: gs.Why, Since: gs.Since}
 	g.unsure = gs.Strangers == nil
 	for _, so := range gs.Sockets {
 		g.adoptStrangers(gs.Strangers)
-		unix.CloseOnExec(so.FD)
-		g.sockets = append(g.sockets, ownSocket(so.Slot, so.FD))
+		k.CloseOnExec(so.FD)
+		g.sockets = append(g.sockets, g.ownSocket(so.Slot, so.FD))
 	}
 	g.adoptStrangers(gs.Strangers)
 	if g.anyFD() < 0 {
 		return nil, fmt.Errorf("master: adopt %s: it has no sockets", g.Spec())
 	}
-	sa, text, err := boundTo(g.anyFD())
+	sa, text, err := k.Bound(g.anyFD())
 	if err != nil {
 		return nil, fmt.Errorf("master: adopt %s: %w", g.Spec(), err)
 	}

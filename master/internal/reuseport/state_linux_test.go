@@ -12,6 +12,8 @@ func TestEveryFieldIsInTheState(t *testing.T) {
 	listed := map[string]string{
 		"Group.bound":    "the sockets have it",
 		"Group.text":     "the sockets have it",
+		"Group.kernel":   "the next program asks the same kernel",
+		"Group.Since":    "State.Since",
 		"Group.shared":   "State.Shared",
 		"Group.why":      "State.Why",
 		"Group.sockets":  "State.Sockets and Strangers",

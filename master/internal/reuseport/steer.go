@@ -21,7 +21,7 @@ func (g *Group) Steer(accepts func(slot int) bool) error {
 	}
 	slices.Sort(ready)
 	g.attached = ready
-	return attach(g.anyFD(), steeringProgram(ready))
+	return g.kernel.Attach(g.anyFD(), steeringProgram(ready))
 }
 
 // anyFD returns a socket of this process in the group, -1 when there is none.

@@ -1,6 +1,10 @@
 package reuseport
 
-import "errors"
+import (
+	"errors"
+
+	"golang.org/x/net/bpf"
+)
 
 // steerable says that a group of sockets can have a program; steeringMissing why not.
 const (
@@ -8,10 +12,8 @@ const (
 	steeringMissing = "this system has no steering: its workers share one socket"
 )
 
-type instructions struct{}
-
-func attach(int, instructions) error     { return errors.New(steeringMissing) }
-func steeringProgram([]int) instructions { return instructions{} }
+func attach(int, []bpf.Instruction) error     { return errors.New(steeringMissing) }
+func steeringProgram([]int) []bpf.Instruction { return nil }
 
 // Compare does nothing: each address has one socket here.
 func (g *Group) Compare() (bool, error) { return false, nil }

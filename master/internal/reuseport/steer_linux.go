@@ -17,14 +17,8 @@ const (
 // maxTargets is how many sockets one program can choose from: two instructions each, of at most 4,096.
 const maxTargets = 2000
 
-// instructions are a classic BPF program that returns the index of a socket.
-type instructions []bpf.Instruction
-
-// attach attaches a program. It is a variable because only some kernels refuse one.
-var attach = attachProgram
-
-// attachProgram replaces the program of fd's group.
-func attachProgram(fd int, p instructions) error {
+// attach replaces the program of fd's group.
+func attach(fd int, p []bpf.Instruction) error {
 	if len(p) == 0 {
 		return errors.New("master: steer: too many sockets for one program")
 	}
@@ -42,12 +36,12 @@ func attachProgram(fd int, p instructions) error {
 
 // steeringProgram returns, by a random number, one of the indexes: load it, take it modulo their number, and for each
 // remainder a branch that returns a constant. nil when there are none or too many.
-func steeringProgram(indexes []int) instructions {
+func steeringProgram(indexes []int) []bpf.Instruction {
 	n := len(indexes)
 	if n == 0 || n > maxTargets {
 		return nil
 	}
-	p := instructions{
+	p := []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtRand},
 		bpf.ALUOpConstant{Op: bpf.ALUOpMod, Val: uint32(n)},
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // runProgram interprets the few instructions of a steering program.
-func runProgram(t *testing.T, p instructions, random uint32) int {
+func runProgram(t *testing.T, p []bpf.Instruction, random uint32) int {
 	t.Helper()
 	var a uint32
 	for pc := 0; pc < len(p); pc++ {
@@ -60,7 +60,7 @@ func TestSteeringProgram(t *testing.T) {
 // The table of indexes is the kernel's: whatever was opened and closed, a program that names an index sends
 // connections to the socket that the table has there.
 func TestTableIsTheKernels(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	require.False(t, g.shared, g.why)
@@ -95,7 +95,7 @@ func TestSteeringIsEvenAndExact(t *testing.T) {
 	long(t)
 	for name, addr := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0", "dual stack": ":0"} {
 		t.Run(name, func(t *testing.T) {
-			g, err := Open(Address{Network: "tcp", Addr: addr})
+			g, err := Open(OS{}, Address{Network: "tcp", Addr: addr})
 			if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
 				t.Skip("no IPv6 here")
 			}
@@ -137,7 +137,7 @@ func TestSteeringIsEvenAndExact(t *testing.T) {
 
 // A listening socket's accept queue can be read, and half-open handshakes are seen.
 func TestQueues(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	assert.False(t, g.Queued(0))
@@ -157,7 +157,7 @@ func TestQueues(t *testing.T) {
 
 // With TCP_DEFER_ACCEPT a handshake stays in SYN_RECV until data comes: a half-open one to look at.
 func TestHandshakesUnderWay(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	require.NoError(t, unix.SetsockoptInt(g.FD(0), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30))
@@ -170,11 +170,11 @@ func TestHandshakesUnderWay(t *testing.T) {
 		return len(found) == 1
 	}, patience, time.Millisecond)
 	local := c.LocalAddr().(*net.TCPAddr)
-	assert.Equal(t, uint16(local.Port), found[0].from)
-	assert.Equal(t, local.IP.To4(), net.IP(found[0].remote[:4]))
+	assert.Equal(t, uint16(local.Port), found[0].From)
+	assert.Equal(t, local.IP.To4(), net.IP(found[0].Remote[:4]))
 	proc := halfOpenFromProc(portOf(g.bound))
 	require.Len(t, proc, 1)
-	assert.Equal(t, uint16(local.Port), proc[0].from)
+	assert.Equal(t, uint16(local.Port), proc[0].From)
 	_, err = c.Write([]byte("x"))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(g.Handshakes()) == 0 && g.Queued(0) }, patience, time.Millisecond)
@@ -217,7 +217,7 @@ func TestParseDiagnosis(t *testing.T) {
 
 // A foreign process that shuts the socket down, which ends it for everybody.
 func TestShutDownSocketIsSeen(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	assert.True(t, stillListens(g.FD(0)))
@@ -226,7 +226,7 @@ func TestShutDownSocketIsSeen(t *testing.T) {
 }
 
 func TestSocketsAreAsTheyMustBe(t *testing.T) {
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(OS{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	fd := g.FD(0)
@@ -241,11 +241,14 @@ func TestSocketsAreAsTheyMustBe(t *testing.T) {
 	assert.Equal(t, unix.IPPROTO_TCP, protocol, "MPTCP takes no program")
 }
 
+// refusing is a kernel that takes no program.
+type refusing struct{ OS }
+
+func (refusing) Attach(int, []bpf.Instruction) error { return unix.EPERM }
+
 // Where the kernel takes no program, an address has one socket for all workers, and the reason is known.
 func TestKernelThatRefusesSteering(t *testing.T) {
-	attach = func(int, instructions) error { return unix.EPERM }
-	defer func() { attach = attachProgram }()
-	g, err := Open(Address{Network: "tcp", Addr: "127.0.0.1:0"})
+	g, err := Open(refusing{}, Address{Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer g.Close()
 	assert.True(t, g.shared)
@@ -257,6 +260,6 @@ func TestKernelThatRefusesSteering(t *testing.T) {
 	require.NoError(t, err)
 	defer c.Close()
 	assert.False(t, g.Queued(0), "what waits is anybody's")
-	_, err = Open(Address{Network: "tcp", Addr: g.text})
+	_, err = Open(OS{}, Address{Network: "tcp", Addr: g.text})
 	assert.True(t, InUse(err))
 }

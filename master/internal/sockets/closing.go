@@ -94,7 +94,7 @@ func (s *Sockets) closeUnheld(p *closingSlot, held map[uint64][]proc.Holder) {
 		case len(held[inode]) > 0:
 			open = true
 		default:
-			g.RemoveSteered(p.slot, among(s.targets()))
+			g.RemoveSteered(p.slot, among(s.targets(g.Since)))
 		}
 	}
 	if !open {

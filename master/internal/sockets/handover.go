@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"github.com/onescrape/onescrape/master/internal/reuseport"
-	"github.com/onescrape/onescrape/master/internal/system"
 )
 
 // State describes the addresses of the configuration for a handover. keep has a descriptor stay open and returns its number in
@@ -19,9 +18,9 @@ func (s *Sockets) Adopt(states []reuseport.State, closing []int) error {
 	for _, slot := range closing {
 		s.CloseLater(slot)
 	}
-	var groups []system.Group
+	var groups []*reuseport.Group
 	for _, state := range states {
-		g, err := s.sys.AdoptGroup(state)
+		g, err := reuseport.Adopt(s.sys.Kernel(), state)
 		if err != nil {
 			return err
 		}
@@ -32,11 +31,12 @@ func (s *Sockets) Adopt(states []reuseport.State, closing []int) error {
 }
 
 // Reconfigure makes wanted the addresses of the master. Those that it has keep their sockets, others are opened with sockets for
-// so many slots, and those that are not wanted are closed by CloseRemoved. After an error everything is as it was.
-func (s *Sockets) Reconfigure(wanted []reuseport.Address, slots int, open func(reuseport.Address) (system.Group, error)) error {
+// so many slots, by the upgrade of that number, and those that are not wanted are closed by CloseRemoved. After an error everything is
+// as it was.
+func (s *Sockets) Reconfigure(wanted []reuseport.Address, slots, upgrade int, open func(reuseport.Address) (*reuseport.Group, error)) error {
 	had := s.groups
-	var groups, opened []system.Group
-	kept := make(map[system.Group]bool)
+	var groups, opened []*reuseport.Group
+	kept := make(map[*reuseport.Group]bool)
 	take := func(a reuseport.Address) error {
 		for _, g := range had {
 			if !kept[g] && g.Spec() == a.Spec() {
@@ -49,6 +49,7 @@ func (s *Sockets) Reconfigure(wanted []reuseport.Address, slots int, open func(r
 		if err != nil {
 			return err
 		}
+		g.Since = upgrade
 		opened, groups = append(opened, g), append(groups, g)
 		for slot := range slots {
 			if err := g.Add(slot); err != nil {

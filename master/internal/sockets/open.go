@@ -29,12 +29,12 @@ const (
 )
 
 // Open opens an address.
-func (o Opener) Open(a reuseport.Address) (system.Group, error) {
+func (o Opener) Open(a reuseport.Address) (*reuseport.Group, error) {
 	deadline := o.System.Now().Add(o.AtMost)
 	said := ""
 	var foreign time.Time // since when the holders are not the last master's workers
 	for {
-		g, err := o.System.OpenGroup(a)
+		g, err := reuseport.Open(o.System.Kernel(), a)
 		if err == nil {
 			return g, nil
 		}

@@ -17,19 +17,20 @@ type Sockets struct {
 	sys  system.System
 	loop *loop.Loop
 	log  *slog.Logger
-	// targets reports, by slot, whether new connections should go there.
-	targets func() []bool
+	// targets reports, by slot, whether new connections should go there, at an address that workers have since that upgrade.
+	targets func(since int) []bool
 
-	groups    []system.Group
-	removed   []system.Group // addresses that the configuration no longer has
-	closing   []*closingSlot // slots that were given up and whose sockets could not be closed yet
-	looking   bool           // who holds the sockets that are closed later is being looked up
+	groups    []*reuseport.Group
+	removed   []*reuseport.Group // addresses that the configuration no longer has
+	closing   []*closingSlot     // slots that were given up and whose sockets could not be closed yet
+	looking   bool               // who holds the sockets that are closed later is being looked up
 	strangers strangers
 	steering  steering
 }
 
-// New returns Sockets without any address. targets reports, by slot, whether new connections should go there.
-func New(sys system.System, l *loop.Loop, log *slog.Logger, targets func() []bool) *Sockets {
+// New returns Sockets without any address. targets reports, by slot, whether new connections should go there, at
+// an address that workers have since that upgrade.
+func New(sys system.System, l *loop.Loop, log *slog.Logger, targets func(since int) []bool) *Sockets {
 	return &Sockets{sys: sys, loop: l, log: log, targets: targets, strangers: strangers{named: make(map[uint64]Stranger)}}
 }
 
@@ -42,7 +43,7 @@ func (s *Sockets) Addresses() (out []string) {
 }
 
 // Take makes the groups the addresses of the master.
-func (s *Sockets) Take(groups []system.Group) { s.groups = groups }
+func (s *Sockets) Take(groups []*reuseport.Group) { s.groups = groups }
 
 // OfSlot returns the descriptors of a slot's sockets, and their names, in the order of the addresses. It replaces sockets that a
 // worker has shut down: they can never accept again.
@@ -72,14 +73,14 @@ func (s *Sockets) reopen(slot int) {
 
 // AddSlot opens the sockets of a slot, or takes those that are open under its number.
 func (s *Sockets) AddSlot(slot int) error {
-	var added []system.Group // but not those where the socket of the slot is open
+	var added []*reuseport.Group // but not those where the socket of the slot is open
 	for _, g := range s.groups {
 		if g.Has(slot) {
 			continue
 		}
 		if err := g.Add(slot); err != nil {
 			for _, g := range added {
-				g.RemoveSteered(slot, among(s.targets()))
+				g.RemoveSteered(slot, among(s.targets(g.Since)))
 			}
 			return err
 		}
@@ -92,7 +93,7 @@ func (s *Sockets) AddSlot(slot int) error {
 
 // Queued reports whether connections wait in one of the slot's sockets.
 func (s *Sockets) Queued(slot int) bool {
-	return slices.ContainsFunc(s.groups, func(g system.Group) bool { return g.Queued(slot) })
+	return slices.ContainsFunc(s.groups, func(g *reuseport.Group) bool { return g.Queued(slot) })
 }
 
 // Handshakes returns the handshakes that are under way at the addresses, except at shared sockets.

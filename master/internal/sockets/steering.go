@@ -10,9 +10,9 @@ import (
 
 // steering is where new connections go.
 type steering struct {
-	known bool   // the attached programs are for targets
-	slots []bool // by slot
-	text  string // "on" or "off: REASON"
+	known bool     // the attached programs are for slots
+	slots [][]bool // by address and by slot
+	text  string   // "on" or "off: REASON"
 }
 
 // Steering returns "on", or "off: " and why the kernel chooses the socket of a new connection by itself.
@@ -23,14 +23,17 @@ func (s *Sockets) SteerAnew() { s.steering.known = false }
 
 // Steer has new connections go to the targets, when those have changed.
 func (s *Sockets) Steer() {
-	want := s.targets()
+	var want [][]bool
+	for _, g := range s.groups {
+		want = append(want, s.targets(g.Since))
+	}
 	if s.steering.known && reflect.DeepEqual(want, s.steering.slots) {
 		return
 	}
 	s.steering.known, s.steering.slots = true, want
 	steered, off, why := 0, false, "no addresses"
-	for _, g := range s.groups {
-		err := g.Steer(among(want))
+	for i, g := range s.groups {
+		err := g.Steer(among(want[i]))
 		switch {
 		case g.Sharing() != "":
 			why = g.Sharing()

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/master/internal/proc"
-	"github.com/onescrape/onescrape/master/internal/system"
+	"github.com/onescrape/onescrape/master/internal/reuseport"
 )
 
 // Stranger is a socket of another process at one of the addresses.
@@ -81,7 +81,7 @@ func (s *Sockets) nameStranger(inode uint64, address string, hs []proc.Holder) {
 }
 
 // sayTrouble logs why a table could not be compared, once.
-func (s *Sockets) sayTrouble(g system.Group, err error) {
+func (s *Sockets) sayTrouble(g *reuseport.Group, err error) {
 	if err == nil {
 		return
 	}

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BlockSignals ignores the signals: there is no call here that blocks them in one thread.
-func BlockSignals(sigs ...syscall.Signal) func() {
+// blockSignals ignores the signals: there is no call here that blocks them in one thread.
+func blockSignals(sigs ...syscall.Signal) func() {
 	for _, s := range sigs {
 		signal.Ignore(s)
 	}
 	return func() {}
 }
 
-// StateFile returns the descriptor of a nameless file with that text, which stays open over an exec.
-func StateFile(text []byte) (int, error) {
+// stateFile returns the descriptor of a nameless file with that text, which stays open over an exec.
+func stateFile(text []byte) (int, error) {
 	f, err := os.CreateTemp("", "onescrape-handover-")
 	if err != nil {
 		return -1, err

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BlockSignals blocks signals in the calling thread, which must be locked; a program that it executes begins with them
+// blockSignals blocks signals in the calling thread, which must be locked; a program that it executes begins with them
 // blocked, and they wait. The function returned undoes it.
-func BlockSignals(sigs ...syscall.Signal) func() {
+func blockSignals(sigs ...syscall.Signal) func() {
 	var set, old unix.Sigset_t
 	for _, s := range sigs {
 		set.Val[(int(s)-1)/64] |= 1 << ((int(s) - 1) % 64)
@@ -20,8 +20,8 @@ func BlockSignals(sigs ...syscall.Signal) func() {
 	return func() { unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }
 }
 
-// StateFile returns the descriptor of an anonymous file with that text, which stays open over an exec.
-func StateFile(text []byte) (int, error) {
+// stateFile returns the descriptor of an anonymous file with that text, which stays open over an exec.
+func stateFile(text []byte) (int, error) {
 	fd, err := unix.MemfdCreate("onescrape-handover", 0)
 	if err != nil {
 		return -1, err

@@ -1,17 +1,22 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
+	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker/sdnotify"
+	"golang.org/x/sys/unix"
 )
 
 // Machine is the real System.
@@ -20,11 +25,17 @@ type Machine struct{}
 // Now implements System.
 func (Machine) Now() time.Time { return time.Now() }
 
+// After implements System.
+func (Machine) After(d time.Duration) <-chan time.Time { return time.After(d) }
+
 // Random implements System.
 func (Machine) Random() float64 { return rand.Float64() }
 
 // Go implements System.
 func (Machine) Go(f func()) { go f() }
+
+// Wait implements System.
+func (Machine) Wait(f func()) { f() }
 
 // Start implements System.
 func (Machine) Start(c Command) (pid int, err error) {
@@ -71,24 +82,8 @@ func (Machine) SocketHolders(sockets proc.Inodes) map[uint64][]proc.Holder {
 	return proc.HoldersBySocket(sockets)
 }
 
-// OpenGroup implements System.
-func (Machine) OpenGroup(a reuseport.Address) (Group, error) { return group(reuseport.Open(a)) }
-
-// InheritGroup implements System.
-func (Machine) InheritGroup(name string, fd int) (Group, error) {
-	return group(reuseport.Inherited(name, fd))
-}
-
-// AdoptGroup implements System.
-func (Machine) AdoptGroup(s reuseport.State) (Group, error) { return group(reuseport.Adopt(s)) }
-
-// group makes an interface of a group, a nil one after an error.
-func group(g *reuseport.Group, err error) (Group, error) {
-	if err != nil {
-		return nil, err
-	}
-	return g, nil
-}
+// Kernel implements System.
+func (Machine) Kernel() reuseport.Kernel { return reuseport.OS{} }
 
 // NewReceiver implements System.
 func (Machine) NewReceiver() (Receiver, error) { return receiver(sdnotify.NewReceiver()) }
@@ -130,3 +125,57 @@ func (Machine) Exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
+
+// Check implements System.
+func (Machine) Check(ctx context.Context, env []string, checkEnv, wanted string) error {
+	return release.Check(ctx, env, checkEnv, wanted)
+}
+
+// ignoredSignals are ignored during an exec. A Go program unblocks HUP, INT, TERM and QUIT when it starts, before it has
+// handlers, and would die of them. A HUP that is lost does no harm, because a rollout follows. TERM and QUIT are not ignored:
+// in those milliseconds they end the master, and its workers drain, which is the stop that was asked for.
+var ignoredSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTTIN, syscall.SIGTTOU}
+
+// HoldSignals implements System.
+func (Machine) HoldSignals(c chan<- os.Signal) (release func()) {
+	runtime.LockOSThread()
+	signal.Ignore(ignoredSignals...)
+	signal.Reset(syscall.SIGTERM, syscall.SIGQUIT)
+	unblock := blockSignals(syscall.SIGUSR1, syscall.SIGUSR2)
+	return func() {
+		signal.Notify(c, bootstrap.Watched...)
+		unblock()
+		runtime.UnlockOSThread()
+	}
+}
+
+// HoldForks implements System.
+func (Machine) HoldForks() (release func()) {
+	syscall.ForkLock.Lock()
+	return syscall.ForkLock.Unlock
+}
+
+// Inherit implements System.
+func (Machine) Inherit(fd int, stays bool) error {
+	flags := unix.FD_CLOEXEC
+	if stays {
+		flags = 0
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, flags)
+	return os.NewSyscallError("fcntl", err)
+}
+
+// Duplicate implements System.
+func (Machine) Duplicate(fd int) (int, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 3)
+	return dup, os.NewSyscallError("fcntl", err)
+}
+
+// Close implements System.
+func (Machine) Close(fd int) { unix.Close(fd) }
+
+// StateFile implements System.
+func (Machine) StateFile(text []byte) (int, error) { return stateFile(text) }
+
+// Execute implements System.
+func (Machine) Execute(path string, args, env []string) error { return syscall.Exec(path, args, env) }

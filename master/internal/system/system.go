@@ -4,6 +4,7 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"os"
 	"syscall"
@@ -22,10 +23,14 @@ import (
 type System interface {
 	// Now returns the time.
 	Now() time.Time
+	// After returns a channel that gets the time when d has passed.
+	After(d time.Duration) <-chan time.Time
 	// Random returns a random number from 0 to 1.
 	Random() float64
 	// Go runs f in a goroutine of its own.
 	Go(f func())
+	// Wait runs f, which waits for what another goroutine sends.
+	Wait(f func())
 
 	// Start starts a process.
 	Start(c Command) (pid int, err error)
@@ -50,12 +55,8 @@ type System interface {
 	// SocketHolders returns, by inode, which other processes have the sockets. It looks at all processes.
 	SocketHolders(sockets proc.Inodes) map[uint64][]proc.Holder
 
-	// OpenGroup opens the sockets of an address.
-	OpenGroup(a reuseport.Address) (Group, error)
-	// InheritGroup takes a socket that systemd passed.
-	InheritGroup(name string, fd int) (Group, error)
-	// AdoptGroup goes on with the sockets that another master left.
-	AdoptGroup(s reuseport.State) (Group, error)
+	// Kernel returns what an address with its sockets asks.
+	Kernel() reuseport.Kernel
 
 	// NewReceiver opens a notify socket for a worker.
 	NewReceiver() (Receiver, error)
@@ -70,35 +71,24 @@ type System interface {
 	Identify(path string) (file release.File, resolved string, err error)
 	// Exists reports whether there is something at the path.
 	Exists(path string) bool
-}
 
-// Group is an address with its sockets; reuseport.Group has what the methods do.
-type Group interface {
-	Where() string
-	Spec() string
-	FDName() string
-	IsTCP() bool
-	IsInherited() bool
-	Sharing() string
-
-	Add(slot int) error
-	Has(slot int) bool
-	FD(slot int) int
-	Inode(slot int) (inode uint64, ok bool)
-	Inodes() []uint64
-	Intact(slot int) bool
-	Remove(slot int)
-	RemoveSteered(slot int, accepts func(slot int) bool)
-
-	Steer(accepts func(slot int) bool) error
-	Compare() (changed bool, err error)
-	Strangers() []uint64
-	Queued(slot int) bool
-	Handshakes() []reuseport.Handshake
-
-	Reconfigure(a reuseport.Address) error
-	State(keep func(fd int) int) reuseport.State
-	Close()
+	// Check runs this program as it is on disk now in check mode, see release.Check.
+	Check(ctx context.Context, env []string, checkEnv, wanted string) error
+	// HoldSignals has signals wait, or ignores those that may be lost, which would end a program that was executed a moment ago.
+	// The function returned undoes it, and has them come to c again. The same goroutine calls both.
+	HoldSignals(c chan<- os.Signal) (release func())
+	// HoldForks has no other goroutine start a process until the function returned is called.
+	HoldForks() (release func())
+	// Inherit has a descriptor stay open over an exec, or not any more.
+	Inherit(fd int, stays bool) error
+	// Duplicate returns another descriptor for the same, which stays open over an exec.
+	Duplicate(fd int) (int, error)
+	// Close closes a descriptor.
+	Close(fd int)
+	// StateFile returns the descriptor of a nameless file with that text, which stays open over an exec.
+	StateFile(text []byte) (int, error)
+	// Execute replaces this program by another one. It returns only if that failed.
+	Execute(path string, args, env []string) error
 }
 
 // Receiver is the notify socket of a worker; sdnotify.Receiver has what the methods do.
