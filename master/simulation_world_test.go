@@ -16,7 +16,7 @@ type weather struct{ crash, hang float64 }
 // simRelease is what a program on disk does: with which probabilities its workers crash at their start, hang, never say READY=1, or
 // crash a little after it.
 type simRelease struct {
-	number                    int
+	number                  int
 	crash, hang, mute, late float64
 }
 
