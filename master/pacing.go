@@ -1,6 +1,7 @@
 package master
 
 import (
+	"slices"
 	"time"
 )
 
@@ -98,10 +99,21 @@ func (s *supervisor) targets(since int) []bool {
 		trusted[i] = accepting[i] && (!sl.Suspect || s.loop.Due(sl.cur.ReadyAt.Add(settled), now))
 		some = some || trusted[i]
 	}
-	if some {
+	switch {
+	case some:
 		return trusted
+	case !slices.Contains(accepting, true) && s.givesUp():
+		// Nobody accepts, and the last program may name sockets that are to be closed.
+		for i, sl := range s.slots {
+			accepting[i] = !sl.retiring
+		}
 	}
 	return accepting
+}
+
+// givesUp reports whether sockets of a slot are about to be closed.
+func (s *supervisor) givesUp() bool {
+	return len(s.sockets.Closing()) > 0 || slices.ContainsFunc(s.slots, func(sl *slot) bool { return sl.retiring })
 }
 
 // queueWait is how long a slot waits for its next worker at most while connections wait in its queue, whatever its backoff is.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/sockets"
 	"github.com/onescrape/onescrape/master/internal/system"
 )
 
@@ -72,18 +72,14 @@ func (s *supervisor) addSlot() error {
 // left in the queue because the worker hung is answered by another one that is started on the slot. What several cannot
 // empty stays open, excluded, and serves the next slot of that number.
 type retirement struct {
-	slot    *slot
-	began   time.Time
-	halfway map[reuseport.Handshake]bool // half open when the slot was excluded, per address
-	settled bool                         // halfway has all of them
-	stopped bool
-	rescues int // how many workers were started to empty the queue
+	slot     *slot
+	began    time.Time
+	excluded *sockets.Exclusion
+	stopped  bool
+	rescues  int // how many workers were started to empty the queue
 }
 
 func newRetirement(sl *slot) *retirement { return &retirement{slot: sl} }
-
-// retirePoll is how often the queues are looked at: the kernel tells nobody.
-const retirePoll = 10 * time.Millisecond
 
 func (r *retirement) step(s *supervisor, now time.Time) bool {
 	sl := r.slot
@@ -91,20 +87,15 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 		r.began = now
 		sl.retiring = true
 		s.sockets.Steer()
-		r.halfway = make(map[reuseport.Handshake]bool)
-		r.note(s)
+		r.excluded = s.sockets.Exclude(sl.number, now)
 		s.log.Info("worker retires", "slot", sl.number)
 	}
 	if !r.stopped {
-		if !r.settled && now.Sub(r.began) >= retirePoll {
-			r.note(s)
-			r.settled = true
-		}
-		if now.Sub(r.began) < r.limit(s) && (!r.settled || r.pending(s)) {
+		if now.Sub(r.began) < r.limit(s) && r.excluded.Pending(now) {
 			if sl.empty() && s.startDue(sl, now) {
 				s.start(sl) // its worker died, and somebody must answer what waits
 			}
-			s.loop.Wake(now.Add(retirePoll))
+			s.loop.Wake(now.Add(sockets.ExclusionPoll))
 			return false
 		}
 		r.stopped = true
@@ -144,20 +135,6 @@ func (r *retirement) limit(s *supervisor) time.Duration {
 		return s.cfg.ReadyTimeout + s.cfg.GracefulTimeout
 	}
 	return s.cfg.GracefulTimeout
-}
-
-// note keeps the handshakes that are under way. It is called twice: while the steering program is replaced, another processor
-// may be choosing a socket by the old one, and that handshake shows a little later.
-func (r *retirement) note(s *supervisor) {
-	for _, h := range s.sockets.Handshakes() {
-		r.halfway[h] = true
-	}
-}
-
-// pending reports whether a connection can still come out of the slot's sockets.
-func (r *retirement) pending(s *supervisor) bool {
-	return s.sockets.Queued(r.slot.number) ||
-		slices.ContainsFunc(s.sockets.Handshakes(), func(h reuseport.Handshake) bool { return r.halfway[h] })
 }
 
 func (r *retirement) abort(*supervisor) {}

@@ -9,10 +9,11 @@ import (
 )
 
 // closingSlot is a slot that was given up and whose sockets are still open. They stay in the tables, excluded, while somebody
-// waits in one of them or another process holds one: its place in the kernel's group would stay taken, and all indexes behind it
+// waits in one of them or may still come, or another process holds one: its place in the kernel's group would stay taken, and all indexes behind it
 // would be wrong. They serve the next slot of that number.
 type closingSlot struct {
 	slot   int
+	last   *Exclusion    // since connections were last steered anew
 	lookAt time.Time     // of the next look at who holds the sockets
 	wait   time.Duration // between two looks; it grows, because a look at all processes costs
 }
@@ -52,8 +53,14 @@ func (s *Sockets) CloseDue(now time.Time) {
 	inodes := make(proc.Inodes)
 	var looked []*closingSlot
 	for _, p := range s.closing {
-		if s.Queued(p.slot) {
-			s.loop.Wake(now.Add(closePoll))
+		if !s.steering.known {
+			continue // connections may be steered there still
+		}
+		if p.last == nil {
+			p.last = s.Exclude(p.slot, now)
+		}
+		if p.last.Pending(now) {
+			s.loop.Wake(now.Add(ExclusionPoll))
 			continue
 		}
 		if !s.loop.Due(p.lookAt, now) {
@@ -83,8 +90,8 @@ func (s *Sockets) CloseDue(now time.Time) {
 
 // closeUnheld closes the sockets of a slot that nobody else was seen to hold.
 func (s *Sockets) closeUnheld(p *closingSlot, held map[uint64][]proc.Holder) {
-	if !slices.Contains(s.closing, p) || s.Queued(p.slot) {
-		return // it is in service again, or somebody waits
+	if !slices.Contains(s.closing, p) || p.last == nil || p.last.Pending(s.loop.Now()) {
+		return // it is in service again, or somebody may come
 	}
 	open := false
 	for _, g := range s.groups {

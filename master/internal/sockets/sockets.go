@@ -96,8 +96,8 @@ func (s *Sockets) Queued(slot int) bool {
 	return slices.ContainsFunc(s.groups, func(g *reuseport.Group) bool { return g.Queued(slot) })
 }
 
-// Handshakes returns the handshakes that are under way at the addresses, except at shared sockets.
-func (s *Sockets) Handshakes() (out []reuseport.Handshake) {
+// handshakes returns the handshakes that are under way at the addresses, except at shared sockets.
+func (s *Sockets) handshakes() (out []reuseport.Handshake) {
 	for _, g := range s.groups {
 		out = append(out, g.Handshakes()...)
 	}

@@ -31,6 +31,9 @@ func (s *Sockets) Steer() {
 		return
 	}
 	s.steering.known, s.steering.slots = true, want
+	for _, p := range s.closing {
+		p.last = nil // what was steered there until now is on its way
+	}
 	steered, off, why := 0, false, "no addresses"
 	for i, g := range s.groups {
 		err := g.Steer(among(want[i]))
