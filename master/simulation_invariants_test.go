@@ -1,6 +1,7 @@
 package master
 
 import (
+	"maps"
 	"slices"
 	"syscall"
 	"time"
@@ -17,11 +18,14 @@ type invariants struct {
 	began     time.Time // when it began
 	mustEnd   int       // the rollout that must be abandoned
 	op        operation
-	same      time.Time // since when there is that operation
-	whole     time.Time // when there were as many slots as wanted
-	reload    time.Time // since when a HUP waits; zero: none does
-	fineFrom  time.Time // since when new workers neither crash nor hang
-	disturbed time.Time // when something happened to the sockets that the master can only find by looking
+	same      time.Time         // since when there is that operation
+	whole     time.Time         // when there were as many slots as wanted
+	reload    time.Time         // since when a HUP waits; zero: none does
+	fineFrom  time.Time         // since when new workers neither crash nor hang
+	steered   time.Time         // when steering was on
+	started   map[int]time.Time // when the last worker of a slot was started
+	givenUp   map[int]time.Time // since when a slot is no more, and its sockets are open
+	disturbed time.Time         // when something happened to the sockets that the master can only find by looking
 }
 
 // message keeps which rollouts must be abandoned: those whose new workers end with an error while they go on.
@@ -152,6 +156,11 @@ func (m *simulated) answered(port int) bool {
 // steering: where a slot accepts, no connection goes to a socket in which nobody takes it or is about to.
 func (w *invariants) steering() {
 	m, s := w.m, w.m.s
+	if s.sockets.Steering() == "on" {
+		w.steered = m.awake()
+	} else if m.awake().Sub(w.steered) > 5*time.Second { // it is tried again every second
+		m.fail("steering is %s for %v", s.sockets.Steering(), m.awake().Sub(w.steered))
+	}
 	if s.sockets.Steering() != "on" || m.awake().Sub(w.disturbed) < lookTime {
 		return
 	}
@@ -195,9 +204,19 @@ func (w *invariants) queues() {
 			m.fail("connections wait in slot %d for %v without a process", sl.number, waits)
 		}
 	}
-	// A slot is given up when nothing waits in its socket, unless its workers neither answer nor end.
-	for _, number := range s.sockets.Closing() {
-		if since := m.waitsIn(number); since > 0 && !given[number] && m.fine() && m.awake().Add(-since).After(w.fineFrom.Add(time.Minute)) {
+	// A slot is given up when nothing waits in its socket, unless its workers neither answer nor end, and another one was tried.
+	closing := s.sockets.Closing()
+	maps.DeleteFunc(w.givenUp, func(number int, _ time.Time) bool { return !slices.Contains(closing, number) })
+	for _, number := range closing {
+		if _, ok := w.givenUp[number]; !ok {
+			w.givenUp[number] = m.awake()
+		}
+		waits := m.waitsIn(number)
+		since := m.awake().Add(-waits)
+		if waits == 0 || given[number] || since.After(w.givenUp[number]) {
+			continue
+		}
+		if m.fine() && since.After(w.fineFrom.Add(time.Minute)) || w.started[number].Before(since) {
 			m.fail("slot %d was given up with connections in its socket", number)
 		}
 	}
@@ -236,6 +255,10 @@ func (w *invariants) descriptors() {
 	m, s := w.m, w.m.s
 	if have, want := m.kernel.Descriptors(), len(s.sockets.Inodes()); have != want {
 		m.fail("the master has %d sockets, of which it knows %d", have, want)
+	}
+	slots := len(s.slots) + len(s.sockets.Closing())
+	if have, most := m.kernel.Descriptors(), slots*len(m.ports()); have > most && !s.sockets.Removed() {
+		m.fail("the master has %d sockets for %d slots", have, slots)
 	}
 	if have, want := len(m.receivers), len(s.processes); have != want {
 		m.fail("the master has %d notify sockets for %d processes", have, want)

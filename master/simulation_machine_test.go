@@ -237,6 +237,7 @@ func (m *simulated) Start(c system.Command) (int, error) {
 	}
 	m.processes[p.pid] = p
 	m.seen.starts++
+	m.judge.started[slot] = m.awake()
 	m.say("start %d in slot %d, release %d", p.pid, slot, p.release.number)
 	p.live()
 	return p.pid, nil

@@ -27,13 +27,14 @@ func newSimulated(d *draws, store string) *simulated {
 		processes: make(map[int]*simProcess), receivers: make(map[int]*simReceiver), states: make(map[int][]byte),
 		owner: make(map[*simkernel.Socket]int), lastPID: 100, lastFD: simkernel.FirstFD}
 	m.kernel.Clock, m.kernel.Fail, m.kernel.Lost = m.Now, m.callFails, m.lost
+	m.kernel.Shared = m.shared
 	m.kernel.Pass = func(d time.Duration) { m.now = m.now.Add(d) }
 	m.clients.oldest = make(map[*simkernel.Socket]time.Time)
 	m.disk.release.number = 1
 	m.injected = faults{errors: m.chance(drawSetting, .5), helpers: m.chance(drawSetting, .3), pauses: m.chance(drawSetting, .3),
 		foreign: m.chance(drawSetting, .3), watchdog: m.chance(drawSetting, .5)}
 	now := m.awake()
-	m.judge = &invariants{m: m, same: now, whole: now, began: now}
+	m.judge = &invariants{m: m, same: now, whole: now, began: now, steered: now, started: make(map[int]time.Time), givenUp: make(map[int]time.Time)}
 	return m
 }
 
@@ -96,8 +97,21 @@ func simulate(t *testing.T, d *draws, steps int) *simulated {
 	return m
 }
 
+// What was found once stays mended.
+func TestShrunkHistories(t *testing.T) {
+	paths, err := filepath.Glob("testdata/simulation/*.history")
+	require.NoError(t, err)
+	for _, path := range paths {
+		steps, history, err := readHistory(path)
+		require.NoError(t, err)
+		m := simulate(t, replay(history), steps)
+		assert.Empty(t, m.broken, "%s\n%s", path, strings.Join(m.history, "\n"))
+	}
+}
+
 // Random commands, faults and traffic break no invariant, and happen. ONESCRAPE_SIMULATION='SEEDS STEPS [FIRST]' has it run so many
-// seeds for so many events each. A seed that fails is shrunk to a history of few draws, which is written to a file.
+// seeds for so many events each. A seed that fails is shrunk to a history of few draws, which is written to a file, unless
+// ONESCRAPE_SIMULATION_SHRINK=off.
 func TestSimulation(t *testing.T) {
 	seeds, steps, first := 8, 2000, 0
 	if !testing.Short() {
@@ -147,6 +161,9 @@ func (c *counts) add(o counts) {
 // shrunk shrinks a failing seed, writes what is left of its draws to a file, and returns how to repeat that.
 func shrunk(t *testing.T, seed int, failed *simulated) string {
 	t.Helper()
+	if os.Getenv("ONESCRAPE_SIMULATION_SHRINK") == "off" {
+		return ""
+	}
 	whole := &draws{seed: uint64(seed), keep: true}
 	t.Logf("seed %d: %s; its history is shrunk", seed, failed.broken)
 	simulate(t, whole, failed.steps+1)
@@ -164,7 +181,7 @@ func shrunk(t *testing.T, seed int, failed *simulated) string {
 		return "Its draws could not be made fewer."
 	}
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("simulation-%d.history", seed))
-	if err := writeHistory(path, last.steps+1, last.broken, history); err != nil {
+	if err := writeHistory(path, 2*last.steps+100, last.broken, history); err != nil {
 		return err.Error()
 	}
 	return fmt.Sprintf("Shrunk to %d draws, in %s: %s\n%s\nTo keep it as a test, move the file to master/testdata/simulation.", len(history), path,
@@ -204,14 +221,19 @@ func TestHistories(t *testing.T) {
 	assert.Equal(t, []draw{long[7], long[900]}, shrink(long, 1000, fails, func(int, int) {}))
 }
 
-// What was found once stays mended.
-func TestShrunkHistories(t *testing.T) {
-	paths, err := filepath.Glob("testdata/simulation/*.history")
-	require.NoError(t, err)
-	for _, path := range paths {
-		steps, history, err := readHistory(path)
+// While nobody accepts, new connections go to the slots that stay, when another one is given up; else the last program stays.
+func TestTargetsWhenNobodyAccepts(t *testing.T) {
+	m := newSimulated(replay([]draw{{drawSetting, 5, .4}}), newStore(t)) // three workers
+	require.NoError(t, m.boot())
+	defer m.s.close()
+	for range 3 {
+		_, err := m.step()
 		require.NoError(t, err)
-		m := simulate(t, replay(history), steps)
-		assert.Empty(t, m.broken, "%s\n%s", path, strings.Join(m.history, "\n"))
 	}
+	assert.Equal(t, []bool{false, false, false}, m.s.targets(0))
+	m.s.slots[2].retiring = true
+	assert.Equal(t, []bool{true, true, false}, m.s.targets(0))
+	m.s.slots[2].retiring = false
+	m.s.sockets.CloseLater(7)
+	assert.Equal(t, []bool{true, true, true}, m.s.targets(0))
 }

@@ -223,6 +223,13 @@ func (m *simulated) lost(so *simkernel.Socket, n int) {
 	m.fail("%d connections in a socket of port %d are reset", n, so.Port)
 }
 
+// shared is what the kernel says of a socket that the master closes while others have it.
+func (m *simulated) shared(so *simkernel.Socket) {
+	if !m.ending && slices.Contains(m.ports(), so.Port) {
+		m.fail("a socket of port %d is closed while another process has it: its place in the kernel's group stays", so.Port)
+	}
+}
+
 // fine reports whether new workers neither crash nor hang.
 func (m *simulated) fine() bool {
 	return m.weather == weather{} && m.disk.release.good() && !m.disk.missing

@@ -29,6 +29,9 @@ type Kernel struct {
 	// Lost is called when connections end because their socket does: those of its queue, and its handshakes.
 	Lost func(so *Socket, connections int)
 
+	// Shared is called when the process closes a socket that others still have.
+	Shared func(so *Socket)
+
 	descriptors map[int]*descriptor
 	groups      map[int]*group // by port
 	probes      map[int]bool   // by descriptor: whether a socket took it
@@ -54,7 +57,7 @@ const FirstFD = 1 << 20
 
 // New returns a kernel without sockets.
 func New() *Kernel {
-	return &Kernel{Clock: time.Now, Pass: time.Sleep, Fail: func(string) error { return nil }, Lost: func(*Socket, int) {},
+	return &Kernel{Clock: time.Now, Pass: time.Sleep, Fail: func(string) error { return nil }, Lost: func(*Socket, int) {}, Shared: func(*Socket) {},
 		descriptors: make(map[int]*descriptor), groups: make(map[int]*group), probes: make(map[int]bool), lastFD: FirstFD - 1,
 		lastInode: 5000, lastPort: 40000}
 }
@@ -168,6 +171,9 @@ func (k *Kernel) Listen(fd int, _ bool) error {
 func (k *Kernel) Close(fd int) {
 	if d := k.descriptors[fd]; d != nil {
 		delete(k.descriptors, fd)
+		if d.socket.holders > 1 {
+			k.Shared(d.socket)
+		}
 		d.socket.Release()
 	}
 	delete(k.probes, fd)
