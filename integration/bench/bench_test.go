@@ -17,13 +17,13 @@ func TestWorkIsPassedOn(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, w, got)
 	}
-	_, err := parseWork([]string{"counters", "two", "3"})
+	_, err := parseWork([]string{"counters", "two", "3", textFormat})
 	require.Error(t, err)
 }
 
 // A peer with other sums than ours is found, whatever is wrong with them.
 func TestSameSums(t *testing.T) {
-	w := work{whole, 1, 2}
+	w := work{whole, 1, 2, textFormat}
 	want := map[string]float64{"a": 1, "b": 3}
 	for _, test := range []struct {
 		name string
@@ -39,7 +39,7 @@ func TestSameSums(t *testing.T) {
 	} {
 		require.Equal(t, test.ok, sameSums(w, want, test.got) == nil, test.name)
 	}
-	require.Error(t, sameSums(work{whole, 1, 3}, want, want), "ours are not all there")
+	require.Error(t, sameSums(work{whole, 1, 3, textFormat}, want, want), "ours are not all there")
 }
 
 // The drawing is XML, has every peer that was measured, and says nothing of one that was not.

@@ -20,9 +20,13 @@ type plot struct {
 
 var plots = [2]plot{
 	{"10,000 counters, by number of workers", []float64{1, 8, 32}, []string{"1", "8", "32"},
-		func(w work) (float64, bool) { return float64(w.Workers), w.Kind == whole && w.Series == 10_000 }},
+		func(w work) (float64, bool) {
+			return float64(w.Workers), w.Kind == whole && w.Series == 10_000 && w.Format == textFormat
+		}},
 	{"8 workers, by number of counters", []float64{1e3, 1e4, 1e5}, []string{"1,000", "10,000", "100,000"},
-		func(w work) (float64, bool) { return float64(w.Series), w.Kind == whole && w.Workers == 8 }},
+		func(w work) (float64, bool) {
+			return float64(w.Series), w.Kind == whole && w.Workers == 8 && w.Format == textFormat
+		}},
 }
 
 // Places in the drawing, in its units.

@@ -68,10 +68,7 @@ func labelText(m *dto.Metric) string {
 
 // sameSums returns how a peer's samples differ from ours, and nil when they do not.
 func sameSums(w work, want, got map[string]float64) error {
-	per := 1
-	if w.Kind == histograms {
-		per = len(bounds) + 3
-	}
+	per := w.samples()
 	if len(want) != w.Series*per {
 		return fmt.Errorf("%d samples instead of %d", len(want), w.Series*per)
 	}

@@ -6,6 +6,8 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 )
 
@@ -19,11 +21,17 @@ func main() {
 	}
 	short := flag.Bool("short", false, "take a few seconds, and prove only that it runs and that all sums are the same")
 	largest := flag.Int("series", 100_000, "leave out work with more series a worker")
+	only := flag.String("only", "", "measure only what this regular expression matches: rows such as \"8 x 10000 counters, protobuf\", "+
+		strings.Join(sections, ", "))
 	svg := flag.String("svg", "", "draw the scrapes to this file")
 	modules := flag.String("node-modules", "node_modules", "where npm has installed prom-client")
 	require := flag.Bool("require-peers", os.Getenv("ONESCRAPE_REQUIRE_PEERS") == "1", "fail where a peer is missing")
 	flag.Parse()
-	r, err := run(*short, *largest, *modules)
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := run(*short, *largest, *modules, wanted.MatchString)
 	if err == nil {
 		err = r.print(os.Stdout)
 	}
@@ -40,8 +48,11 @@ func main() {
 	}
 }
 
-// run measures everything.
-func run(short bool, largest int, modules string) (r report, err error) {
+// sections are what is measured beside the rows.
+var sections = []string{"rollout", "loss", "servers", "hot path"}
+
+// run measures everything that is wanted.
+func run(short bool, largest int, modules string, wanted func(name string) bool) (r report, err error) {
 	// In memory, as stores are.
 	base, err := os.MkdirTemp("/dev/shm", "bench-onescrape-")
 	if err != nil {
@@ -62,7 +73,7 @@ func run(short bool, largest int, modules string) (r report, err error) {
 		pc = pace{budget: 50 * time.Millisecond, least: 1, most: 2}
 	}
 	for _, w := range matrix(short) {
-		if w.Series > largest {
+		if w.Series > largest || !wanted(w.String()) {
 			continue
 		}
 		results, err := pc.bench(r.Peers, w, base)
@@ -71,23 +82,32 @@ func run(short bool, largest int, modules string) (r report, err error) {
 		}
 		r.Rows = append(r.Rows, results)
 	}
-	w, rounds, n, second := work{whole, 32, 10_000}, 10, 1_000_000, time.Second
+	w, rounds, n, second := work{whole, 32, 10_000, textFormat}, 10, 1_000_000, time.Second
 	if short {
-		w, rounds, n, second = work{whole, 2, 200}, 2, 1_000, 100*time.Millisecond
+		w, rounds, n, second = work{whole, 2, 200, textFormat}, 2, 1_000, 100*time.Millisecond
 	}
-	if r.Rollout, err = measureRollout(w, rounds, base); err != nil {
-		return r, err
+	if wanted("rollout") {
+		if r.Rollout, err = measureRollout(w, rounds, base); err != nil {
+			return r, err
+		}
 	}
 	for _, size := range []int{0, 4 << 10} {
+		if !wanted("loss") {
+			break
+		}
 		l, err := measureLoss(w, size, 3*rounds, second, base)
 		if err != nil {
 			return r, err
 		}
 		r.Losses = append(r.Losses, l)
 	}
-	if r.Servers, err = measureServers(rounds/2, second, base); err != nil {
-		return r, err
+	if wanted("servers") {
+		if r.Servers, err = measureServers(rounds/2, second, base); err != nil {
+			return r, err
+		}
 	}
-	r.Calls, err = measureHotPath(rounds, n, base)
+	if wanted("hot path") {
+		r.Calls, err = measureHotPath(rounds, n, base)
+	}
 	return r, err
 }

@@ -17,6 +17,7 @@ type peer struct {
 	role    string   // of this program; "": it is a program of somebody else
 	command []string // and its script, of peers
 	store   bool     // it reads files
+	all     bool     // it has all formats and native histograms
 	most    int      // samples of all workers together that are not too many for it
 	missing string   // why it cannot run here
 }
@@ -36,8 +37,8 @@ func findPeers(work string, modules string) ([]peer, error) {
 	}
 	script := func(name string) string { return filepath.Join(work, name) }
 	all := []peer{
-		{name: ours, role: ours, store: true},
-		{name: "client_golang", role: "client_golang"},
+		{name: ours, role: ours, store: true, all: true},
+		{name: "client_golang", role: "client_golang", all: true},
 		{name: "VictoriaMetrics/metrics", role: "VictoriaMetrics"},
 		{name: "client_python", command: []string{"/usr/bin/python3", script("client_python.py")}, store: true},
 		{name: "prometheus-client-mmap", command: []string{"ruby", script("client_mmap.rb")}, store: true},
@@ -67,13 +68,12 @@ func (p *peer) need(pkg string, args ...string) {
 	}
 }
 
+// knows reports whether a peer has the format and the type of some work.
+func (p *peer) knows(w work) bool { return p.all || w.Kind != natives && w.Format == textFormat }
+
 // fits reports whether a peer can do some work.
 func (p *peer) fits(w work) bool {
-	samples := w.Workers * w.Series
-	if w.Kind == histograms {
-		samples *= len(bounds) + 3
-	}
-	return p.most == 0 || samples <= p.most
+	return p.most == 0 || w.Workers*w.Series*w.samples() <= p.most
 }
 
 // start starts a peer's scraper on a directory of its own.
@@ -82,5 +82,5 @@ func (p *peer) start(dir string, w work) (*scraper, error) {
 		argv, env := asRole(p.role, dir, w)
 		return startScraper(p.name, argv, env)
 	}
-	return startScraper(p.name, slices.Concat(p.command, []string{dir}, w.args()), nil)
+	return startScraper(p.name, slices.Concat(p.command, []string{dir}, w.args()[:3]), nil)
 }

@@ -64,22 +64,27 @@ func (r *report) print(to io.Writer) error {
 		}
 		fmt.Fprintln(t)
 	}
-	fmt.Fprintln(to, "\nA scrape: our time as a share of the peer's, by the clock and of the processor, and what it takes.")
-	row("workers", "series", "", "peer", "ratio", "of cpu", "time", "cpu", "scraper's memory", "store", "text")
+	if len(r.Rows) > 0 {
+		fmt.Fprintln(to, "\nA scrape: our time as a share of the peer's, by the clock and of the processor, and what it takes.")
+		row("workers", "series", "", "format", "peer", "ratio", "of cpu", "time", "cpu", "scraper's memory", "store", "bytes")
+	}
 	for _, results := range r.Rows {
 		us := results[0]
 		for _, res := range results {
 			w := res.Work
+			if res.Absent == unknown {
+				continue
+			}
 			if res.Absent != "" {
-				row(w.Workers, w.Series, w.Kind, res.Peer, "-", "-", res.Absent, "", "", "", "")
+				row(w.Workers, w.Series, w.Kind, w.Format, res.Peer, "-", "-", res.Absent, "", "", "", "")
 				continue
 			}
 			store := "-"
 			if res.Store > 0 {
 				store = bytesText(res.Store)
 			}
-			row(w.Workers, w.Series, w.Kind, res.Peer, ratio(us.Median, res.Median), ratio(us.CPU, res.CPU), timeText(res.Median), timeText(res.CPU),
-				bytesText(res.Peak), store, bytesText(int64(res.Bytes)))
+			row(w.Workers, w.Series, w.Kind, w.Format, res.Peer, ratio(us.Median, res.Median), ratio(us.CPU, res.CPU), timeText(res.Median), timeText(res.CPU),
+				bytesText(res.Memory), store, bytesText(int64(res.Bytes)))
 		}
 	}
 	t.Flush()
@@ -95,10 +100,14 @@ func (r *report) print(to io.Writer) error {
 		}
 		t.Flush()
 	}
-	fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n",
-		r.Rollout.Work, ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
-	fmt.Fprintf(to, "\nWhat the workers of %v lose on a busy machine when they are scraped ten times a second.\n", r.Losses[0].Work)
-	row("hashed before each increment", "slower", "scrapes' processor time", "pairs of stretches")
+	if r.Rollout.Steady > 0 {
+		fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n",
+			r.Rollout.Work, ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
+	}
+	if len(r.Losses) > 0 {
+		fmt.Fprintf(to, "\nWhat the workers of %v lose on a busy machine when they are scraped ten times a second.\n", r.Losses[0].Work)
+		row("hashed before each increment", "slower", "scrapes' processor time", "pairs of stretches")
+	}
 	for _, l := range r.Losses {
 		row(bytesText(int64(l.Bytes)), fmt.Sprintf("%.1f %%", 100*l.Slower), fmt.Sprintf("%.1f %%", 100*l.Scrapes), l.Pairs)
 	}

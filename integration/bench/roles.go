@@ -18,6 +18,7 @@ import (
 
 	"github.com/onescrape/onescrape/aggregate"
 	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/worker"
 )
 
 // roleEnv says what this program is when it has started itself.
@@ -26,6 +27,7 @@ const roleEnv = "ONESCRAPE_BENCH_ROLE"
 // roles are what it can be. The arguments are a directory and those of some work.
 var roles = map[string]func(dir string, w work) error{
 	"hold":            hold,
+	"natives":         holdNatives,
 	"onescrape":       scrapeStore,
 	"client_golang":   func(_ string, w work) error { return scrapeRegistry(w) },
 	"VictoriaMetrics": func(_ string, w work) error { return scrapeSet(w) },
@@ -46,7 +48,7 @@ func beRole(role string) error {
 	if be == nil || len(os.Args) < 2 {
 		return fmt.Errorf("%q %q is no role", role, os.Args[1:])
 	}
-	w, err := parseWork(os.Args[2:min(5, len(os.Args))]) // fasthttp adds an argument for its children
+	w, err := parseWork(os.Args[2:min(6, len(os.Args))]) // fasthttp adds an argument for its children
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func set(cells []uint64, w work, i int) {
 		return
 	}
 	sum := 0.0
-	for _, v := range observed(i) {
+	for _, v := range w.observed(i) {
 		sum += v
 		bucket := 0
 		for bucket < len(bounds) && v > bounds[bucket] {
@@ -109,7 +111,19 @@ func set(cells []uint64, w work, i int) {
 
 // hold keeps a store's workers alive until its standard input ends.
 func hold(dir string, w work) error {
-	if _, err := fill(dir, w); err != nil {
+	if w.Kind == natives {
+		// The buckets of native histograms are made by the package that observes, which is one worker a process.
+		one := w
+		one.Workers = 1
+		for range w.Workers {
+			argv, env := asRole("natives", dir, one)
+			s, err := startScraper("natives", argv, env)
+			if err != nil {
+				return err
+			}
+			defer s.stop()
+		}
+	} else if _, err := fill(dir, w); err != nil {
 		return err
 	}
 	fmt.Println("ready")
@@ -117,24 +131,50 @@ func hold(dir string, w work) error {
 	return err
 }
 
+// holdNatives is one worker with native histograms.
+func holdNatives(dir string, w work) error {
+	if err := worker.Open(dir); err != nil {
+		return err
+	}
+	vec := worker.NewHistogramVec(nativeOpts, labelNames)
+	each(w, func(i int) {
+		h := vec.WithLabelValues(labels(i)...)
+		for _, v := range w.observed(i) {
+			h.Observe(v)
+		}
+	})
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// nativeOpts describe the native histograms.
+var nativeOpts = prometheus.HistogramOpts{Name: histogramName, Help: help, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160}
+
 // scrapeStore is the project's scraper: the handler that the master has, and everything that a scrape needs, but HTTP.
-func scrapeStore(dir string, _ work) error {
+func scrapeStore(dir string, w work) error {
 	s, err := aggregate.Open(dir, aggregate.Options{ReadOnly: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	return beScraper(handled(s.Handler(aggregate.HandlerOptions{DisableCompression: true, Timeout: time.Minute})))
+	h := s.Handler(aggregate.HandlerOptions{DisableCompression: true, Timeout: time.Minute})
+	return beScraper(handled(h, w.Format), handled(h, textFormat))
 }
 
 // scrapeRegistry is one process of client_golang that has counted what all workers have.
 func scrapeRegistry(w work) error {
 	registry := prometheus.NewRegistry()
-	if w.Kind == histograms {
-		vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: histogramName, Help: help, Buckets: bounds}, labelNames)
+	if w.isHistogram() {
+		opts := nativeOpts
+		if w.Kind == histograms {
+			opts = prometheus.HistogramOpts{Name: histogramName, Help: help, Buckets: bounds}
+		}
+		vec := prometheus.NewHistogramVec(opts, labelNames)
 		registry.MustRegister(vec)
 		each(w, func(i int) {
-			for _, v := range observed(i) {
-				vec.WithLabelValues(labels(i)...).Observe(v)
+			h := vec.WithLabelValues(labels(i)...)
+			for _, v := range w.observed(i) {
+				h.Observe(v)
 			}
 		})
 	} else {
@@ -142,7 +182,8 @@ func scrapeRegistry(w work) error {
 		registry.MustRegister(vec)
 		each(w, func(i int) { vec.WithLabelValues(labels(i)...).Add(w.count(i)) })
 	}
-	return beScraper(handled(promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true})))
+	h := promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true, EnableOpenMetrics: true})
+	return beScraper(handled(h, w.Format), handled(h, textFormat))
 }
 
 // scrapeSet is one process of VictoriaMetrics/metrics that has counted what all workers have.
@@ -154,7 +195,7 @@ func scrapeSet(w work) error {
 		switch w.Kind {
 		case histograms:
 			h := set.GetOrCreatePrometheusHistogramExt(histogramName+name, bounds)
-			for _, v := range observed(i) {
+			for _, v := range w.observed(i) {
 				h.Update(v)
 			}
 		case fractions:
@@ -164,12 +205,13 @@ func scrapeSet(w work) error {
 		}
 	})
 	// As its documentation has it: the text of a scrape is put together in memory.
-	return beScraper(func(to io.Writer) error {
+	scrape := func(to io.Writer) error {
 		var b bytes.Buffer
 		set.WritePrometheus(&b)
 		_, err := to.Write(b.Bytes())
 		return err
-	})
+	}
+	return beScraper(scrape, scrape)
 }
 
 // each calls fn for every series once for each worker.
@@ -181,9 +223,9 @@ func each(w work, fn func(i int)) {
 	}
 }
 
-// handled scrapes by way of a handler, without a network.
-func handled(h http.Handler) func(io.Writer) error {
-	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/metrics"}, Header: http.Header{}}
+// handled scrapes by way of a handler, in a format and without a network.
+func handled(h http.Handler, format string) func(io.Writer) error {
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/metrics"}, Header: http.Header{"Accept": {accepts[format]}}}
 	return func(to io.Writer) error {
 		w := &response{Writer: to, header: http.Header{}, code: http.StatusOK}
 		h.ServeHTTP(w, r)

@@ -17,11 +17,14 @@ type result struct {
 	Work   work
 	Median time.Duration
 	CPU    time.Duration // of the processor, in the mean
-	Peak   int64         // bytes of memory of the scraper
+	Memory int64         // bytes of the scraper, without mapped files
 	Store  int64         // bytes of files
 	Bytes  int           // of one exposition
 	Absent string        // why there is nothing
 }
+
+// unknown is why there is nothing of a peer that has no such format or type. The table leaves it out.
+const unknown = "unknown"
 
 // pace is how long the peers of one row of the table are measured.
 type pace struct {
@@ -53,6 +56,9 @@ func (pc pace) bench(peers []peer, w work, base string) ([]result, error) {
 		results[i] = result{Peer: p.name, Work: w, Absent: p.missing}
 		if p.missing == "" && !p.fits(w) {
 			results[i].Absent = "too much for it"
+		}
+		if !p.knows(w) {
+			results[i].Absent = unknown
 		}
 		if results[i].Absent != "" {
 			continue
@@ -112,7 +118,7 @@ func (pc pace) bench(peers []peer, w work, base string) ([]result, error) {
 		slices.Sort(r.wall)
 		to.Median = time.Duration(r.wall[len(r.wall)/2])
 		to.CPU = time.Duration(r.cpu / int64(r.scrape))
-		to.Peak = r.peak()
+		to.Memory = r.memory()
 	}
 	log.Printf("%v: %d rounds", w, rounds)
 	return results, nil

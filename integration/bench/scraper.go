@@ -15,7 +15,7 @@ import (
 
 // A scraper is a process that has the series of some work, or reads them, and exposes them when it is told to. It reads
 // commands from its standard input: "scrape N" makes N expositions and answers with what they cost, "write FILE" writes
-// one to a file and answers when it is there. It says "ready" first.
+// one, as text, to a file and answers when it is there. It says "ready" first.
 
 // scraper is one from outside.
 type scraper struct {
@@ -77,12 +77,13 @@ func (s *scraper) scrape(n int) (c costs, err error) {
 	return c, err
 }
 
-// peak returns the most memory that the process ever had, in bytes.
-func (s *scraper) peak() int64 {
+// memory returns the anonymous memory of the process, in bytes: what it has for itself, without the files that it has mapped, which are
+// the workers'.
+func (s *scraper) memory() int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	for line := range strings.Lines(string(status)) {
 		var kib int64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kib); n == 1 {
 			return kib << 10
 		}
 	}
@@ -96,7 +97,7 @@ func (s *scraper) stop() {
 }
 
 // beScraper is a scraper from inside.
-func beScraper(scrape func(io.Writer) error) error {
+func beScraper(scrape, text func(io.Writer) error) error {
 	fmt.Println("ready")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var n int
@@ -116,7 +117,7 @@ func beScraper(scrape func(io.Writer) error) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(scrape(f), f.Close()); err != nil {
+		if err := errors.Join(text(f), f.Close()); err != nil {
 			return err
 		}
 		fmt.Println("{}")
