@@ -49,7 +49,7 @@ func main() {
 }
 
 // sections are what is measured beside the rows.
-var sections = []string{"rollout", "loss", "servers", "hot path"}
+var sections = []string{"rollout", "churn", "loss", "servers", "hot path"}
 
 // run measures everything that is wanted.
 func run(short bool, largest int, modules string, wanted func(name string) bool) (r report, err error) {
@@ -87,9 +87,24 @@ func run(short bool, largest int, modules string, wanted func(name string) bool)
 		w, rounds, n, second = work{whole, 2, 200, textFormat}, 2, 1_000, 100*time.Millisecond
 	}
 	if wanted("rollout") {
-		if r.Rollout, err = measureRollout(w, rounds, base); err != nil {
+		if r.Rollout, err = measureRollout(w, rounds, second, base); err != nil {
 			return r, err
 		}
+	}
+	sizes := []int{1_000, 10_000}
+	if short {
+		sizes = []int{100}
+	}
+	for _, series := range sizes {
+		if !wanted("churn") {
+			break
+		}
+		c := work{churned, 2, series, textFormat}
+		result, err := measureChurn(c, rounds, second, base)
+		if err != nil {
+			return r, err
+		}
+		r.Churn = append(r.Churn, result)
 	}
 	for _, size := range []int{0, 4 << 10} {
 		if !wanted("loss") {

@@ -19,6 +19,7 @@ type report struct {
 	Rows    [][]result // by work, then by peer
 	Calls   []call
 	Rollout rollout
+	Churn   []churning
 	Losses  []loss
 	Servers []served
 }
@@ -100,9 +101,24 @@ func (r *report) print(to io.Writer) error {
 		}
 		t.Flush()
 	}
-	if r.Rollout.Steady > 0 {
-		fmt.Fprintf(to, "\nThe first scrape after a rollout of %v: %s x a steady one, %s and %s; in processor time %.1f x.\n",
-			r.Rollout.Work, ratio(r.Rollout.First, r.Rollout.Steady), timeText(r.Rollout.First), timeText(r.Rollout.Steady), r.Rollout.CPU)
+	if r.Rollout.All.Steady > 0 {
+		fmt.Fprintf(to, "\nThe first scrape after a change of %v, as a multiple of a steady one.\n", r.Rollout.Work)
+		row("change", "ratio", "of cpu", "first", "steady")
+		for _, c := range []struct {
+			name string
+			change
+		}{{"a rollout of all workers, a second later", r.Rollout.All}, {"the fold of one worker", r.Rollout.One}} {
+			row(c.name, ratio(c.First, c.Steady), fmt.Sprintf("%.1f", c.CPU), timeText(c.First), timeText(c.Steady))
+		}
+		t.Flush()
+	}
+	if len(r.Churn) > 0 {
+		fmt.Fprintf(to, "\nA scrape a second while workers make and delete %d label sets a second each, beside one at rest.\n", churnRate)
+		row("workers", "series at rest", "cpu", "worst", "at rest", "store", "as many series at rest", "are")
+		for _, c := range r.Churn {
+			row(c.Work.Workers, c.Work.Series, timeText(c.CPU), timeText(c.Worst), timeText(c.Rest), bytesText(c.Store), timeText(c.Full), c.Held)
+		}
+		t.Flush()
 	}
 	if len(r.Losses) > 0 {
 		fmt.Fprintf(to, "\nWhat the workers of %v lose on a busy machine when they are scraped ten times a second.\n", r.Losses[0].Work)

@@ -32,6 +32,7 @@ var roles = map[string]func(dir string, w work) error{
 	"client_golang":   func(_ string, w work) error { return scrapeRegistry(w) },
 	"VictoriaMetrics": func(_ string, w work) error { return scrapeSet(w) },
 	"spin":            spin,
+	"churn":           churn,
 }
 
 // asRole returns the command and the environment of this program in a role.

@@ -19,6 +19,7 @@ const (
 	fractions  = "fractions" // counters of them
 	histograms = "histograms"
 	natives    = "native histograms"
+	churned    = "counters beside churn"
 )
 
 // The formats, and what a scraper asks for each.
