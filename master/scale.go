@@ -121,6 +121,7 @@ func (r *retirement) step(s *supervisor, now time.Time) bool {
 	}
 	s.slots = slices.DeleteFunc(s.slots, func(o *slot) bool { return o == sl })
 	s.sockets.CloseLater(sl.number)
+	s.sockets.Steer()
 	s.sockets.CloseDue(now)
 	return true
 }

@@ -54,7 +54,7 @@ func (s *Sockets) CloseDue(now time.Time) {
 	var looked []*closingSlot
 	for _, p := range s.closing {
 		if !s.steering.known {
-			continue // connections may be steered there still
+			continue // connections may be steered there still; Steer wakes the loop
 		}
 		if p.last == nil {
 			p.last = s.Exclude(p.slot, now)
