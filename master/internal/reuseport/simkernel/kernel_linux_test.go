@@ -57,13 +57,19 @@ func (r real) shutdown(fd int) {
 func (r real) dial(port int) bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(r.t, err)
-	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port})
+	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}
+	err = unix.Connect(fd, at)
 	if errors.Is(err, unix.ECONNREFUSED) {
 		unix.Close(fd)
 		return false
 	}
 	require.NoError(r.t, err)
 	r.t.Cleanup(func() { unix.Close(fd) })
+	// The last packet of the handshake may be handled a little after connect has returned.
+	for tries := 0; len(r.HalfOpen(at)) > 0; tries++ {
+		require.Less(r.t, tries, 10_000)
+		time.Sleep(time.Millisecond)
+	}
 	return true
 }
 
@@ -311,5 +317,4 @@ func inNetwork(t *testing.T) {
 	require.NoError(t, err)
 	ifr.SetUint16(unix.IFF_UP)
 	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr))
-	time.Sleep(time.Millisecond)
 }
