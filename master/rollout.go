@@ -63,7 +63,7 @@ func (r *rolling) step(s *supervisor, now time.Time) bool {
 		}
 		over, err := r.now.advance(s, now)
 		if err != nil {
-			r.end(s, fmt.Errorf("slot %d: %w", r.now.slot.number, err))
+			r.end(s, fmt.Errorf("slot %d: %w", r.now.slot.number, r.explained(s, err)))
 			return true
 		}
 		if !over {
@@ -75,6 +75,18 @@ func (r *rolling) step(s *supervisor, now time.Time) bool {
 			r.record.Total)
 		r.now = nil
 	}
+}
+
+// explained adds to the error of a successor that its program is being replaced, which may be all that is wrong: a program that is
+// written to cannot be executed.
+func (r *rolling) explained(s *supervisor, err error) error {
+	if r.program == "" || errors.As(err, new(*release.ChangedError)) {
+		return err
+	}
+	if changed := r.stands(s); changed != nil {
+		return fmt.Errorf("%w; %w", err, changed)
+	}
+	return err
 }
 
 // noteEnd notes the end of a process. The first worker of the new release that ends with an error ends the rollout,

@@ -126,7 +126,7 @@ func TestShutDownSocketIsReplaced(t *testing.T) {
 		answer, _ := m.get(m.url("/shutdown?slot=0"))
 		return answer == strconv.Itoa(pid)
 	}, patient, time.Millisecond)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself, because it cannot accept any more
 	m.until("it has a new worker", func(s Status) bool { return s.Slots[0].PID != pid && s.Slots[0].State == ready })
 	m.logged("has shut its socket down")
 	seen := make(map[string]bool)
