@@ -31,11 +31,12 @@ const (
 	drawUpgrade              // what the new program is like
 	drawDeploy               // what a release is like
 	drawPort                 // by which the kernel chooses a socket
+	drawFirst                // whether the master is process 1
 	kinds
 )
 
 var kindNames = [kinds]string{"setting", "command", "wait", "which", "fate", "start", "latency", "work", "shortage", "pause", "random",
-	"upgrade", "deploy", "port"}
+	"upgrade", "deploy", "port", "first"}
 
 // draw is one decision.
 type draw struct {

@@ -36,6 +36,7 @@ var mended = []struct{ name, file, with, without string }{
 	{"an upgrade forgets that a worker was ready", "handover.go", "if h.Some || h.Speaks {", "if false {"},
 	{"an upgrade forgets slots that are being closed", "handover.go", "Parked: s.sockets.Closing(),", "Parked: nil,"},
 	{"an upgrade goes by the wall clock", "pauses.go", "*t = now.Add(d)\n", "_ = d\n"},
+	{"a child of other code of this program is reaped at once", "internal/remnants/orphans.go", "if now.Sub(since) >= orphanAge {", "if true {"},
 	{"a new address is steered to old workers", "pacing.go", "sl.accepts() && sl.cur.Epoch >= since", "sl.accepts()"},
 }
 

@@ -84,6 +84,7 @@ func (w *invariants) check() {
 	w.queues()
 	w.status()
 	w.descriptors()
+	w.orphans()
 }
 
 // operations: each ends in a bounded time, and what was asked for is done.
@@ -246,6 +247,15 @@ func (w *invariants) status() {
 	for i, sl := range st.Slots {
 		if sl.State == ready && m.processes[sl.PID] == nil {
 			m.fail("slot %d is ready by process %d, which there is not", i, sl.PID)
+		}
+	}
+}
+
+// orphans: where the master is process 1, it reaps what nobody else does.
+func (w *invariants) orphans() {
+	for pid, since := range w.m.orphans {
+		if waits := w.m.awake().Sub(since); waits > 5*time.Second {
+			w.m.fail("orphan %d has been a zombie for %v", pid, waits)
 		}
 	}
 }

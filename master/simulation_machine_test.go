@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +41,7 @@ type simulated struct {
 	kernel    *simkernel.Kernel
 	owner     map[*simkernel.Socket]int // slots of the master's sockets
 	processes map[int]*simProcess
+	orphans   map[int]time.Time    // zombies that nobody knows, since when on the clock of awake
 	receivers map[int]*simReceiver // by descriptor
 	states    map[int][]byte       // files of handovers, by descriptor
 	lastPID   int
@@ -64,6 +67,7 @@ type faults struct {
 	helpers  bool // what a worker has started keeps its sockets after its end
 	pauses   bool // the master does not run for a while
 	foreign  bool // other processes listen at the addresses
+	first    bool // the master is process 1, and orphans become its children
 	watchdog bool // the master expects WATCHDOG=1
 }
 
@@ -281,7 +285,12 @@ func (m *simulated) Ended(pid int, leads bool) (syscall.WaitStatus, bool) {
 }
 
 func (m *simulated) Reap(pid int) {
-	if p := m.processes[pid]; p == nil || !p.ended || p.reaped {
+	if since, ok := m.orphans[pid]; ok {
+		if m.awake().Sub(since) < time.Second {
+			m.fail("a child of other code of this program is reaped after %v", m.awake().Sub(since))
+		}
+		delete(m.orphans, pid)
+	} else if p := m.processes[pid]; p == nil || !p.ended || p.reaped {
 		m.fail("process %d is reaped: %+v", pid, p)
 	} else {
 		p.reaped = true
@@ -294,7 +303,22 @@ func (m *simulated) Reap(pid int) {
 func (m *simulated) LeadsGroup(int) bool      { return true }
 func (m *simulated) StartTime(pid int) uint64 { return uint64(pid) }
 func (m *simulated) Children(int) []int       { return nil }
-func (m *simulated) Zombies(int) []int        { return nil }
+
+func (m *simulated) PID() int {
+	if m.injected.first {
+		return 1
+	}
+	return 42
+}
+
+func (m *simulated) Zombies(int) (out []int) {
+	for _, pid := range slices.Sorted(maps.Keys(m.processes)) {
+		if p := m.processes[pid]; p.ended && !p.reaped {
+			out = append(out, pid)
+		}
+	}
+	return append(out, slices.Sorted(maps.Keys(m.orphans))...)
+}
 
 func (m *simulated) GroupHolders(pgid int, sockets proc.Inodes) []int {
 	p := m.processes[pgid]

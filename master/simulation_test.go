@@ -24,7 +24,7 @@ import (
 // newSimulated returns a machine whose store is in the directory.
 func newSimulated(d *draws, store string) *simulated {
 	m := &simulated{draws: d, store: store, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), kernel: simkernel.New(),
-		processes: make(map[int]*simProcess), receivers: make(map[int]*simReceiver), states: make(map[int][]byte),
+		processes: make(map[int]*simProcess), orphans: make(map[int]time.Time), receivers: make(map[int]*simReceiver), states: make(map[int][]byte),
 		owner: make(map[*simkernel.Socket]int), lastPID: 100, lastFD: simkernel.FirstFD}
 	m.kernel.Clock, m.kernel.Fail, m.kernel.Lost = m.Now, m.callFails, m.lost
 	m.kernel.Shared = m.shared
@@ -32,7 +32,7 @@ func newSimulated(d *draws, store string) *simulated {
 	m.clients.oldest = make(map[*simkernel.Socket]time.Time)
 	m.disk.release.number = 1
 	m.injected = faults{errors: m.chance(drawSetting, .5), helpers: m.chance(drawSetting, .3), pauses: m.chance(drawSetting, .3),
-		foreign: m.chance(drawSetting, .3), watchdog: m.chance(drawSetting, .5)}
+		foreign: m.chance(drawSetting, .3), watchdog: m.chance(drawSetting, .5), first: m.chance(drawFirst, .3)}
 	now := m.awake()
 	m.judge = &invariants{m: m, same: now, whole: now, began: now, steered: now, started: make(map[int]time.Time), givenUp: make(map[int]time.Time)}
 	return m

@@ -134,6 +134,12 @@ func (p *simProcess) exit(status syscall.WaitStatus) {
 	m := p.m
 	p.ended, p.accepts, p.status = true, false, status
 	m.say("end of %d in slot %d: %#x", p.pid, p.slot, uint32(status))
+	if m.injected.first && m.chance(drawFate, .1) {
+		m.orphans[p.pid+2_000_000] = m.awake()
+		if m.chance(drawFate, .5) { // other code of this program knows it
+			m.after(m.between(drawWork, 0, 500*time.Millisecond), "reaped by its parent", func() { delete(m.orphans, p.pid+2_000_000) })
+		}
+	}
 	if p.helper = m.injected.helpers && m.chance(drawFate, .05); p.helper {
 		m.after(m.between(drawStart, 0, 90*time.Second), "helper ends", p.helperEnds)
 	} else {

@@ -31,7 +31,7 @@ type Remnants struct {
 
 // New returns Remnants without any group.
 func New(sys system.System, l *loop.Loop, log *slog.Logger, sockets func() proc.Inodes, deadline func(stopAt time.Time) time.Time) *Remnants {
-	return &Remnants{sys: sys, orphans: newOrphans(), loop: l, log: log, sockets: sockets, deadline: deadline, groups: make(map[int]*group)}
+	return &Remnants{sys: sys, orphans: newOrphans(sys.PID()), loop: l, log: log, sockets: sockets, deadline: deadline, groups: make(map[int]*group)}
 }
 
 // group is one process group without its leader.

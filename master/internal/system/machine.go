@@ -37,6 +37,9 @@ func (Machine) Go(f func()) { go f() }
 // Wait implements System.
 func (Machine) Wait(f func()) { f() }
 
+// PID implements System.
+func (Machine) PID() int { return os.Getpid() }
+
 // Start implements System.
 func (Machine) Start(c Command) (pid int, err error) {
 	return syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Env: c.Env, Files: c.Files, Dir: c.Dir, Sys: attributes(c.OwnGroup)})

@@ -32,6 +32,8 @@ type System interface {
 	// Wait runs f, which waits for what another goroutine sends.
 	Wait(f func())
 
+	// PID returns this process's number.
+	PID() int
 	// Start starts a process.
 	Start(c Command) (pid int, err error)
 	// Signal sends a signal to a process that this process has started and not reaped.
