@@ -181,7 +181,7 @@ func (d *decl) mergeArchived() {
 		case shmstore.CounterType:
 			f.tally.add(e.row, &p.counter)
 		case shmstore.HistogramType, shmstore.SummaryType:
-			f.sums[e.row].addSum(&p.sum)
+			f.sums[e.row].AddSum(&p.sum)
 			if d.def.Native != nil {
 				d.addNative(e.row, p.counts, p.native)
 				continue

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 
+	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -41,7 +42,7 @@ func (p presence) over() bool { return !p.visible() && p&liveHeld == 0 }
 // counter adds up the counters of one row: whole numbers in 128 bits, fractions without error.
 type counter struct {
 	low, high uint64
-	fraction  sum
+	fraction  exactsum.Sum
 }
 
 func (c *counter) addWhole(n uint64) {
@@ -85,22 +86,22 @@ func (c *counter) addCells(cells []uint64) bool {
 // addFraction adds a process's second cell, which must be possible.
 func (c *counter) addFraction(cell uint64) {
 	if fraction := math.Float64frombits(cell); fraction > 0 {
-		c.fraction.add(fraction)
+		c.fraction.Add(fraction)
 	}
 }
 
 // total returns whole numbers and fractions together, rounded once, and changes the counter for that.
 func (c *counter) total() float64 {
-	if c.high == 0 && c.fraction.empty() {
+	if c.high == 0 && c.fraction.Empty() {
 		return float64(c.low)
 	}
-	c.fraction.addWhole(c.high, c.low)
-	return c.fraction.value()
+	c.fraction.AddWhole(c.high, c.low)
+	return c.fraction.Value()
 }
 
 func (c *counter) reset() {
 	c.low, c.high = 0, 0
-	c.fraction.reset()
+	c.fraction.Reset()
 }
 
 // addSaturated stops at the largest number: counts near it are made up, but stay monotonic.
@@ -115,7 +116,7 @@ func addSaturated(a, b uint64) uint64 {
 // gauge merges the gauges of one row by their mode.
 type gauge struct {
 	value    float64
-	sum      sum
+	sum      exactsum.Sum
 	n        int // that were set
 	at       int64
 	thisBoot bool
@@ -128,7 +129,7 @@ func (g *gauge) add(mode shmstore.GaugeMode, v float64, thisBoot bool, at int64)
 	g.n++
 	switch mode {
 	case shmstore.Sum, shmstore.Avg:
-		g.sum.add(v)
+		g.sum.Add(v)
 	case shmstore.Min:
 		if first || math.IsNaN(g.value) {
 			g.value = v
@@ -154,7 +155,7 @@ func (g *gauge) merge(mode shmstore.GaugeMode, o *gauge) {
 	case o.n == 0:
 	case mode == shmstore.Sum, mode == shmstore.Avg:
 		g.n += o.n
-		g.sum.addSum(&o.sum)
+		g.sum.AddSum(&o.sum)
 	default:
 		n := g.n + o.n
 		g.add(mode, o.value, o.thisBoot, o.at)
@@ -166,15 +167,15 @@ func (g *gauge) merge(mode shmstore.GaugeMode, o *gauge) {
 func (g *gauge) total(mode shmstore.GaugeMode) float64 {
 	switch {
 	case mode == shmstore.Sum:
-		return g.sum.value()
+		return g.sum.Value()
 	case mode == shmstore.Avg && g.n > 0:
-		return g.sum.value() / float64(g.n)
+		return g.sum.Value() / float64(g.n)
 	default:
 		return g.value
 	}
 }
 
 func (g *gauge) reset() {
-	g.sum.reset()
+	g.sum.Reset()
 	*g = gauge{sum: g.sum}
 }

@@ -272,7 +272,7 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 				continue
 			}
 			f.presence[row] |= marks[i]
-			f.sums[row].add(math.Float64frombits(cells[shmstore.HistogramSum]))
+			f.sums[row].Add(math.Float64frombits(cells[shmstore.HistogramSum]))
 			buckets := f.buckets[int(row)*width:][:width]
 			for j, count := range counts {
 				if f.rule.Native != nil {
@@ -306,7 +306,7 @@ func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 				continue
 			}
 			f.presence[row] |= marks[i]
-			f.sums[row].add(math.Float64frombits(cells[shmstore.SummarySum]))
+			f.sums[row].Add(math.Float64frombits(cells[shmstore.SummarySum]))
 			f.buckets[row] = addSaturated(f.buckets[row], count)
 			d.mergeWindow(row, window)
 		}

@@ -175,7 +175,7 @@ func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32, lab
 		}
 		b = append(b, '\n')
 	}
-	b = append(x.syntax.number(fr.sum.append(b, labels), f.sums[n].value()), '\n')
+	b = append(x.syntax.number(fr.sum.append(b, labels), f.sums[n].Value()), '\n')
 	b = append(x.appendCount(fr.count.append(b, labels), total), '\n')
 	return x.appendCreated(b, f, fr, n)
 }
@@ -191,7 +191,7 @@ func (x exposition) appendSummary(b []byte, f *family, fr *frame, n int32, label
 			b = append(x.syntax.number(b, v), '\n')
 		}
 	}
-	b = append(x.syntax.number(fr.sum.append(b, labels), f.sums[n].value()), '\n')
+	b = append(x.syntax.number(fr.sum.append(b, labels), f.sums[n].Value()), '\n')
 	b = append(x.appendCount(fr.count.append(b, labels), f.buckets[n]), '\n')
 	return x.appendCreated(b, f, fr, n)
 }

@@ -8,6 +8,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore/quantile"
@@ -46,7 +47,7 @@ type family struct {
 	markedWith presence
 	tally      tally // of counters
 	gauges     []gauge
-	sums       []sum
+	sums       []exactsum.Sum
 	natives    []nativehist.Counts // of a histogram with native buckets
 	buckets    []uint64            // of a histogram len(rule.Bounds)+1 a row, of a summary one
 	values     []float64
@@ -270,13 +271,13 @@ func (f *family) newRow(key string) int32 {
 			f.tally.grow()
 			f.values = append(f.values, 0)
 		case shmstore.HistogramType:
-			f.sums = append(f.sums, sum{})
+			f.sums = append(f.sums, exactsum.Sum{})
 			f.buckets = append(f.buckets, make([]uint64, len(f.rule.Bounds)+1)...)
 			if f.rule.Native != nil {
 				f.natives = append(f.natives, nativehist.Counts{})
 			}
 		case shmstore.SummaryType:
-			f.sums = append(f.sums, sum{})
+			f.sums = append(f.sums, exactsum.Sum{})
 			f.buckets = append(f.buckets, 0)
 		default:
 			f.gauges = append(f.gauges, gauge{})
@@ -300,7 +301,7 @@ func (f *family) begin() {
 		f.gauges[i].reset()
 	}
 	for i := range f.sums {
-		f.sums[i].reset()
+		f.sums[i].Reset()
 	}
 	for i := range f.natives {
 		f.natives[i].Reset()

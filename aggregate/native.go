@@ -87,7 +87,7 @@ func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
 				continue
 			}
 			f.presence[e.row] |= marks[i]
-			f.sums[e.row].add(c.sum)
+			f.sums[e.row].Add(c.sum)
 			if direct {
 				c.addTo(&f.natives[e.row])
 				d.addFinite(e.row, c.finite)
@@ -183,7 +183,7 @@ func (p *part) addNativeCells(def *shmstore.Family, cells []uint64) bool {
 	if !c.possible() {
 		return false
 	}
-	p.sum.add(c.sum)
+	p.sum.Add(c.sum)
 	p.addCounts(c.finite)
 	c.addTo(p.native)
 	return true

@@ -133,6 +133,9 @@ func appendExponent(b []byte, n int) []byte {
 	return append(b, pairs[2*n], pairs[2*n+1])
 }
 
+// mantissaBits is how many bits of a float64 are its mantissa.
+const mantissaBits = 52
+
 // shortest returns the shortest decimal n * 10^exponent that is rounded to f, which is finite and above zero; n may end
 // with zeros. The names are those of the paper.
 func shortest(f float64) (n uint64, exponent int) {

@@ -93,7 +93,7 @@ func (f *family) outputSummaries(rows []int32, metrics []dto.Metric) {
 	sums, counts := make([]float64, len(rows)), make([]uint64, len(rows))
 	stamps := make([]timestamppb.Timestamp, len(rows))
 	for i, n := range rows {
-		sums[i], counts[i] = f.sums[n].value(), f.buckets[n]
+		sums[i], counts[i] = f.sums[n].Value(), f.buckets[n]
 		summaries[i].SampleSum, summaries[i].SampleCount = &sums[i], &counts[i]
 		summaries[i].Quantile = f.outputLines(n)
 		summaries[i].CreatedTimestamp = f.stamp(&stamps[i], n)
@@ -123,7 +123,7 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 			own[j].UpperBound, own[j].CumulativeCount = &bounds[j], &counts[i*width+j]
 			to[j] = &own[j]
 		}
-		sums[i] = f.sums[n].value()
+		sums[i] = f.sums[n].Value()
 		h := &histograms[i]
 		h.Bucket, h.SampleSum, h.SampleCount = to, &sums[i], &counts[i*width+width-1]
 		h.CreatedTimestamp = f.stamp(&stamps[i], n)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
@@ -29,7 +30,7 @@ type part struct {
 	counter counter
 	counts  []uint64
 	native  *nativehist.Counts // of a histogram with native buckets, whose counts then lack the bucket up to +Inf
-	sum     sum
+	sum     exactsum.Sum
 	gauge   gauge
 	slots   map[int]slotPart
 }
@@ -84,7 +85,7 @@ func (p *part) addObservations(sum uint64, counts []uint64) bool {
 	if !possible(counts) {
 		return false
 	}
-	p.sum.add(math.Float64frombits(sum))
+	p.sum.Add(math.Float64frombits(sum))
 	p.addCounts(counts)
 	return true
 }
@@ -125,10 +126,10 @@ func (p *part) words(def *shmstore.Family) []uint64 {
 	switch {
 	case def.Type == shmstore.CounterType:
 		w = append(w, p.counter.low, p.counter.high)
-		w = p.counter.fraction.appendWords(w)
+		w = p.counter.fraction.AppendWords(w)
 	case def.Type == shmstore.HistogramType, def.Type == shmstore.SummaryType:
 		w = append(w, p.counts...)
-		w = p.sum.appendWords(w)
+		w = p.sum.AppendWords(w)
 		if p.native != nil {
 			w = appendNative(w, p.native)
 		}
@@ -147,7 +148,7 @@ func (p *part) words(def *shmstore.Family) []uint64 {
 		w = append(w, uint64(p.gauge.n))
 		switch def.Mode {
 		case shmstore.Sum, shmstore.Avg:
-			w = p.gauge.sum.appendWords(w)
+			w = p.gauge.sum.AppendWords(w)
 		case shmstore.MostRecent:
 			thisBoot := uint64(0)
 			if p.gauge.thisBoot {
@@ -170,7 +171,7 @@ func partOf(def *shmstore.Family, w []uint64, thisBoot bool) (*part, error) {
 	case def.Type == shmstore.CounterType:
 		p.counter.low, p.counter.high = r.next(), r.next()
 		p.counter.fraction = r.sum()
-		r.bad = r.bad || !p.counter.fraction.finite() || p.counter.fraction.value() < 0
+		r.bad = r.bad || !p.counter.fraction.Finite() || p.counter.fraction.Value() < 0
 	case def.Type == shmstore.HistogramType, def.Type == shmstore.SummaryType:
 		for i := range p.counts {
 			p.counts[i] = r.next()
@@ -227,11 +228,11 @@ func (r *wordReader) next() uint64 {
 	return v
 }
 
-func (r *wordReader) sum() (s sum) {
+func (r *wordReader) sum() (s exactsum.Sum) {
 	n := r.next()
-	if n > uint64(len(r.w)) || !s.fromWords(r.w[:n]) {
+	if n > uint64(len(r.w)) || !s.FromWords(r.w[:n]) {
 		r.bad = true
-		return sum{}
+		return exactsum.Sum{}
 	}
 	r.w = r.w[n:]
 	return s

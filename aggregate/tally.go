@@ -70,10 +70,10 @@ func (t *tally) addFraction(row int32, cell uint64) {
 // add adds all that was added to o.
 func (t *tally) add(row int32, o *counter) {
 	t.addWhole(row, o.low, 0)
-	if o.high != 0 || !o.fraction.empty() {
+	if o.high != 0 || !o.fraction.Empty() {
 		c := t.more(row)
 		c.high += o.high
-		c.fraction.addSum(&o.fraction)
+		c.fraction.AddSum(&o.fraction)
 	}
 }
 
@@ -87,12 +87,12 @@ func (t *tally) totals(values []float64) {
 	}
 	for i := range t.rest {
 		c := &t.rest[i]
-		if c.high == 0 && c.fraction.empty() {
+		if c.high == 0 && c.fraction.Empty() {
 			continue
 		}
 		// Each half of the fractions is a float64 without rounding.
-		c.fraction.add(float64(t.fractions[i]>>32) * 0x1p-32)
-		c.fraction.add(float64(t.fractions[i]&math.MaxUint32) * 0x1p-64)
+		c.fraction.Add(float64(t.fractions[i]>>32) * 0x1p-32)
+		c.fraction.Add(float64(t.fractions[i]&math.MaxUint32) * 0x1p-64)
 		c.low = t.low[i]
 		values[i] = c.total()
 	}

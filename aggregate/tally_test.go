@@ -68,10 +68,10 @@ func TestTallyIsExact(t *testing.T) {
 		if round%2 == 0 {
 			// An archive's part.
 			part := counter{low: r.Uint64(), high: r.Uint64() >> r.UintN(64)}
-			part.fraction.add(r.ExpFloat64())
+			part.fraction.Add(r.ExpFloat64())
 			for row := range int32(rows) {
 				f.tally.add(row, &part)
-				v := part.fraction.value()
+				v := part.fraction.Value()
 				sum := exact[row].SetPrec(3000)
 				sum.Add(sum, big.NewFloat(v))
 				sum.Add(sum, new(big.Float).SetUint64(part.low))

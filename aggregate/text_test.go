@@ -169,7 +169,7 @@ func thrownFamily(d *dice, name string) *family {
 			f.values[n] = d.float()
 		}
 		if len(f.sums) > 0 {
-			f.sums[n].add(d.float())
+			f.sums[n].Add(d.float())
 			width := len(f.buckets) / len(f.rows)
 			for i := range f.buckets[int(n)*width:][:width] {
 				f.buckets[int(n)*width+i] = d.count()

@@ -1,4 +1,4 @@
-package aggregate
+package exactsum
 
 import (
 	"math"
@@ -41,11 +41,11 @@ func exactly(values []float64) float64 {
 	return v
 }
 
-func addAll(s *sum, values []float64) float64 {
+func addAll(s *Sum, values []float64) float64 {
 	for _, v := range values {
-		s.add(v)
+		s.Add(v)
 	}
-	return s.value()
+	return s.Value()
 }
 
 func TestSumOfOddNumbers(t *testing.T) {
@@ -83,15 +83,15 @@ func TestSumOfOddNumbers(t *testing.T) {
 	for name, values := range tests {
 		t.Run(name, func(t *testing.T) {
 			want := math.Float64bits(exactly(values))
-			var s sum
+			var s Sum
 			assert.Equal(t, want, math.Float64bits(addAll(&s, values)))
-			s.reset()
-			assert.True(t, s.empty())
-			assert.Zero(t, math.Float64bits(s.value()))
+			s.Reset()
+			assert.True(t, s.Empty())
+			assert.Zero(t, math.Float64bits(s.Value()))
 			for i := range values {
-				s.add(values[len(values)-1-i])
+				s.Add(values[len(values)-1-i])
 			}
-			assert.Equal(t, want, math.Float64bits(s.value()), "the other way round, in the same sum")
+			assert.Equal(t, want, math.Float64bits(s.Value()), "the other way round, in the same sum")
 		})
 	}
 }
@@ -120,11 +120,11 @@ func TestSumIsExactInAnyOrder(t *testing.T) {
 			values[r.IntN(len(values))] = []float64{math.NaN(), math.Inf(1), math.Inf(-1)}[r.IntN(3)]
 		}
 		want := math.Float64bits(exactly(values))
-		var s sum
+		var s Sum
 		for range 3 {
 			r.Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
 			require.Equal(t, want, math.Float64bits(addAll(&s, values)), "%v", values)
-			s.reset()
+			s.Reset()
 		}
 	}
 }
@@ -139,10 +139,10 @@ func TestSumOfWholeNumbers(t *testing.T) {
 		want := new(big.Float).SetPrec(4000).SetInt(whole)
 		want.Add(want, big.NewFloat(fraction))
 		rounded, _ := want.Float64()
-		var s sum
-		s.add(fraction)
-		s.addWhole(hi, lo)
-		require.Equal(t, rounded, s.value(), "%x %x %v", hi, lo, fraction)
+		var s Sum
+		s.Add(fraction)
+		s.AddWhole(hi, lo)
+		require.Equal(t, rounded, s.Value(), "%x %x %v", hi, lo, fraction)
 	}
 }
 
@@ -151,7 +151,7 @@ func FuzzSum(f *testing.F) {
 	f.Add(math.Inf(1), 1.0, math.NaN(), math.MaxFloat64)
 	f.Fuzz(func(t *testing.T, a, b, c, d float64) {
 		values := []float64{a, b, c, d, -b, c, a}
-		var s sum
+		var s Sum
 		require.Equal(t, math.Float64bits(exactly(values)), math.Float64bits(addAll(&s, values)))
 	})
 }
@@ -164,12 +164,12 @@ func BenchmarkSum(b *testing.B) {
 			for i := range values {
 				values[i] = anyFloat(r, spread)
 			}
-			var s sum
+			var s Sum
 			for i := 0; b.Loop(); i++ {
 				if i%32 == 0 {
-					s.reset()
+					s.Reset()
 				}
-				s.add(values[i%1024])
+				s.Add(values[i%1024])
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package aggregate
+package exactsum
 
 import (
 	"math"
@@ -8,8 +8,8 @@ import (
 // wideWords is how many words a wideSum is archived as: its own, and one for what is not finite.
 const wideWords = len(wideSum{}.words) + 1
 
-// appendWords appends the number of words that the sum takes and the words.
-func (s *sum) appendWords(w []uint64) []uint64 {
+// AppendWords appends the number of words that the sum takes and the words.
+func (s *Sum) AppendWords(w []uint64) []uint64 {
 	switch {
 	case s.wide != nil && s.wide.used:
 		w = append(w, uint64(wideWords))
@@ -28,14 +28,14 @@ func (s *sum) appendWords(w []uint64) []uint64 {
 	}
 }
 
-// fromWords makes an empty sum what appendWords wrote, without the number of words; false when that is none.
-func (s *sum) fromWords(w []uint64) bool {
+// FromWords makes an empty sum what AppendWords wrote, without the number of words; false when that is none.
+func (s *Sum) FromWords(w []uint64) bool {
 	switch len(w) {
 	case 0:
 		return true
 	case 2:
-		s.add(math.Float64frombits(w[0]))
-		s.add(math.Float64frombits(w[1]))
+		s.Add(math.Float64frombits(w[0]))
+		s.Add(math.Float64frombits(w[1]))
 		return true
 	case wideWords:
 		s.wide = &wideSum{used: true}
@@ -48,11 +48,11 @@ func (s *sum) fromWords(w []uint64) bool {
 	}
 }
 
-// addSum adds all that was added to o.
-func (s *sum) addSum(o *sum) {
+// AddSum adds all that was added to o.
+func (s *Sum) AddSum(o *Sum) {
 	if o.wide == nil || !o.wide.used {
-		s.add(o.hi)
-		s.add(o.lo)
+		s.Add(o.hi)
+		s.Add(o.lo)
 		return
 	}
 	s.widen()

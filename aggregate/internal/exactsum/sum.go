@@ -1,17 +1,19 @@
-package aggregate
+// Package exactsum adds float64s without error, so that the sum of what many processes have counted does not depend on the order in which
+// they are read.
+package exactsum
 
 import (
 	"math"
 	"math/bits"
 )
 
-// sum adds float64s without error and rounds once, in value: to the nearest, ties to even, as Python's math.fsum. So it
+// Sum adds float64s without error and rounds once, in Value: to the nearest, ties to even, as Python's math.fsum. So it
 // does not depend on the order or the grouping of what is added, which a naive sum does, and Prometheus takes any fall of
 // a counter for a restart. The zero value is an empty sum.
 //
 // As long as two words hold the sum exactly it is hi + lo, kept by error-free transformation (Knuth's TwoSum); from
 // the first number on that does not fit it is in a wideSum, which is allocated once and reused.
-type sum struct {
+type Sum struct {
 	hi, lo float64
 	wide   *wideSum
 }
@@ -20,8 +22,8 @@ type sum struct {
 // less than 2^60 numbers can overflow.
 const sumLimit = 0x1p960
 
-// add adds x.
-func (s *sum) add(x float64) {
+// Add adds x.
+func (s *Sum) Add(x float64) {
 	if !(math.Abs(x) < sumLimit) || s.wide != nil && s.wide.used {
 		s.addWide(x)
 		return
@@ -36,22 +38,22 @@ func (s *sum) add(x float64) {
 	s.hi, s.lo = twoSum(hi, lo)
 }
 
-// addWhole adds the whole number hi*2^64 + lo.
-func (s *sum) addWhole(hi, lo uint64) {
+// AddWhole adds the whole number hi*2^64 + lo.
+func (s *Sum) AddWhole(hi, lo uint64) {
 	// Each of the three parts is a float64 without rounding.
 	const mask = 1<<53 - 1
-	s.add(float64(lo & mask))
-	s.add(float64((lo>>53|hi<<11)&mask) * 0x1p53)
-	s.add(float64(hi>>42) * 0x1p106)
+	s.Add(float64(lo & mask))
+	s.Add(float64((lo>>53|hi<<11)&mask) * 0x1p53)
+	s.Add(float64(hi>>42) * 0x1p106)
 }
 
-func (s *sum) addWide(x float64) {
+func (s *Sum) addWide(x float64) {
 	s.widen()
 	s.wide.add(x)
 }
 
 // widen moves the sum to the wide one.
-func (s *sum) widen() {
+func (s *Sum) widen() {
 	if s.wide == nil {
 		s.wide = new(wideSum)
 	}
@@ -63,25 +65,26 @@ func (s *sum) widen() {
 	}
 }
 
-// value returns the sum, rounded. With a NaN among what was added, or infinities of both signs, it is NaN, with
+// Value returns the sum, rounded. With a NaN among what was added, or infinities of both signs, it is NaN, with
 // infinities of one sign that infinity; an infinity also when the rounded sum is beyond the largest float64. A sum of
 // nothing, or of zeros of any sign, is +0.
-func (s *sum) value() float64 {
+func (s *Sum) Value() float64 {
 	if s.wide != nil && s.wide.used {
 		return s.wide.value()
 	}
 	return s.hi + s.lo
 }
 
-// finite reports whether neither a NaN nor an infinity was added.
-func (s *sum) finite() bool {
+// Finite reports whether neither a NaN nor an infinity was added.
+func (s *Sum) Finite() bool {
 	return s.wide == nil || !s.wide.nan && s.wide.inf == [2]bool{}
 }
 
-func (s *sum) empty() bool { return s.hi == 0 && (s.wide == nil || !s.wide.used) }
+// Empty reports whether nothing but zeros was added.
+func (s *Sum) Empty() bool { return s.hi == 0 && (s.wide == nil || !s.wide.used) }
 
-// reset makes the sum an empty one.
-func (s *sum) reset() {
+// Reset makes the sum an empty one.
+func (s *Sum) Reset() {
 	s.hi, s.lo = 0, 0
 	if s.wide != nil && s.wide.used {
 		*s.wide = wideSum{}
