@@ -237,3 +237,43 @@ func TestTargetsWhenNobodyAccepts(t *testing.T) {
 	m.s.sockets.CloseLater(7)
 	assert.Equal(t, []bool{true, true, true}, m.s.targets(0))
 }
+
+// A connection whose handshake is under way is not reset when a slot is given up while nobody accepts: the program that is attached
+// then named that slot.
+func TestScaleDownWhileNobodyAccepts(t *testing.T) {
+	m := newSimulated(replay([]draw{{drawSetting, 5, .4}}), newStore(t)) // three workers
+	require.NoError(t, m.boot())
+	defer func() { m.ending = true; m.s.close() }()
+	m.after(time.Hour, "the end", func() {})
+	until := func(what string, dial func(), over func() bool) {
+		for range 5000 {
+			_, err := m.step()
+			require.NoError(t, err)
+			require.Empty(t, m.broken)
+			if over() {
+				return
+			}
+			if dial != nil {
+				dial()
+			}
+			m.advance(false)
+		}
+		require.Fail(t, "it does not come to that", what)
+	}
+	until("all are ready", nil, func() bool { return m.s.startup.progress == allReady })
+	m.weather.crash = 1
+	for _, pid := range slices.Sorted(maps.Keys(m.processes)) {
+		m.processes[pid].exit(killed)
+	}
+	until("nobody accepts", nil, func() bool { return !slices.ContainsFunc(m.s.slots, (*slot).accepts) })
+	m.s.signaled(syscall.SIGTTOU)
+	random := uint32(0)
+	halfOpen := func() {
+		random++
+		h := m.kernel.Dial(80, random)
+		require.NotNil(t, h)
+		m.after(200*time.Millisecond, "handshake", func() { h.Complete() })
+	}
+	until("the slot's socket is closed", halfOpen, func() bool { return len(m.s.slots) == 2 && len(m.s.sockets.Closing()) == 0 })
+	assert.Len(t, m.kernel.MembersAt(80), 2)
+}
