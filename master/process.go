@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/onescrape/onescrape/master/internal/environment"
-	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/system"
 	"github.com/onescrape/onescrape/worker/sdnotify"
@@ -153,7 +152,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	if err != nil {
 		return nil, unexecutable{err}
 	}
-	step, err := system.Self()
+	step, err := s.sys.Self()
 	if err != nil {
 		return nil, fmt.Errorf("master: find this program's executable: %w", err)
 	}
@@ -172,7 +171,7 @@ func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	files = append(files, uintptr(s.lifeline.Read))
 	env := environment.Of(environment.Worker{Exec: cmd.Path, Dir: dir, Store: s.store.Path(), Notify: notify.Name(), Slot: slot,
 		Lifeline: len(files) - 1, Names: names, MaxRequests: jittered(s.cfg.MaxRequests, s.cfg.Jitter, s.sys.Random()), Settings: s.cfg.settings(),
-	}, s.environ, environment.Limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.Target), proc.MemoryLimit()))
+	}, s.environ, environment.Limits(s.environ, runtime.GOMAXPROCS(0), max(1, s.Target), s.sys.MemoryLimit()))
 	rel := s.releaseOf(cmd.Path, dir)
 	leads := len(s.cfg.Command) > 0
 	pid, err := s.sys.Start(system.Command{Path: step, Args: cmd.Args, Env: env, Dir: dir, Files: files, OwnGroup: leads})

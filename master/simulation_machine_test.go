@@ -311,6 +311,9 @@ func (m *simulated) PID() int {
 	return 42
 }
 
+func (m *simulated) Self() (string, error) { return "/proc/self/exe", nil }
+func (m *simulated) MemoryLimit() int64    { return 1 << 30 }
+
 func (m *simulated) Zombies(int) (out []int) {
 	for _, pid := range slices.Sorted(maps.Keys(m.processes)) {
 		if p := m.processes[pid]; p.ended && !p.reaped {

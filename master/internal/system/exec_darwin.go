@@ -31,8 +31,8 @@ func stateFile(text []byte) (int, error) {
 	return fd, writeAll(fd, text)
 }
 
-// Self returns the path of this program's executable.
-func Self() (string, error) { return os.Executable() }
+// self returns the path of this program's executable.
+func self() (string, error) { return os.Executable() }
 
 // MonotonicMicroseconds is for systemd, which is not here.
 func MonotonicMicroseconds() string { return "0" }

@@ -29,8 +29,8 @@ func stateFile(text []byte) (int, error) {
 	return fd, writeAll(fd, text)
 }
 
-// Self returns the path of this program's executable, even when its file was replaced or removed.
-func Self() (string, error) {
+// self returns the path of this program's executable, even when its file was replaced or removed.
+func self() (string, error) {
 	const path = "/proc/self/exe"
 	if _, err := os.Lstat(path); err != nil {
 		return "", errors.New("/proc is not mounted: mount it (mount -t proc proc /proc)")

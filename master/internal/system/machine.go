@@ -40,6 +40,12 @@ func (Machine) Wait(f func()) { f() }
 // PID implements System.
 func (Machine) PID() int { return os.Getpid() }
 
+// Self implements System.
+func (Machine) Self() (string, error) { return self() }
+
+// MemoryLimit implements System.
+func (Machine) MemoryLimit() int64 { return proc.MemoryLimit() }
+
 // Start implements System.
 func (Machine) Start(c Command) (pid int, err error) {
 	return syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Env: c.Env, Files: c.Files, Dir: c.Dir, Sys: attributes(c.OwnGroup)})

@@ -34,6 +34,10 @@ type System interface {
 
 	// PID returns this process's number.
 	PID() int
+	// Self returns the path of this program's executable, even when its file was replaced or removed.
+	Self() (string, error)
+	// MemoryLimit returns the memory limit of this process's cgroup in bytes; 0: none.
+	MemoryLimit() int64
 	// Start starts a process.
 	Start(c Command) (pid int, err error)
 	// Signal sends a signal to a process that this process has started and not reaped.
