@@ -17,7 +17,10 @@ func TestWorkIsPassedOn(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, w, got)
 	}
-	_, err := parseWork([]string{"counters", "two", "3", textFormat})
+	got, err := parseWork(work{}.args()) // of a role without any
+	require.NoError(t, err)
+	require.Equal(t, work{Format: textFormat}, got)
+	_, err = parseWork([]string{"counters", "two", "3", textFormat})
 	require.Error(t, err)
 }
 

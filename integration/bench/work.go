@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -66,7 +67,7 @@ func (w work) samples() int {
 
 // args are what a peer is told.
 func (w work) args() []string {
-	return []string{w.Kind, strconv.Itoa(w.Workers), strconv.Itoa(w.Series), w.Format}
+	return []string{w.Kind, strconv.Itoa(w.Workers), strconv.Itoa(w.Series), cmp.Or(w.Format, textFormat)}
 }
 
 // parseWork is the inverse of args.
