@@ -173,7 +173,7 @@ func TestEveryTimeIsAMoment(t *testing.T) {
 		"Slot.Started": "shown", "Release.Changed": "shown", "end.at": "compared with what was before it only",
 		"rolling.began": "measured", "upgrading.began": "measured", "orphans.seen": "has shift", "Loop.wakeAt": "has Shift",
 		"group.stopAt": "has Shift", "group.killed": "has Shift", "group.lookAt": "of a look", "strangers.lookAt": "of a look",
-		"closingSlot.lookAt": "of a look", "Exclusion.began": "since it the machine goes on", "Group.probeAt": "of a look", "watch.lookAt": "of a look",
+		"closingSlot.lookAt": "of a look", "closingSlot.pollAt": "of a look", "Exclusion.began": "since it the machine goes on", "Group.probeAt": "of a look", "watch.lookAt": "of a look",
 		"leftover.stopAt": "of a start, where nothing is supervised yet", "prober.until": "bounds one call",
 		"File.Changed": "of a file", "handover.Began": "measured", "handover.Executed": "what all others are compared with",
 	}

@@ -226,12 +226,9 @@ func TestHistories(t *testing.T) {
 
 // While nobody accepts, new connections go to the slots that stay, when another one is given up; else the last program stays.
 func TestTargetsWhenNobodyAccepts(t *testing.T) {
-	m := newSimulated(replay([]draw{{drawSetting, 5, .4}}), newStore(t)) // three workers
-	require.NoError(t, m.boot())
-	defer m.s.close()
-	for range 3 {
-		_, err := m.step()
-		require.NoError(t, err)
+	m := booted(t)
+	for _, sl := range m.s.slots {
+		sl.cur.StoppingItself = true
 	}
 	assert.Equal(t, []bool{false, false, false}, m.s.targets(0))
 	m.s.slots[2].retiring = true
@@ -241,34 +238,58 @@ func TestTargetsWhenNobodyAccepts(t *testing.T) {
 	assert.Equal(t, []bool{true, true, true}, m.s.targets(0))
 }
 
+// booted returns a machine with three workers, all ready, where nothing happens by itself.
+func booted(t *testing.T) *simulated {
+	t.Helper()
+	m := newSimulated(replay([]draw{{drawSetting, 5, .4}}), newStore(t))
+	require.NoError(t, m.boot())
+	t.Cleanup(func() { m.ending = true; m.s.close() })
+	m.after(24*time.Hour, "the end", func() {})
+	m.until(t, nil, func() bool { return m.s.startup.progress == allReady })
+	return m
+}
+
+// until lets the machine go on until something is over, and does something after every event before.
+func (m *simulated) until(t *testing.T, do func(), over func() bool) (events int) {
+	t.Helper()
+	for events = range 20_000 {
+		_, err := m.step()
+		require.NoError(t, err)
+		require.Empty(t, m.broken)
+		if over() {
+			return events
+		}
+		if do != nil {
+			do()
+		}
+		m.advance(false)
+	}
+	require.Fail(t, "it does not come to that", strings.Join(m.history, "\n"))
+	return events
+}
+
+// A slot that cannot be closed for hours, because somebody waits in its socket, costs next to nothing.
+func TestClosingSlotIsLookedAtSeldom(t *testing.T) {
+	m := booted(t)
+	m.kernel.MembersAt(80)[2].Hold()
+	m.s.signaled(syscall.SIGTTOU)
+	m.until(t, nil, func() bool { return len(m.s.sockets.Closing()) == 1 })
+	m.kernel.MembersAt(80)[2].Queue = 1
+	end := m.now.Add(2 * time.Minute)
+	events := m.until(t, nil, func() bool { return m.now.After(end) })
+	assert.Less(t, events, 1000)
+	assert.Equal(t, []int{2}, m.s.sockets.Closing())
+}
+
 // A connection whose handshake is under way is not reset when a slot is given up while nobody accepts: the program that is attached
 // then named that slot.
 func TestScaleDownWhileNobodyAccepts(t *testing.T) {
-	m := newSimulated(replay([]draw{{drawSetting, 5, .4}}), newStore(t)) // three workers
-	require.NoError(t, m.boot())
-	defer func() { m.ending = true; m.s.close() }()
-	m.after(time.Hour, "the end", func() {})
-	until := func(what string, dial func(), over func() bool) {
-		for range 5000 {
-			_, err := m.step()
-			require.NoError(t, err)
-			require.Empty(t, m.broken)
-			if over() {
-				return
-			}
-			if dial != nil {
-				dial()
-			}
-			m.advance(false)
-		}
-		require.Fail(t, "it does not come to that", what)
-	}
-	until("all are ready", nil, func() bool { return m.s.startup.progress == allReady })
+	m := booted(t)
 	m.weather.crash = 1
 	for _, pid := range slices.Sorted(maps.Keys(m.processes)) {
 		m.processes[pid].exit(killed)
 	}
-	until("nobody accepts", nil, func() bool { return !slices.ContainsFunc(m.s.slots, (*slot).accepts) })
+	m.until(t, nil, func() bool { return !slices.ContainsFunc(m.s.slots, (*slot).accepts) })
 	m.s.signaled(syscall.SIGTTOU)
 	random := uint32(0)
 	halfOpen := func() {
@@ -277,6 +298,6 @@ func TestScaleDownWhileNobodyAccepts(t *testing.T) {
 		require.NotNil(t, h)
 		m.after(200*time.Millisecond, "handshake", func() { h.Complete() })
 	}
-	until("the slot's socket is closed", halfOpen, func() bool { return len(m.s.slots) == 2 && len(m.s.sockets.Closing()) == 0 })
+	m.until(t, halfOpen, func() bool { return len(m.s.slots) == 2 && len(m.s.sockets.Closing()) == 0 })
 	assert.Len(t, m.kernel.MembersAt(80), 2)
 }

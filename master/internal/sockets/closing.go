@@ -9,11 +9,12 @@ import (
 )
 
 // closingSlot is a slot that was given up and whose sockets are still open. They stay in the tables, excluded, while somebody
-// waits in one of them or may still come, or another process holds one: its place in the kernel's group would stay taken, and all indexes behind it
-// would be wrong. They serve the next slot of that number.
+// waits in one of them or may still come, and while another process holds one: its place in the kernel's group would stay taken,
+// and all indexes behind it would be wrong. They serve the next slot of that number.
 type closingSlot struct {
 	slot   int
 	last   *Exclusion    // since connections were last steered anew
+	pollAt time.Time     // of the next look at what may still come
 	lookAt time.Time     // of the next look at who holds the sockets
 	wait   time.Duration // between two looks; it grows, because a look at all processes costs
 }
@@ -58,12 +59,15 @@ func (s *Sockets) CloseDue(now time.Time) {
 		}
 		if p.last == nil {
 			p.last = s.Exclude(p.slot, now)
+			p.pollAt = now.Add(ExclusionPoll)
 		}
-		if p.last.Pending(now) {
-			s.loop.Wake(now.Add(ExclusionPoll))
+		// In this order: a look at the queues and handshakes is cheap, but not for every step of a loop that goes on for hours.
+		if !s.loop.Due(p.lookAt, now) || !s.loop.Due(p.pollAt, now) {
 			continue
 		}
-		if !s.loop.Due(p.lookAt, now) {
+		if p.last.Pending(now) {
+			p.pollAt = now.Add(closePoll)
+			s.loop.Wake(p.pollAt)
 			continue
 		}
 		looked = append(looked, p)
