@@ -95,7 +95,7 @@ func Inherited(k Kernel, name string, fd int) (*Group, error) {
 		return nil, fmt.Errorf("master: descriptor %d (%q) of LISTEN_FDS: %w: only stream sockets with Accept=no can be shared",
 			fd, name, err)
 	}
-	unix.CloseOnExec(fd)
+	k.CloseOnExec(fd)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}

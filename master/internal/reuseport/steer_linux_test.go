@@ -13,37 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
-)
 
-// runProgram interprets the few instructions of a steering program.
-func runProgram(t *testing.T, p []bpf.Instruction, random uint32) int {
-	t.Helper()
-	var a uint32
-	for pc := 0; pc < len(p); pc++ {
-		switch in := p[pc].(type) {
-		case bpf.LoadExtension:
-			require.Equal(t, bpf.ExtRand, in.Num)
-			a = random
-		case bpf.ALUOpConstant:
-			require.Equal(t, bpf.ALUOpMod, in.Op)
-			require.NotZero(t, in.Val)
-			a %= in.Val
-		case bpf.JumpIf:
-			require.Equal(t, bpf.JumpEqual, in.Cond)
-			if a == in.Val {
-				pc += int(in.SkipTrue)
-			} else {
-				pc += int(in.SkipFalse)
-			}
-		case bpf.RetConstant:
-			return int(in.Val)
-		default:
-			require.FailNow(t, "unknown instruction")
-		}
-	}
-	require.FailNow(t, "the program does not return")
-	return -1
-}
+	"github.com/onescrape/onescrape/master/internal/reuseport/cbpf"
+)
 
 func TestSteeringProgram(t *testing.T) {
 	assert.Nil(t, steeringProgram(nil))
@@ -52,7 +24,9 @@ func TestSteeringProgram(t *testing.T) {
 		prog := steeringProgram(indexes)
 		assert.LessOrEqual(t, len(prog), 4096)
 		for i := range len(indexes) {
-			assert.Equal(t, indexes[i], runProgram(t, prog, uint32(i+7*len(indexes))))
+			index, ok := cbpf.Run(prog, uint32(i+7*len(indexes)), 64)
+			assert.True(t, ok)
+			assert.Equal(t, indexes[i], index)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"github.com/onescrape/onescrape/master/internal/reuseport"
+	"github.com/onescrape/onescrape/master/internal/reuseport/cbpf"
 )
 
 // Socket is a TCP socket. It exists while a process has it.
@@ -122,33 +123,13 @@ func (k *Kernel) choose(port int, random uint32, ttl uint8) *Socket {
 		return nil
 	}
 	if g.program != nil {
-		if i := run(g.program, random, ttl); i < len(g.members) {
+		i, ok := cbpf.Run(g.program, random, ttl)
+		if !ok {
+			panic("simkernel: a program that is no steering program")
+		}
+		if i < len(g.members) {
 			return g.members[i]
 		}
 	}
 	return g.members[random%uint32(len(g.members))]
-}
-
-// run interprets the instructions that steering programs have. The only byte of a packet that they load is its time to live.
-func run(program []bpf.Instruction, random uint32, ttl uint8) int {
-	var a uint32
-	for pc := 0; pc < len(program); pc++ {
-		switch in := program[pc].(type) {
-		case bpf.LoadExtension:
-			a = random
-		case bpf.LoadAbsolute:
-			a = uint32(ttl)
-		case bpf.ALUOpConstant:
-			a %= in.Val
-		case bpf.JumpIf:
-			if a == in.Val {
-				pc += int(in.SkipTrue)
-			} else {
-				pc += int(in.SkipFalse)
-			}
-		case bpf.RetConstant:
-			return int(in.Val)
-		}
-	}
-	panic("simkernel: the program does not return")
 }
