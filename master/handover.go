@@ -38,7 +38,7 @@ type handover struct {
 	Remnants   []remnants.State  `json:"remnants"`
 	Configured int               `json:"configured"` // Config.Workers
 	Speaks     bool              `json:"speaks"`     // a worker has said READY=1
-	Some       bool              `json:"some"`       // a worker has been ready
+	AnyReady   bool              `json:"any_ready"`  // a worker has been ready once; older masters do not say it
 	Ever       bool              `json:"ever"`       // all slots have been ready once
 	Began      time.Time         `json:"began"`
 	Executed   time.Time         `json:"executed"` // when the old program ended
@@ -129,7 +129,7 @@ func (s *supervisor) describe(h *handedOver, u *upgrading) handover {
 		endpointHandover: endpointHandover{Metrics: -1}, releaseHandover: releaseHandover{Checked: u.file},
 		Lifeline: [2]int{h.keep(s.lifeline.Read), h.keep(s.lifeline.Write)}, Groups: s.sockets.State(h.keep),
 		Parked: s.sockets.Closing(), Remnants: s.remnants.States(), Configured: s.cfg.Workers,
-		Speaks: s.startup.protocol == saysWhenReady, Some: s.startup.progress >= someReady, Ever: s.startup.progress == allReady,
+		Speaks: s.startup.protocol == saysWhenReady, AnyReady: s.startup.progress >= someReady, Ever: s.startup.progress == allReady,
 		Began: wall(u.began, now), LogLost: u.halted.unwritten(), Executed: now}
 	out.Releases, out.LastRelease = s.releases.All()
 	if s.endpoint != nil {
@@ -256,7 +256,7 @@ func (s *supervisor) adopt(h *handover) (err error) {
 	if h.Speaks {
 		s.startup.protocol = saysWhenReady
 	}
-	if h.Some || h.Speaks {
+	if h.AnyReady || h.Speaks {
 		s.startup.progress = someReady
 	}
 	if h.Ever {

@@ -33,7 +33,7 @@ var mended = []struct{ name, file, with, without string }{
 	{"a retirement does not look at handshakes and queues", "internal/sockets/exclusion.go", "return e.sockets.Queued(e.slot) ||",
 		"return false &&"},
 	{"a recycling that cannot start a successor does not wait", "replacement.go", "p = r.slot.cur // no", "// no"},
-	{"an upgrade forgets that a worker was ready", "handover.go", "if h.Some || h.Speaks {", "if false {"},
+	{"an upgrade forgets that a worker was ready", "handover.go", "if h.AnyReady || h.Speaks {", "if false {"},
 	{"an upgrade forgets slots that are being closed", "handover.go", "Parked: s.sockets.Closing(),", "Parked: nil,"},
 	{"an upgrade goes by the wall clock", "pauses.go", "*t = now.Add(d)\n", "_ = d\n"},
 	{"a child of other code of this program is reaped at once", "internal/remnants/orphans.go", "if now.Sub(since) >= orphanAge {", "if true {"},
@@ -42,9 +42,7 @@ var mended = []struct{ name, file, with, without string }{
 
 // Each of the faults is found again when its fix is taken back.
 func TestSimulationFindsFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the package for each fault")
-	}
+	long(t) // it builds the package for each fault
 	events := regexp.MustCompile(`after (\d+) events: .*`)
 	history := regexp.MustCompile(`testdata\S*\.history`)
 	for _, fault := range mended {

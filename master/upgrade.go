@@ -142,7 +142,7 @@ func answerCheck(cfg Config, function bool) error {
 func (s *supervisor) canHandOver(checked release.File) error {
 	program, err := s.sys.FindProgram(nil, "")
 	if err != nil {
-		return fmt.Errorf("the new program is not there: %w", err)
+		return err
 	}
 	if err := s.store.CanHandOver(); err != nil {
 		return fmt.Errorf("the new program could not go on with the store, restart the service: %w", err)
@@ -156,7 +156,7 @@ func (s *supervisor) handOver(u *upgrading) error {
 	program, err := s.sys.FindProgram(nil, "")
 	if err != nil {
 		s.resume()
-		return fmt.Errorf("the new program is not there: %w", err)
+		return err
 	}
 	s.pauseListening()
 	resume := func() {

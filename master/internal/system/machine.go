@@ -11,12 +11,13 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/onescrape/onescrape/master/internal/bootstrap"
 	"github.com/onescrape/onescrape/master/internal/proc"
 	"github.com/onescrape/onescrape/master/internal/release"
 	"github.com/onescrape/onescrape/master/internal/reuseport"
 	"github.com/onescrape/onescrape/worker/sdnotify"
-	"golang.org/x/sys/unix"
 )
 
 // Machine is the real System.
