@@ -353,6 +353,15 @@ func (m *simulated) SocketHolders(sockets proc.Inodes) map[uint64][]proc.Holder 
 	return out
 }
 
+func (m *simulated) AddressHolders(a reuseport.Address) (out []proc.Holder) {
+	for _, so := range m.clients.foreign {
+		if fmt.Sprint("127.0.0.1:", so.Port) == a.Addr {
+			out = append(out, proc.Holder{Name: "foreign"})
+		}
+	}
+	return out
+}
+
 func (m *simulated) Kernel() reuseport.Kernel              { return m.kernel }
 func (m *simulated) ResolveDir(dir string) (string, error) { return dir, nil }
 func (m *simulated) Exists(string) bool                    { return true }

@@ -41,7 +41,7 @@ func (o Opener) Open(a reuseport.Address) (*reuseport.Group, error) {
 		if !reuseport.InUse(err) {
 			return nil, fmt.Errorf("master: listen %s: %w", a.Spec(), err)
 		}
-		holders := a.Holders()
+		holders := o.System.AddressHolders(a)
 		if o.mayWait(holders) {
 			foreign = time.Time{}
 		} else if foreign.IsZero() {

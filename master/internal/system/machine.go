@@ -92,6 +92,9 @@ func (Machine) SocketHolders(sockets proc.Inodes) map[uint64][]proc.Holder {
 	return proc.HoldersBySocket(sockets)
 }
 
+// AddressHolders implements System.
+func (Machine) AddressHolders(a reuseport.Address) []proc.Holder { return a.Holders() }
+
 // Kernel implements System.
 func (Machine) Kernel() reuseport.Kernel { return reuseport.OS{} }
 

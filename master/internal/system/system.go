@@ -61,6 +61,8 @@ type System interface {
 	// SocketHolders returns, by inode, which other processes have the sockets. It looks at all processes.
 	SocketHolders(sockets proc.Inodes) map[uint64][]proc.Holder
 
+	// AddressHolders returns which other processes listen at an address. It looks at all processes.
+	AddressHolders(a reuseport.Address) []proc.Holder
 	// Kernel returns what an address with its sockets asks.
 	Kernel() reuseport.Kernel
 
