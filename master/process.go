@@ -140,17 +140,11 @@ func (s *supervisor) takeEnd(p *process) bool {
 	return ended
 }
 
-// unexecutable is the error of a command that cannot be executed. Before any worker was ready it ends the master, unless it
-// is temporary.
-type unexecutable struct{ error }
-
-func (u unexecutable) Unwrap() error { return u.error }
-
 // launch starts a process for a slot, in a directory; "" is the master's own.
 func (s *supervisor) launch(slot int, dir string) (*process, error) {
 	cmd, err := s.sys.FindProgram(s.cfg.Command, dir)
 	if err != nil {
-		return nil, unexecutable{err}
+		return nil, err // it was there when the master started, so somebody is replacing it
 	}
 	step, err := s.sys.Self()
 	if err != nil {

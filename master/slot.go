@@ -83,9 +83,6 @@ func (s *supervisor) start(sl *slot) {
 	if err != nil {
 		sl.LastExit, sl.Suspect, sl.short = err.Error(), true, system.Temporary(err)
 		wait := s.failed(sl)
-		if errors.As(err, new(unexecutable)) && !sl.short {
-			s.startup.refused = err
-		}
 		if s.startup.refused == nil || s.startup.progress > noneReady { // else what Run returns says it
 			s.log.Log(context.Background(), s.levelOf(err), "worker not started", "slot", sl.number, "err", err, "failures",
 				sl.Failures, "next", wait)
