@@ -644,6 +644,10 @@ func (m *simulated) step() (over bool, err error) {
 
 // advance lets the next thing happen: an event, or the next step's time. The master may be paused before.
 func (m *simulated) advance(mayPause bool) {
+	// A step may take time, as after an upgrade. What happened meanwhile comes before the next step.
+	for m.events[0].at.Before(m.now) {
+		heap.Pop(&m.events).(event).do()
+	}
 	next := m.events[0].at
 	wake := m.s.loop.WakeAt()
 	byClock := !wake.IsZero() && wake.Add(-m.stepped).Before(next)
