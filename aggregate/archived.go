@@ -3,6 +3,7 @@ package aggregate
 import (
 	"slices"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -116,7 +117,7 @@ func (s *Store) newArchived(f *shmstore.ArchivedFamily, thisBoot bool) []*decl {
 // by themselves, which rank as the process that had them.
 func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 	info := shmstore.Info{Name: "archive", Slot: -1, ThisBoot: thisBoot}
-	whole := &decl{of: &member{info: info, ready: f.Ready, since: int64(f.ReadyAt)}, def: f.Family, lost: true}
+	whole := &decl{of: &origin.Origin{Info: info, Ready: f.Ready, Since: int64(f.ReadyAt)}, def: f.Family, lost: true}
 	slots := map[int]*decl{}
 	series := f.All()
 	for i := range series {
@@ -133,7 +134,7 @@ func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 			d := slots[n]
 			if d == nil {
 				rank := value.rank
-				rank.info.Name = info.Name
+				rank.Info.Name = info.Name
 				d = &decl{of: &rank, def: f.Family, lost: true}
 				slots[n] = d
 			}
@@ -214,7 +215,7 @@ func (g *gauge) addPart(mode shmstore.GaugeMode, d *decl, o *gauge) {
 	case o.n > 0:
 		at, thisBoot := o.at, o.thisBoot
 		if d.def.Mode != shmstore.MostRecent {
-			at, thisBoot = d.of.since, d.of.info.ThisBoot
+			at, thisBoot = d.of.Since, d.of.Info.ThisBoot
 		}
 		g.add(mode, o.total(d.def.Mode), thisBoot, at)
 	}

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 
 	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -143,7 +144,7 @@ func (g *gauge) add(mode shmstore.GaugeMode, v float64, thisBoot bool, at int64)
 			g.value = math.Max(g.value, v)
 		}
 	case shmstore.MostRecent:
-		if c := compareBool(thisBoot, g.thisBoot); first || c > 0 || c == 0 && at >= g.at {
+		if c := origin.CompareBool(thisBoot, g.thisBoot); first || c > 0 || c == 0 && at >= g.at {
 			g.value, g.thisBoot, g.at = v, thisBoot, at
 		}
 	}

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
 // decl is one member's definition of a family with the member's series of it: the part of the plan that says which of
 // its cells add into which row of the family. It is kept between scrapes; only the cells are read anew.
 type decl struct {
-	of     *member
+	of     *origin.Origin
 	reader reader // nil: the archive's
 	number int    // in its file; of two definitions of one family in one file the later counts
 	def    shmstore.Family
@@ -57,7 +58,7 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 	}
 	d.series += fingerprint(i, s, hash)
 	deleted := s.Hidden && (!s.Late || s.Fresh && !known && !d.family.had(key))
-	if deleted && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.taken {
+	if deleted && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.ArchivedThrough {
 		return
 	}
 	e := entry{series: int32(i), cell: int32(s.Cell), row: d.next}
@@ -128,14 +129,14 @@ func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 
 // silent tells whether nothing of the declaration counts at the moment.
 func (d *decl) silent() bool {
-	if d.lost || d.family.rule.Mode.Live() && !d.of.alive {
+	if d.lost || d.family.rule.Mode.Live() && !d.of.Alive {
 		return true
 	}
 	if d.archived != nil && d.family.rule.Mode.Base() == shmstore.All && d.def.Mode != shmstore.All {
 		// Nobody knows any more which slot it came from.
 		return true
 	}
-	return d.family.speakers != nil && d.family.speakers[d.of.info.Slot] != d.of
+	return d.family.speakers != nil && d.family.speakers[d.of.Info.Slot] != d.of
 }
 
 // Cells are read in two steps, because what was read counts only after the reader has said that it held still: load
@@ -226,7 +227,7 @@ func (d *decl) merge(buf []uint64) (rest []uint64, bad int) {
 
 // presence returns what hidden and shown series say about their rows, when they count.
 func (d *decl) presence() [2]presence {
-	if d.of.alive {
+	if d.of.Alive {
 		return [2]presence{liveHidden | counted, liveShown | counted}
 	}
 	return [2]presence{deadHidden | counted, deadShown | counted}
@@ -320,9 +321,9 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 	timed := d.def.Words() == shmstore.TimedWords
 	for _, row := range d.shown.rows {
 		v, set := shmstore.GaugeValue(buf[0])
-		at := d.of.since
+		at := d.of.Since
 		if timed {
-			at = d.of.when(buf[1])
+			at = d.of.Time(buf[1])
 			if !set && buf[1] == unreadable {
 				f.presence[row] |= liveShown
 				buf = buf[2:]
@@ -336,7 +337,7 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 		if mode == shmstore.All {
 			g.value = v
 		} else if set {
-			g.add(mode, v, d.of.info.ThisBoot, at)
+			g.add(mode, v, d.of.Info.ThisBoot, at)
 		}
 	}
 	return buf

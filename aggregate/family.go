@@ -9,6 +9,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 	"github.com/onescrape/onescrape/shmstore/quantile"
@@ -20,12 +21,12 @@ type family struct {
 	name  string
 	label string // of the slots, where the mode is All
 
-	decls    []*decl         // all of this name, whatever they say
-	rule     shmstore.Family // the definition that counts
-	dirty    bool            // decls, or their members' ranks, changed since it was chosen
-	conflict map[string]bool // keys of the definitions that are left out
-	hushed   bool            // left out, because another family's samples would have its name
-	speakers map[int]*member // in the modes all and liveall, whose gauges each slot shows; else nil
+	decls    []*decl                // all of this name, whatever they say
+	rule     shmstore.Family        // the definition that counts
+	dirty    bool                   // decls, or their members' ranks, changed since it was chosen
+	conflict map[string]bool        // keys of the definitions that are left out
+	hushed   bool                   // left out, because another family's samples would have its name
+	speakers map[int]*origin.Origin // in the modes all and liveall, whose gauges each slot shows; else nil
 
 	frames [syntaxes]*frame // nil where the rule is newer
 
@@ -84,7 +85,7 @@ func newFamily(name, label string) *family {
 func (f *family) winner() *decl {
 	var best *decl
 	for _, d := range f.decls {
-		if best == nil || cmp.Or(d.of.compareRule(best.of), cmp.Compare(d.number, best.number)) > 0 {
+		if best == nil || cmp.Or(d.of.CompareRule(best.of), cmp.Compare(d.number, best.number)) > 0 {
 			best = d
 		}
 	}
@@ -130,13 +131,13 @@ func (f *family) elect() {
 	if f.rule.Mode.Base() != shmstore.All {
 		return
 	}
-	f.speakers = map[int]*member{}
+	f.speakers = map[int]*origin.Origin{}
 	for _, d := range f.decls {
-		if d.lost || f.rule.Mode.Live() && !d.of.alive {
+		if d.lost || f.rule.Mode.Live() && !d.of.Alive {
 			continue
 		}
-		if best := f.speakers[d.of.info.Slot]; best == nil || d.of.compare(best) > 0 {
-			f.speakers[d.of.info.Slot] = d.of
+		if best := f.speakers[d.of.Info.Slot]; best == nil || d.of.Compare(best) > 0 {
+			f.speakers[d.of.Info.Slot] = d.of
 		}
 	}
 }
@@ -161,7 +162,7 @@ func (f *family) sameSeries(n int32, d *decl, s *shmstore.SeriesInfo) bool {
 func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte, hash uint64) int32 {
 	names, values := d.def.Labels, s.Values
 	if f.rule.Mode.Base() == shmstore.All {
-		names, values = withSlot(names, values, f.label, d.of.slot())
+		names, values = withSlot(names, values, f.label, d.of.SlotLabel())
 		key = identity(nil, names, values)
 	}
 	n, ok := f.find(d.next, key)

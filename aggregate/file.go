@@ -4,12 +4,13 @@ import (
 	"errors"
 	"hash/maphash"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
 // file is a member with a file of its own, and the plan of what in it adds into what.
 type file struct {
-	member
+	origin.Origin
 	source  *source
 	reader  reader // nil: it could not be opened
 	state   shmstore.State
@@ -61,15 +62,15 @@ func (f *file) follow(keep bool) (rankChanged bool, err error) {
 	alive, err := f.reader.Alive()
 	if err != nil {
 		// It counts in either case; what it was is the best guess.
-		alive = f.alive
+		alive = f.Alive
 	}
-	alive = alive || keep && (f.alive || f.decls == nil)
+	alive = alive || keep && (f.Alive || f.decls == nil)
 	state, e := f.reader.State()
 	if e != nil {
 		return false, e
 	}
 	f.state = state
-	rankChanged = f.observe(state, alive)
+	rankChanged = f.Observe(state, alive)
 	if e := f.reader.Refresh(); e != nil {
 		err = e
 	}

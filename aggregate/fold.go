@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -117,7 +118,7 @@ type foldedFamily struct {
 	series  map[string]*foldedSeries // that the fold may change, by packed label values
 	rest    shmstore.PackedSeries    // all others, as they are in the last archive
 
-	speakers map[int]member // of mode all: whose gauges each slot has
+	speakers map[int]origin.Origin // of mode all: whose gauges each slot has
 }
 
 type foldedSeries struct {
@@ -188,8 +189,8 @@ func foldInto(last *shmstore.Archive, dead, live []reader, retention time.Durati
 
 // add takes a dead process's file into the archive, or, of a living one's, what it has deleted and will never touch again.
 func (f *fold) add(r reader, alive bool) error {
-	m := member{info: r.Info()}
-	taken := f.taken[m.info.Nonce]
+	m := origin.Origin{Info: r.Info()}
+	taken := f.taken[m.Info.Nonce]
 	if alive && !f.released(r) {
 		return nil
 	}
@@ -197,7 +198,7 @@ func (f *fold) add(r reader, alive bool) error {
 	if err != nil {
 		return err
 	}
-	m.observe(state, alive)
+	m.Observe(state, alive)
 	defs := make([]*foldedFamily, len(r.Families()))
 	outranked := make([]bool, len(defs))
 	for i := range r.Families() {
@@ -217,8 +218,8 @@ func (f *fold) add(r reader, alive bool) error {
 		if s.Release > 0 && s.Release <= taken || alive && !final(r, s) || def.Mode != 0 && (s.Hidden || def.Mode.Live()) {
 			return
 		}
-		if s.Release > f.taken[m.info.Nonce] {
-			f.taken[m.info.Nonce] = s.Release
+		if s.Release > f.taken[m.Info.Nonce] {
+			f.taken[m.Info.Nonce] = s.Release
 		}
 		f.changed = true
 		if !usable(def) || outranked[s.Family] || s.Hidden && f.present[sampleKey(def, s.Values)].over() {
@@ -275,32 +276,32 @@ func (f *fold) lastTaken(r reader) uint64 {
 
 // speak makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,
 // even if it has none of them. It is false when the archive has those of one that ranks higher.
-func (to *foldedFamily) speak(m *member) bool {
-	if best, ok := to.speakers[m.info.Slot]; ok && m.compare(&best) < 0 {
+func (to *foldedFamily) speak(m *origin.Origin) bool {
+	if best, ok := to.speakers[m.Info.Slot]; ok && m.Compare(&best) < 0 {
 		return false
 	}
-	to.speakers[m.info.Slot] = *m
+	to.speakers[m.Info.Slot] = *m
 	for _, s := range to.series {
-		delete(s.part.slots, m.info.Slot)
+		delete(s.part.slots, m.Info.Slot)
 	}
 	return true
 }
 
 // family returns the definition in the next archive, and makes it rank as the process that has it.
-func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
+func (f *fold) family(def *shmstore.Family, m *origin.Origin) *foldedFamily {
 	key := def.Key()
 	to := f.families[key]
 	if to == nil {
-		to = &foldedFamily{def: *def, series: map[string]*foldedSeries{}, speakers: map[int]member{}}
+		to = &foldedFamily{def: *def, series: map[string]*foldedSeries{}, speakers: map[int]origin.Origin{}}
 		f.families[key] = to
 	}
 	f.rewrites = true
 	readyAt := uint64(0)
-	if m.ready && m.info.ThisBoot {
-		readyAt = uint64(m.since)
+	if m.Ready && m.Info.ThisBoot {
+		readyAt = uint64(m.Since)
 	}
-	if m.ready && (!to.ready || readyAt >= to.readyAt) || !m.ready && !to.ready {
-		to.def.Help, to.def.Unit, to.ready, to.readyAt = def.Help, def.Unit, m.ready, readyAt
+	if m.Ready && (!to.ready || readyAt >= to.readyAt) || !m.Ready && !to.ready {
+		to.def.Help, to.def.Unit, to.ready, to.readyAt = def.Help, def.Unit, m.Ready, readyAt
 	}
 	return to
 }
@@ -308,7 +309,7 @@ func (f *fold) family(def *shmstore.Family, m *member) *foldedFamily {
 // add adds the cells of a process's series, which are as the process's own definition says: native buckets of any
 // resolution are one family. It returns nil for a series whose cells cannot be: nothing of it is archived, or it would come
 // out as 0.
-func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *member, cells []uint64) *foldedSeries {
+func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *origin.Origin, cells []uint64) *foldedSeries {
 	key, created := packedKey(s.Values), time.Unix(0, s.Created)
 	sum := to.series[key]
 	if sum == nil {

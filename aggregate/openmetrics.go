@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
@@ -118,7 +119,7 @@ func withoutClashes(from prometheus.Gatherer) prometheus.Gatherer {
 			families = append(families, typedName{mf.GetName(), mf.GetType()})
 		}
 		slices.SortStableFunc(families, func(a, b typedName) int {
-			return compareBool(slices.Contains(ownNames, b.name), slices.Contains(ownNames, a.name))
+			return origin.CompareBool(slices.Contains(ownNames, b.name), slices.Contains(ownNames, a.name))
 		})
 		found := openMetricsClashes(families)
 		return slices.DeleteFunc(all, func(mf *dto.MetricFamily) bool { return found[mf.GetName()] != "" }), err

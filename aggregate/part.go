@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
@@ -20,7 +21,7 @@ import (
 //   - summary: the count; the sum
 //   - gauge and untyped of mode sum and avg: how many set it; the sum
 //   - of mode min and max: how many set it; the value
-//   - of mode mostrecent: how many set it; the value; its time, see member.when; 1 when that is of the archive's boot
+//   - of mode mostrecent: how many set it; the value; its time, see origin.Time; 1 when that is of the archive's boot
 //   - of mode all: for each slot its number; the value; the rank of the process that had it, as the time since when it
 //     served and bits for "it said READY" and "of the archive's boot"
 //
@@ -38,7 +39,7 @@ type part struct {
 // slotPart is the value of an all gauge in one slot.
 type slotPart struct {
 	value float64
-	rank  member // of the process that had it
+	rank  origin.Origin // of the process that had it
 }
 
 // newPart returns the part of a family's series that nobody has written to.
@@ -58,7 +59,7 @@ func newPart(def *shmstore.Family) *part {
 }
 
 // addCells adds the cells of a series of a dead process. It returns false, and adds nothing, when one of them cannot be.
-func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) bool {
+func (p *part) addCells(def *shmstore.Family, m *origin.Origin, cells []uint64) bool {
 	switch def.Type {
 	case shmstore.CounterType:
 		return p.counter.addCells(cells)
@@ -72,9 +73,9 @@ func (p *part) addCells(def *shmstore.Family, m *member, cells []uint64) bool {
 	default:
 		v, at, set := gaugeCells(def, m, cells)
 		if def.Mode == shmstore.All {
-			p.addSlot(m.info.Slot, slotPart{value: v, rank: *m})
+			p.addSlot(m.Info.Slot, slotPart{value: v, rank: *m})
 		} else if set {
-			p.gauge.add(def.Mode, v, m.info.ThisBoot, at)
+			p.gauge.add(def.Mode, v, m.Info.ThisBoot, at)
 		}
 		return true
 	}
@@ -97,19 +98,19 @@ func (p *part) addCounts(counts []uint64) {
 }
 
 // gaugeCells reads the cells of a gauge of a process that writes no more, or a copy of them.
-func gaugeCells(def *shmstore.Family, m *member, cells []uint64) (v float64, at int64, set bool) {
+func gaugeCells(def *shmstore.Family, m *origin.Origin, cells []uint64) (v float64, at int64, set bool) {
 	if def.Words() == shmstore.TimedWords {
 		word, mono := loadTimed(cells)
 		v, set = shmstore.GaugeValue(word)
-		return v, m.when(mono), set
+		return v, m.Time(mono), set
 	}
 	v, set = shmstore.GaugeValue(cells[0])
-	return v, m.since, set
+	return v, m.Since, set
 }
 
 // addSlot keeps, of two processes that had a slot, the value of the one that ranks higher.
 func (p *part) addSlot(slot int, s slotPart) {
-	if old, ok := p.slots[slot]; !ok || s.rank.compare(&old.rank) > 0 {
+	if old, ok := p.slots[slot]; !ok || s.rank.Compare(&old.rank) > 0 {
 		p.slots[slot] = s
 	}
 }
@@ -136,13 +137,13 @@ func (p *part) words(def *shmstore.Family) []uint64 {
 	case def.Mode == shmstore.All:
 		for slot, s := range p.slots {
 			bits := uint64(0)
-			if s.rank.ready {
+			if s.rank.Ready {
 				bits |= rankReady
 			}
-			if s.rank.info.ThisBoot {
+			if s.rank.Info.ThisBoot {
 				bits |= rankThisBoot
 			}
-			w = append(w, uint64(slot), math.Float64bits(s.value), uint64(s.rank.since), bits)
+			w = append(w, uint64(slot), math.Float64bits(s.value), uint64(s.rank.Since), bits)
 		}
 	default:
 		w = append(w, uint64(p.gauge.n))
@@ -184,13 +185,13 @@ func partOf(def *shmstore.Family, w []uint64, thisBoot bool) (*part, error) {
 		for len(r.w) > 0 {
 			slot, value, since, bits := r.next(), r.next(), r.next(), r.next()
 			s := slotPart{value: math.Float64frombits(value)}
-			s.rank.info.Slot = int(int64(slot))
-			s.rank.since = int64(since)
-			s.rank.ready = bits&rankReady != 0
-			if s.rank.info.ThisBoot = bits&rankThisBoot != 0; s.rank.info.ThisBoot && !thisBoot {
-				s.rank.info.ThisBoot, s.rank.since = false, 0
+			s.rank.Info.Slot = int(int64(slot))
+			s.rank.Since = int64(since)
+			s.rank.Ready = bits&rankReady != 0
+			if s.rank.Info.ThisBoot = bits&rankThisBoot != 0; s.rank.Info.ThisBoot && !thisBoot {
+				s.rank.Info.ThisBoot, s.rank.Since = false, 0
 			}
-			p.addSlot(s.rank.info.Slot, s)
+			p.addSlot(s.rank.Info.Slot, s)
 		}
 	default:
 		p.gauge.n = int(r.next())

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -14,10 +15,10 @@ import (
 // After a restart of the system a time of Monotonic says nothing, and any process of the new boot ranks higher.
 func TestRankOfAnArchivedSlot(t *testing.T) {
 	def := gaugeFamily("g", shmstore.All)
-	rank := func(ready, thisBoot bool, since int64) member {
-		return member{ready: ready, since: since, info: shmstore.Info{Slot: 3, ThisBoot: thisBoot}}
+	rank := func(ready, thisBoot bool, since int64) origin.Origin {
+		return origin.Origin{Ready: ready, Since: since, Info: shmstore.Info{Slot: 3, ThisBoot: thisBoot}}
 	}
-	words := func(v float64, m member) []uint64 {
+	words := func(v float64, m origin.Origin) []uint64 {
 		p := newPart(&def)
 		p.addSlot(3, slotPart{value: v, rank: m})
 		return p.words(&def)
@@ -37,7 +38,7 @@ func TestRankOfAnArchivedSlot(t *testing.T) {
 			require.NoError(t, err)
 			want := rank(ready, false, 77)
 			if thisBoot {
-				want.since = 0
+				want.Since = 0
 			}
 			assert.Equal(t, slotPart{value: 1.5, rank: want}, after.slots[3], "another boot")
 
@@ -48,7 +49,7 @@ func TestRankOfAnArchivedSlot(t *testing.T) {
 	}
 
 	p := newPart(&def)
-	for i, m := range []member{rank(false, true, 9), rank(true, true, 5), rank(false, true, 10), rank(true, true, 4)} {
+	for i, m := range []origin.Origin{rank(false, true, 9), rank(true, true, 5), rank(false, true, 10), rank(true, true, 4)} {
 		p.addSlot(3, slotPart{value: float64(i), rank: m})
 	}
 	assert.Equal(t, 1.0, p.slots[3].value, "who said READY, then the newer")

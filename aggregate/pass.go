@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -115,13 +116,13 @@ func (s *Store) followAll() (changed bool) {
 		if f.reader == nil {
 			continue
 		}
-		wasDead := f.decls != nil && !f.alive
+		wasDead := f.decls != nil && !f.Alive
 		s.follow(f)
 		if r := own(f.reader); r != nil {
 			changed = changed || r.Deletions() != f.deletions
 			f.deletions = r.Deletions()
 			deleting = deleting || f.deletions > 0
-			died = died || !f.alive && !wasDead
+			died = died || !f.Alive && !wasDead
 		}
 	}
 	return changed || died && deleting
@@ -141,7 +142,7 @@ func (s *Store) planAll() []*file {
 	for _, f := range members {
 		f.plan()
 	}
-	slices.SortFunc(members, func(a, b *file) int { return a.member.compare(&b.member) })
+	slices.SortFunc(members, func(a, b *file) int { return a.Origin.Compare(&b.Origin) })
 	for _, src := range s.sources {
 		for _, d := range src.archived.decls {
 			d.planArchived()
@@ -246,10 +247,10 @@ func (s *Store) takeFiles(src *source) {
 		}
 		if f.reader != r {
 			s.release(f)
-			f.reader, f.member, f.deletions = r, member{info: r.Info()}, 0
+			f.reader, f.Origin, f.deletions = r, origin.Origin{Info: r.Info()}, 0
 		}
-		if a := src.Archive(); a != nil && a.ArchivedThrough[f.info.Nonce] != f.taken {
-			f.taken = a.ArchivedThrough[f.info.Nonce]
+		if a := src.Archive(); a != nil && a.ArchivedThrough[f.Info.Nonce] != f.ArchivedThrough {
+			f.ArchivedThrough = a.ArchivedThrough[f.Info.Nonce]
 			for _, d := range f.decls {
 				d.stale = true
 			}
@@ -307,7 +308,7 @@ func (s *Store) complain(f *file, err error) {
 		return
 	}
 	f.problem = reason
-	s.reportProblem(f.info.Name, reason, f.decls == nil, err)
+	s.reportProblem(f.Info.Name, reason, f.decls == nil, err)
 }
 
 func (s *Store) reportProblem(name, reason string, leftOut bool, err error) {
@@ -349,7 +350,7 @@ func (s *Store) attach(f *file) {
 		f.decls = make([]*decl, 0, len(families))
 	}
 	for i := len(f.decls); i < len(families); i++ {
-		d := &decl{of: &f.member, reader: f.reader, number: i, def: families[i], lost: true}
+		d := &decl{of: &f.Origin, reader: f.reader, number: i, def: families[i], lost: true}
 		f.decls = append(f.decls, d)
 		if !usable(&d.def) {
 			continue
@@ -382,7 +383,7 @@ func (s *Store) resolve() {
 func (s *Store) choose(f *family) {
 	for _, d := range f.choose() {
 		s.conflict(f.name, conflictID(d.def.Key(), f.rule.Type.String()), "type", d.def.Type.String(), "rules",
-			f.rule.Type.String(), "file", d.of.info.Name)
+			f.rule.Type.String(), "file", d.of.Info.Name)
 	}
 }
 
@@ -412,7 +413,7 @@ func (s *Store) separate() {
 				// In the middle of a pass a file was left out that alone had it.
 				continue
 			}
-			if f.winner().of.compareRule(other.winner().of) >= 0 {
+			if f.winner().of.CompareRule(other.winner().of) >= 0 {
 				hushed[other] = f
 			} else {
 				hushed[f] = other
@@ -508,7 +509,7 @@ func (s *Store) replan(f *file) error {
 func (s *Store) oddity(f *file, known *bool, reason string, n int) {
 	if n > 0 && !*known {
 		s.count(reason)
-		s.reports.add("some of a file of the store cannot be and is left out", f.info.Name, "reason", reason, "left_out", n)
+		s.reports.add("some of a file of the store cannot be and is left out", f.Info.Name, "reason", reason, "left_out", n)
 	}
 	*known = n > 0
 }

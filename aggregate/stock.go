@@ -101,7 +101,7 @@ func (s *Store) takeStock() {
 		if f.decls == nil {
 			continue
 		}
-		if f.alive {
+		if f.Alive {
 			st.live++
 			st.overflow += f.state.Overflow
 		} else {

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
@@ -152,7 +153,7 @@ func thrownFamily(d *dice, name string) *family {
 		}
 	}
 	f := newFamily(name, oddTexts[1+d.n(len(oddTexts)-1)])
-	from := &decl{of: &member{alive: true}, def: def, family: f}
+	from := &decl{of: &origin.Origin{Alive: true}, def: def, family: f}
 	f.decls = []*decl{from}
 	f.choose()
 	for range 1 + d.n(4) {

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"maps"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -154,7 +155,7 @@ func (f *fold) unfold(w *wants) {
 func (f *fold) unfoldFamily(key string, i int, want func(values []byte) bool) {
 	a := &f.last.Families[i]
 	to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt, series: map[string]*foldedSeries{},
-		speakers: map[int]member{}}
+		speakers: map[int]origin.Origin{}}
 	wanted, rest := a.Packed.Take(want)
 	to.rest = rest
 	for _, s := range append(wanted, a.Series...) {

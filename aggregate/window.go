@@ -16,7 +16,7 @@ import (
 
 // windowed tells whether the declaration's windows count at the moment.
 func (d *decl) windowed() bool {
-	return d.of.alive && d.family.rule.Window != nil && d.def.Window != nil
+	return d.of.Alive && d.family.rule.Window != nil && d.def.Window != nil
 }
 
 // loadWindows is load for summaries with windows. Behind the cells of each series is what is counted in its window, as

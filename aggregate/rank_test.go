@@ -6,18 +6,19 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
 func TestRank(t *testing.T) {
 	wall := time.Unix(1000, 0)
-	process := func(name string, thisBoot bool, started time.Time, mono uint64, state shmstore.State) member {
-		m := member{info: shmstore.Info{Name: name, ThisBoot: thisBoot, Started: started, StartedMono: mono}}
-		m.observe(state, false)
+	process := func(name string, thisBoot bool, started time.Time, mono uint64, state shmstore.State) origin.Origin {
+		m := origin.Origin{Info: shmstore.Info{Name: name, ThisBoot: thisBoot, Started: started, StartedMono: mono}}
+		m.Observe(state, false)
 		return m
 	}
 	ready := func(at uint64) shmstore.State { return shmstore.State{Ready: true, ReadyAt: at} }
-	ascending := []member{
+	ascending := []origin.Origin{
 		process("a", false, wall, 5e9, shmstore.State{}),
 		process("b", false, wall.Add(1), 1e9, shmstore.State{}), // of yet another boot
 		process("c", true, wall, 10, shmstore.State{}),
@@ -30,20 +31,20 @@ func TestRank(t *testing.T) {
 	}
 	for i := range ascending {
 		for j := range ascending {
-			c := ascending[i].compare(&ascending[j])
+			c := ascending[i].Compare(&ascending[j])
 			switch {
 			case i < j:
-				assert.Negative(t, c, "%s %s", ascending[i].info.Name, ascending[j].info.Name)
+				assert.Negative(t, c, "%s %s", ascending[i].Info.Name, ascending[j].Info.Name)
 			case i == j:
 				assert.Zero(t, c)
 			default:
-				assert.Positive(t, c, "%s %s", ascending[i].info.Name, ascending[j].info.Name)
+				assert.Positive(t, c, "%s %s", ascending[i].Info.Name, ascending[j].Info.Name)
 			}
 		}
 	}
 	m := ascending[0]
-	assert.True(t, m.observe(ready(6e9), true), "it said READY")
-	assert.False(t, m.observe(ready(6e9), true))
+	assert.True(t, m.Observe(ready(6e9), true), "it said READY")
+	assert.False(t, m.Observe(ready(6e9), true))
 }
 
 func TestMostRecentOfSeveralBoots(t *testing.T) {
