@@ -3,6 +3,7 @@ package aggregate
 import (
 	"slices"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -122,7 +123,7 @@ func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 	series := f.All()
 	for i := range series {
 		s := &series[i]
-		p, err := partOf(&f.Family, s.Words, thisBoot)
+		p, err := accumulator.FromWords(&f.Family, s.Words, thisBoot)
 		if err != nil {
 			return nil, err
 		}
@@ -130,15 +131,15 @@ func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 			whole.archived = append(whole.archived, archivedSeries{s, p})
 			continue
 		}
-		for n, value := range p.slots {
+		for n, value := range *p.(*accumulator.SlotGauges) {
 			d := slots[n]
 			if d == nil {
-				rank := value.rank
+				rank := value.Rank
 				rank.Info.Name = info.Name
 				d = &decl{of: &rank, def: f.Family, lost: true}
 				slots[n] = d
 			}
-			d.archived = append(d.archived, archivedSeries{s, &part{gauge: gauge{value: value.value, n: 1}}})
+			d.archived = append(d.archived, archivedSeries{s, accumulator.GaugeOf(value.Value)})
 		}
 	}
 	decls := make([]*decl, 0, 1+len(slots))
@@ -154,7 +155,7 @@ func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 // archivedSeries is one series of an archived decl.
 type archivedSeries struct {
 	*shmstore.ArchivedSeries
-	part *part
+	value accumulator.Accumulator
 }
 
 // planArchived makes the entries of an archived decl anew, if it has to.
@@ -173,51 +174,22 @@ func (d *decl) planArchived() {
 func (d *decl) mergeArchived() {
 	f := d.family
 	for e := range d.shown.each {
-		p := d.archived[e.series].part
 		f.presence[e.row] |= archivedShown | counted
 		for i := range d.archived[e.series].Exemplars {
 			f.offerExemplar(e.row, &d.archived[e.series].Exemplars[i])
 		}
-		switch d.def.Type {
-		case shmstore.CounterType:
-			f.tally.add(e.row, &p.counter)
-		case shmstore.HistogramType, shmstore.SummaryType:
-			f.sums[e.row].AddSum(&p.sum)
-			if d.def.Native != nil {
-				d.addNative(e.row, p.counts, p.native)
-				continue
-			}
-			width := len(f.rule.Bounds) + 1
-			buckets := f.buckets[int(e.row)*width:][:width]
-			for j, n := range p.counts {
-				if f.rule.Native != nil {
-					d.addClassic(e.row, j, n)
-				}
-				if d.carry != nil {
-					j = int(d.carry[j])
-				}
-				buckets[j] = addSaturated(buckets[j], n)
-			}
-		default:
-			f.gauges[e.row].addPart(f.rule.Mode.Base(), d, &p.gauge)
+		switch a := d.archived[e.series].value.(type) {
+		case *accumulator.Counter:
+			f.counters.AddCounter(e.row, a)
+		case *accumulator.Gauge:
+			f.gauges[e.row].AddGauge(a, d.of)
+		case *accumulator.Native:
+			f.sums[e.row].AddSum(&a.Finite.Sum)
+			d.addNative(e.row, a.Finite.Counts, a.Buckets)
+		case *accumulator.Histogram:
+			f.sums[e.row].AddSum(&a.Sum)
+			d.addCounts(e.row, a.Counts)
 		}
-	}
-}
-
-// addPart adds the gauge of dead processes. Where the rule is another mode than theirs, what came out of theirs counts as
-// one value.
-func (g *gauge) addPart(mode shmstore.GaugeMode, d *decl, o *gauge) {
-	switch {
-	case mode == shmstore.All:
-		g.value = o.value
-	case mode == d.def.Mode:
-		g.merge(mode, o)
-	case o.n > 0:
-		at, thisBoot := o.at, o.thisBoot
-		if d.def.Mode != shmstore.MostRecent {
-			at, thisBoot = d.of.Since, d.of.Info.ThisBoot
-		}
-		g.add(mode, o.total(d.def.Mode), thisBoot, at)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -157,7 +158,7 @@ func (d *decl) load(words, buf []uint64) []uint64 {
 			}
 		case n == shmstore.TimedWords:
 			for _, cell := range list.cells {
-				word, at := loadTimed(words[cell : cell+shmstore.TimedWords])
+				word, at := accumulator.LoadTimed(words[cell : cell+shmstore.TimedWords])
 				buf = append(buf, word, at)
 			}
 		default:
@@ -190,25 +191,6 @@ func appendCells(buf, cells []uint64) []uint64 {
 		buf = append(buf, atomic.LoadUint64(&cells[i]))
 	}
 	return buf
-}
-
-// unreadable stands for the time of a timed gauge that was overwritten again and again while it was read. It is left out
-// then: others, or the next scrape, will have it.
-const unreadable = math.MaxUint64
-
-// loadTimed returns a timed gauge as the word of a plain one, and its time.
-func loadTimed(cells []uint64) (word, at uint64) {
-	for range 8 {
-		v, at, set, ok := shmstore.LoadTimed(cells)
-		if !ok {
-			continue
-		}
-		if !set {
-			return 0, 0
-		}
-		return shmstore.GaugeWord(v), at
-	}
-	return 0, unreadable
 }
 
 // merge adds what load has copied and returns the rest of buf and how many series were rejected.
@@ -261,32 +243,39 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 	}
 	f := d.family
 	marks := d.presence()
-	n, width := d.def.Words(), len(f.rule.Bounds)+1
+	n := d.def.Words()
 	for i, list := range [2]entries{d.hidden, d.shown} {
 		for _, row := range list.rows {
 			cells := buf[:n]
 			buf = buf[n:]
 			counts := cells[shmstore.HistogramBuckets:]
-			if !possible(counts) {
+			if !accumulator.Possible(counts) {
 				bad++
 				f.presence[row] |= marks[i] &^ counted
 				continue
 			}
 			f.presence[row] |= marks[i]
 			f.sums[row].Add(math.Float64frombits(cells[shmstore.HistogramSum]))
-			buckets := f.buckets[int(row)*width:][:width]
-			for j, count := range counts {
-				if f.rule.Native != nil {
-					d.addClassic(row, j, count)
-				}
-				if d.carry != nil {
-					j = int(d.carry[j])
-				}
-				buckets[j] = addSaturated(buckets[j], count)
-			}
+			d.addCounts(row, counts)
 		}
 	}
 	return buf, bad
+}
+
+// addCounts adds the buckets of a histogram, or the count of a summary, to a row.
+func (d *decl) addCounts(row int32, counts []uint64) {
+	f := d.family
+	width := len(f.rule.Bounds) + 1
+	buckets := f.buckets[int(row)*width:][:width]
+	for j, count := range counts {
+		if f.rule.Native != nil {
+			d.addClassic(row, j, count)
+		}
+		if d.carry != nil {
+			j = int(d.carry[j])
+		}
+		buckets[j] = accumulator.AddSaturated(buckets[j], count)
+	}
 }
 
 func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
@@ -301,14 +290,14 @@ func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 				window, buf = takeWindow(buf)
 			}
 			count := cells[shmstore.SummaryCount]
-			if count >= tooLarge {
+			if count >= accumulator.TooLarge {
 				bad++
 				f.presence[row] |= marks[i] &^ counted
 				continue
 			}
 			f.presence[row] |= marks[i]
 			f.sums[row].Add(math.Float64frombits(cells[shmstore.SummarySum]))
-			f.buckets[row] = addSaturated(f.buckets[row], count)
+			f.buckets[row] = accumulator.AddSaturated(f.buckets[row], count)
 			d.mergeWindow(row, window)
 		}
 	}
@@ -317,14 +306,14 @@ func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 
 func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 	f := d.family
-	mode := f.rule.Mode.Base()
+	all := f.rule.Mode.Base() == shmstore.All
 	timed := d.def.Words() == shmstore.TimedWords
 	for _, row := range d.shown.rows {
 		v, set := shmstore.GaugeValue(buf[0])
 		at := d.of.Since
 		if timed {
 			at = d.of.Time(buf[1])
-			if !set && buf[1] == unreadable {
+			if !set && buf[1] == accumulator.Unreadable {
 				f.presence[row] |= liveShown
 				buf = buf[2:]
 				continue
@@ -333,11 +322,8 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 		}
 		buf = buf[1:]
 		f.presence[row] |= liveShown | counted
-		g := &f.gauges[row]
-		if mode == shmstore.All {
-			g.value = v
-		} else if set {
-			g.add(mode, v, d.of.Info.ThisBoot, at)
+		if set || all {
+			f.gauges[row].Add(v, d.of.Info.ThisBoot, at)
 		}
 	}
 	return buf

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -164,7 +165,7 @@ func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32, lab
 	}
 	var total uint64
 	for j, count := range f.buckets[int(n)*width:][:width] {
-		total = addSaturated(total, count)
+		total = accumulator.AddSaturated(total, count)
 		b = x.appendCount(append(fr.bucket.appendUpTo(b, labels), fr.ends[j]...), total)
 		if held != nil {
 			if j < width-1 {

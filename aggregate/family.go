@@ -8,6 +8,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
 	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
@@ -46,8 +47,8 @@ type family struct {
 	presence   []presence
 	marked     span // of presence, the last time
 	markedWith presence
-	tally      tally // of counters
-	gauges     []gauge
+	counters   accumulator.CounterColumn
+	gauges     []accumulator.Gauge
 	sums       []exactsum.Sum
 	natives    []nativehist.Counts // of a histogram with native buckets
 	buckets    []uint64            // of a histogram len(rule.Bounds)+1 a row, of a summary one
@@ -269,7 +270,7 @@ func (f *family) newRow(key string) int32 {
 		f.presence = append(f.presence, 0)
 		switch f.rule.Type {
 		case shmstore.CounterType:
-			f.tally.grow()
+			f.counters.Grow()
 			f.values = append(f.values, 0)
 		case shmstore.HistogramType:
 			f.sums = append(f.sums, exactsum.Sum{})
@@ -281,7 +282,7 @@ func (f *family) newRow(key string) int32 {
 			f.sums = append(f.sums, exactsum.Sum{})
 			f.buckets = append(f.buckets, 0)
 		default:
-			f.gauges = append(f.gauges, gauge{})
+			f.gauges = append(f.gauges, accumulator.Gauge{Mode: f.rule.Mode.Base()})
 			f.values = append(f.values, 0)
 		}
 	}
@@ -297,9 +298,9 @@ func (f *family) begin() {
 	clear(f.buckets)
 	f.beginExemplars()
 	f.beginSketches()
-	f.tally.reset()
+	f.counters.Reset()
 	for i := range f.gauges {
-		f.gauges[i].reset()
+		f.gauges[i].Reset()
 	}
 	for i := range f.sums {
 		f.sums[i].Reset()
@@ -314,10 +315,9 @@ func (f *family) finish() {
 	f.arrange()
 	f.rejuvenate()
 	f.finishExemplars()
-	f.tally.totals(f.values)
-	mode := f.rule.Mode.Base()
+	f.counters.Totals(f.values)
 	for i := range f.gauges {
-		f.values[i] = f.gauges[i].total(mode)
+		f.values[i] = f.gauges[i].Value()
 	}
 	f.finishNative()
 	f.finishSketches()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -125,7 +126,7 @@ type foldedSeries struct {
 	values  []string
 	created time.Time
 	age     time.Duration
-	part    *part
+	sum     accumulator.Accumulator
 
 	exemplars foldedExemplars
 }
@@ -282,7 +283,7 @@ func (to *foldedFamily) speak(m *origin.Origin) bool {
 	}
 	to.speakers[m.Info.Slot] = *m
 	for _, s := range to.series {
-		delete(s.part.slots, m.Info.Slot)
+		delete(*s.sum.(*accumulator.SlotGauges), m.Info.Slot)
 	}
 	return true
 }
@@ -313,9 +314,9 @@ func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *ori
 	key, created := packedKey(s.Values), time.Unix(0, s.Created)
 	sum := to.series[key]
 	if sum == nil {
-		sum = &foldedSeries{values: s.Values, created: created, part: newPart(&to.def)}
+		sum = &foldedSeries{values: s.Values, created: created, sum: accumulator.New(&to.def)}
 	}
-	if !sum.part.addCells(def, m, cells) {
+	if !sum.sum.AddCells(def, m, cells) {
 		return nil
 	}
 	to.series[key] = sum
@@ -498,11 +499,11 @@ func (to *foldedFamily) archived() shmstore.ArchivedFamily {
 	a := shmstore.ArchivedFamily{Family: to.def, Ready: to.ready, ReadyAt: to.readyAt, Packed: to.rest}
 	for _, values := range slices.Sorted(maps.Keys(to.series)) {
 		s := to.series[values]
-		if to.def.Mode == shmstore.All && len(s.part.slots) == 0 {
+		if slots, ok := s.sum.(*accumulator.SlotGauges); ok && len(*slots) == 0 {
 			continue
 		}
 		a.Series = append(a.Series, shmstore.ArchivedSeries{
-			Values: s.values, Created: s.created, Age: s.age, Words: s.part.words(&to.def), Exemplars: s.exemplars.list(),
+			Values: s.values, Created: s.created, Age: s.age, Words: s.sum.AppendWords(nil), Exemplars: s.exemplars.list(),
 		})
 	}
 	return a

@@ -8,7 +8,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/onescrape/onescrape/shmstore"
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
 
@@ -31,47 +31,6 @@ func (d *decl) loadNative(list entries, words, buf []uint64) []uint64 {
 	return buf
 }
 
-// nativeCells is one series' cells as loadNative has copied them.
-type nativeCells struct {
-	sum       float64
-	finite    []uint64 // counts of the classic buckets but the last
-	nans      uint64
-	schema    int
-	threshold float64
-	slots     []uint64
-	ok        bool // the native part could be read
-}
-
-// takeNative takes the cells of one series off buf.
-func takeNative(def *shmstore.Family, buf []uint64) (c nativeCells, rest []uint64) {
-	at := def.NativeCells()
-	c.sum = math.Float64frombits(buf[shmstore.HistogramSum])
-	c.finite, c.nans = buf[shmstore.HistogramBuckets:at-1], buf[at-1]
-	buf = buf[at:]
-	c.ok = buf[0] != shmstore.NativeUnreadable
-	c.schema, c.threshold = nativehist.MinSchema+int(buf[0]), math.Float64frombits(buf[1])
-	c.slots, buf = buf[3:3+buf[2]], buf[3+buf[2]:]
-	return c, buf
-}
-
-// possible reports whether the cells are such that a process can have written them.
-func (c *nativeCells) possible() bool {
-	return c.ok && possible(c.finite) && c.nans < tooLarge && !slices.ContainsFunc(c.slots, func(word uint64) bool {
-		code, _ := shmstore.Slot(word)
-		return !code.Valid(c.schema)
-	})
-}
-
-// addTo adds the observations, which must be possible, to sums.
-func (c *nativeCells) addTo(to *nativehist.Counts) {
-	to.NaNs = addSaturated(to.NaNs, c.nans)
-	steps := to.Begin(c.schema, c.threshold, false)
-	for _, word := range c.slots {
-		code, n := shmstore.Slot(word)
-		to.Add(code.Coarser(steps), n)
-	}
-}
-
 func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
@@ -79,23 +38,23 @@ func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
 	direct := f.rule.Native != nil && !d.withoutBounds()
 	for i, list := range [2]entries{d.hidden, d.shown} {
 		for e := range list.each {
-			var c nativeCells
-			c, buf = takeNative(&d.def, buf)
-			if !c.possible() {
+			var c accumulator.NativeCells
+			c, buf = accumulator.TakeNative(&d.def, buf)
+			if !c.Possible() {
 				bad++
 				f.presence[e.row] |= marks[i] &^ counted
 				continue
 			}
 			f.presence[e.row] |= marks[i]
-			f.sums[e.row].Add(c.sum)
+			f.sums[e.row].Add(c.Sum)
 			if direct {
-				c.addTo(&f.natives[e.row])
-				d.addFinite(e.row, c.finite)
+				c.AddTo(&f.natives[e.row])
+				d.addFinite(e.row, c.Finite)
 				continue
 			}
 			own.Reset()
-			c.addTo(own)
-			d.addNative(e.row, c.finite, own)
+			c.AddTo(own)
+			d.addNative(e.row, c.Finite, own)
 		}
 	}
 	return buf, bad
@@ -112,8 +71,8 @@ func (d *decl) addFinite(row int32, finite []uint64) (total uint64) {
 		if d.carry != nil {
 			j = int(d.carry[j])
 		}
-		buckets[j] = addSaturated(buckets[j], n)
-		total = addSaturated(total, n)
+		buckets[j] = accumulator.AddSaturated(buckets[j], n)
+		total = accumulator.AddSaturated(total, n)
 	}
 	return total
 }
@@ -127,8 +86,8 @@ func (d *decl) addNative(row int32, finite []uint64, counts *nativehist.Counts) 
 	if d.withoutBounds() {
 		counts.Each(func(upper float64, n uint64) {
 			j := sort.SearchFloat64s(f.rule.Bounds, upper)
-			buckets[j] = addSaturated(buckets[j], n)
-			placed = addSaturated(placed, n)
+			buckets[j] = accumulator.AddSaturated(buckets[j], n)
+			placed = accumulator.AddSaturated(placed, n)
 		})
 	} else {
 		placed = d.addFinite(row, finite)
@@ -136,7 +95,7 @@ func (d *decl) addNative(row int32, finite []uint64, counts *nativehist.Counts) 
 	if f.rule.Native != nil {
 		f.natives[row].AddCounts(counts)
 	} else if total := counts.Total(); total > placed {
-		buckets[width-1] = addSaturated(buckets[width-1], total-placed)
+		buckets[width-1] = accumulator.AddSaturated(buckets[width-1], total-placed)
 	}
 }
 
@@ -157,7 +116,7 @@ func (f *family) finishNative() {
 		buckets := f.buckets[i*width:][:width]
 		var finite uint64
 		for _, n := range buckets[:width-1] {
-			finite = addSaturated(finite, n)
+			finite = accumulator.AddSaturated(finite, n)
 		}
 		buckets[width-1] = 0
 		if total := f.natives[i].Total(); total > finite {
@@ -175,55 +134,4 @@ func (f *family) nativeExemplars(n int32) (all []*dto.Exemplar) {
 	}
 	slices.SortStableFunc(all, func(a, b *dto.Exemplar) int { return cmp.Compare(a.GetValue(), b.GetValue()) })
 	return all
-}
-
-// addNativeCells adds the cells of a native histogram of a dead process, see part.addCells.
-func (p *part) addNativeCells(def *shmstore.Family, cells []uint64) bool {
-	c, _ := takeNative(def, def.AppendNative(slices.Clone(cells[:def.NativeCells()]), cells))
-	if !c.possible() {
-		return false
-	}
-	p.sum.Add(c.sum)
-	p.addCounts(c.finite)
-	c.addTo(p.native)
-	return true
-}
-
-// appendNative appends the words that an archive has of native buckets.
-func appendNative(w []uint64, c *nativehist.Counts) []uint64 {
-	if !c.Some {
-		return append(w, 0)
-	}
-	mixed := uint64(0)
-	if c.Mixed {
-		mixed = 1
-	}
-	w = append(w, uint64(1+2*len(c.Buckets)), c.NaNs, uint64(c.Schema-nativehist.MinSchema), math.Float64bits(c.Threshold), mixed)
-	for _, code := range c.Codes() {
-		w = append(w, uint64(code), c.Buckets[code])
-	}
-	return w
-}
-
-// native is the inverse of appendNative.
-func (r *wordReader) native() *nativehist.Counts {
-	c := &nativehist.Counts{}
-	n := r.next()
-	if n == 0 {
-		return c
-	}
-	c.NaNs = r.next()
-	schema, threshold, mixed := r.next(), math.Float64frombits(r.next()), r.next() != 0
-	if schema > nativehist.MaxSchema-nativehist.MinSchema || !(threshold >= 0 && threshold <= math.MaxFloat64) || n%2 == 0 ||
-		n-1 > uint64(len(r.w)) {
-		r.bad = true
-		return c
-	}
-	c.Begin(nativehist.MinSchema+int(schema), threshold, mixed)
-	for range n / 2 {
-		code := nativehist.Code(min(r.next(), math.MaxUint32))
-		r.bad = r.bad || !code.Valid(c.Schema)
-		c.Add(code, r.next())
-	}
-	return c
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/nativehist"
 )
@@ -260,28 +261,28 @@ func TestNativeCellsThatCannotBe(t *testing.T) {
 
 func TestArchivedNativeWordsThatCannotBe(t *testing.T) {
 	f := bothFamily("h", 3, []float64{1})
-	p := newPart(&f)
-	p.native.Begin(3, 0.5, true)
-	p.native.Add(nativehist.Of(3, 5), 7)
-	p.native.Add(nativehist.Zero, 2)
-	p.native.NaNs = 4
-	p.counts[0] = 1
-	good := p.words(&f)
-	again, err := partOf(&f, good, true)
+	p := accumulator.New(&f).(*accumulator.Native)
+	p.Buckets.Begin(3, 0.5, true)
+	p.Buckets.Add(nativehist.Of(3, 5), 7)
+	p.Buckets.Add(nativehist.Zero, 2)
+	p.Buckets.NaNs = 4
+	p.Finite.Counts[0] = 1
+	good := p.AppendWords(nil)
+	again, err := accumulator.FromWords(&f, good, true)
 	require.NoError(t, err)
 	assert.Equal(t, p, again)
-	empty, err := partOf(&f, newPart(&f).words(&f), true)
+	empty, err := accumulator.FromWords(&f, accumulator.New(&f).AppendWords(nil), true)
 	require.NoError(t, err)
-	assert.Equal(t, newPart(&f), empty)
+	assert.Equal(t, accumulator.New(&f), empty)
 	random := rand.New(rand.NewPCG(5, 6))
 	for i := range good {
-		_, err := partOf(&f, good[:i], true)
+		_, err := accumulator.FromWords(&f, good[:i], true)
 		assert.ErrorIs(t, err, shmstore.ErrCorrupt)
 		for range 100 {
 			changed := append([]uint64(nil), good...)
 			changed[i] ^= 1 << random.IntN(64)
-			if q, err := partOf(&f, changed, true); err == nil {
-				q.native.Write(&dto.Histogram{})
+			if q, err := accumulator.FromWords(&f, changed, true); err == nil {
+				q.(*accumulator.Native).Buckets.Write(&dto.Histogram{})
 			}
 		}
 	}

@@ -5,9 +5,10 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/onescrape/onescrape/aggregate/internal/origin"
 )
 
 // In OpenMetrics a family has more names than in the text format: a counter is called what is before its _total, and

@@ -6,6 +6,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -114,7 +115,7 @@ func (f *family) outputHistograms(rows []int32, metrics []dto.Metric) {
 	for i, n := range rows {
 		var total uint64
 		for j, count := range f.buckets[int(n)*width:][:width] {
-			total = addSaturated(total, count)
+			total = accumulator.AddSaturated(total, count)
 			counts[i*width+j] = total
 		}
 		own := buckets[i*len(bounds):][:len(bounds)]

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
@@ -29,7 +30,7 @@ func TestRankOfAnArchivedSlotAfterARestart(t *testing.T) {
 	leave(t, dir, 0, action{Do: "add", Family: counterFamily("c_total"), V: 1})
 	_, err = v.Fold(shmstore.FoldOptions{Merge: func(*shmstore.Archive, []*shmstore.Reader, []*shmstore.Reader) (*shmstore.Archive, error) {
 		return &shmstore.Archive{Families: []shmstore.ArchivedFamily{
-			{Family: gauge, Series: []shmstore.ArchivedSeries{{Words: []uint64{0, math.Float64bits(5), late, rankReady | rankThisBoot}}}},
+			{Family: gauge, Series: []shmstore.ArchivedSeries{{Words: []uint64{0, math.Float64bits(5), late, accumulator.RankReady | accumulator.RankThisBoot}}}},
 			{Family: newest, Series: []shmstore.ArchivedSeries{{Words: []uint64{1, math.Float64bits(5), late, 1}}}},
 		}}, nil
 	}})

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"maps"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
 	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
@@ -159,16 +160,18 @@ func (f *fold) unfoldFamily(key string, i int, want func(values []byte) bool) {
 	wanted, rest := a.Packed.Take(want)
 	to.rest = rest
 	for _, s := range append(wanted, a.Series...) {
-		p, err := partOf(&a.Family, s.Words, f.last.ThisBoot)
+		p, err := accumulator.FromWords(&a.Family, s.Words, f.last.ThisBoot)
 		if err != nil {
 			f.unread = append(f.unread, shmstore.ArchivedFamily{Family: a.Family, Ready: a.Ready, ReadyAt: a.ReadyAt,
 				Series: []shmstore.ArchivedSeries{s}})
 			continue
 		}
-		for slot, value := range p.slots {
-			to.speakers[slot] = value.rank
+		if slots, ok := p.(*accumulator.SlotGauges); ok {
+			for slot, value := range *slots {
+				to.speakers[slot] = value.Rank
+			}
 		}
-		sum := &foldedSeries{values: s.Values, created: s.Created, age: s.Age, part: p}
+		sum := &foldedSeries{values: s.Values, created: s.Created, age: s.Age, sum: p}
 		for j := range s.Exemplars {
 			sum.exemplars.offer(&a.Family, &s.Exemplars[j])
 		}

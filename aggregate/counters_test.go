@@ -8,12 +8,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
+	"github.com/onescrape/onescrape/aggregate/internal/exactsum"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// Whatever counters of many processes hold, their sums are those of counter, which are the exact ones rounded once; and
+// Whatever counters of many processes hold, their sums are those of accumulator.Counter, which are the exact ones rounded once; and
 // what cannot be is rejected by both.
-func TestTallyIsExact(t *testing.T) {
+func TestCounterColumnIsExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	const rows = 50
 	numbers := []func() float64{
@@ -33,7 +35,7 @@ func TestTallyIsExact(t *testing.T) {
 	for round := range 300 {
 		// Some rounds have nothing but what fits, after those that had more.
 		kinds := 1 + r.IntN(len(numbers))
-		want := make([]counter, rows)
+		want := make([]accumulator.Counter, rows)
 		exact := make([]big.Float, rows)
 		seen := make([]bool, rows)
 		wantBad, bad := 0, 0
@@ -52,8 +54,8 @@ func TestTallyIsExact(t *testing.T) {
 				list.add(entry{row: row, cell: row * runStride})
 				cells = append(cells, pair[:]...)
 				v := math.Float64frombits(pair[1])
-				possible := pair[0] < tooLarge && v >= 0 && v <= math.MaxFloat64
-				require.Equal(t, possible, want[row].addCells(pair[:]))
+				possible := pair[0] < accumulator.TooLarge && v >= 0 && v <= math.MaxFloat64
+				require.Equal(t, possible, want[row].AddCells(nil, nil, pair[:]))
 				sum := exact[row].SetPrec(3000)
 				if !possible {
 					wantBad++
@@ -66,16 +68,18 @@ func TestTallyIsExact(t *testing.T) {
 			bad += f.addCounters(list.runs, cells, true, liveShown|counted)
 		}
 		if round%2 == 0 {
-			// An archive's part.
-			part := counter{low: r.Uint64(), high: r.Uint64() >> r.UintN(64)}
-			part.fraction.Add(r.ExpFloat64())
+			low, high := r.Uint64(), r.Uint64()>>r.UintN(64)
+			var fraction exactsum.Sum
+			fraction.Add(r.ExpFloat64())
+			archived, err := accumulator.FromWords(&f.rule, fraction.AppendWords([]uint64{low, high}), true)
+			require.NoError(t, err)
 			for row := range int32(rows) {
-				f.tally.add(row, &part)
-				v := part.fraction.Value()
+				f.counters.AddCounter(row, archived.(*accumulator.Counter))
+				v := fraction.Value()
 				sum := exact[row].SetPrec(3000)
 				sum.Add(sum, big.NewFloat(v))
-				sum.Add(sum, new(big.Float).SetUint64(part.low))
-				sum.Add(sum, new(big.Float).SetMantExp(new(big.Float).SetUint64(part.high), 64))
+				sum.Add(sum, new(big.Float).SetUint64(low))
+				sum.Add(sum, new(big.Float).SetMantExp(new(big.Float).SetUint64(high), 64))
 			}
 		}
 		f.finish()
@@ -85,7 +89,7 @@ func TestTallyIsExact(t *testing.T) {
 			v, _ := exact[row].Float64()
 			require.Equal(t, v, f.values[row], "round %d, row %d", round, row)
 			if round%2 == 1 {
-				require.Equal(t, v, want[row].total())
+				require.Equal(t, v, want[row].Value())
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package aggregate
+package origin
 
 import (
 	"testing"
@@ -6,19 +6,18 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/onescrape/onescrape/aggregate/internal/origin"
 	"github.com/onescrape/onescrape/shmstore"
 )
 
 func TestRank(t *testing.T) {
 	wall := time.Unix(1000, 0)
-	process := func(name string, thisBoot bool, started time.Time, mono uint64, state shmstore.State) origin.Origin {
-		m := origin.Origin{Info: shmstore.Info{Name: name, ThisBoot: thisBoot, Started: started, StartedMono: mono}}
+	process := func(name string, thisBoot bool, started time.Time, mono uint64, state shmstore.State) Origin {
+		m := Origin{Info: shmstore.Info{Name: name, ThisBoot: thisBoot, Started: started, StartedMono: mono}}
 		m.Observe(state, false)
 		return m
 	}
 	ready := func(at uint64) shmstore.State { return shmstore.State{Ready: true, ReadyAt: at} }
-	ascending := []origin.Origin{
+	ascending := []Origin{
 		process("a", false, wall, 5e9, shmstore.State{}),
 		process("b", false, wall.Add(1), 1e9, shmstore.State{}), // of yet another boot
 		process("c", true, wall, 10, shmstore.State{}),
@@ -45,21 +44,4 @@ func TestRank(t *testing.T) {
 	m := ascending[0]
 	assert.True(t, m.Observe(ready(6e9), true), "it said READY")
 	assert.False(t, m.Observe(ready(6e9), true))
-}
-
-func TestMostRecentOfSeveralBoots(t *testing.T) {
-	var g gauge
-	for _, v := range []struct {
-		value    float64
-		thisBoot bool
-		at       int64
-	}{{1, false, 100}, {2, false, 200}, {3, false, 150}} {
-		g.add(shmstore.MostRecent, v.value, v.thisBoot, v.at)
-	}
-	assert.Equal(t, 2.0, g.total(shmstore.MostRecent))
-	g.add(shmstore.MostRecent, 4, true, 1)
-	g.add(shmstore.MostRecent, 5, false, 300)
-	assert.Equal(t, 4.0, g.total(shmstore.MostRecent), "whatever is of this boot is newer")
-	g.add(shmstore.MostRecent, 6, true, 2)
-	assert.Equal(t, 6.0, g.total(shmstore.MostRecent))
 }

@@ -1,0 +1,60 @@
+package aggregate
+
+import (
+	"sync/atomic"
+
+	"github.com/onescrape/onescrape/aggregate/internal/accumulator"
+	"github.com/onescrape/onescrape/shmstore"
+)
+
+// addCounters adds a process's cells and returns how many series were rejected. The rows of the others are marked. The cells
+// are where the runs say, or packed: a copy in which those of each run follow those of the run before.
+func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark presence) (bad int) {
+	t := &f.counters
+	var rows span
+	for _, r := range runs {
+		from, stride := cells, shmstore.CounterWords
+		if packed {
+			cells = cells[int(r.n)*stride:]
+		} else {
+			from, stride = cells[r.cell:], runStride
+		}
+		if rows.end != r.row {
+			f.mark(rows, mark)
+			rows.begin = r.row
+		}
+		rows.end = r.row + r.n
+		low := t.Low(r.row, r.n)
+		for i := range low {
+			pair := (*[shmstore.CounterWords]uint64)(from[i*stride:])
+			whole := atomic.LoadUint64(&pair[shmstore.CounterInteger])
+			fraction := atomic.LoadUint64(&pair[shmstore.CounterFloat])
+			if sum := low[i] + whole; fraction == 0 && sum >= whole && whole < accumulator.TooLarge {
+				low[i] = sum
+			} else if row := r.row + int32(i); !t.AddCells(row, whole, fraction) {
+				bad++
+				f.mark(span{rows.begin, row}, mark)
+				f.presence[row] |= mark &^ counted
+				rows.begin = row + 1
+			}
+		}
+	}
+	f.mark(rows, mark)
+	return bad
+}
+
+// span is from one row up to another.
+type span struct{ begin, end int32 }
+
+// mark marks rows. Processes of one program mostly have the same series, so these are likely to be those that were marked
+// before.
+func (f *family) mark(rows span, mark presence) {
+	if rows.begin == rows.end || f.marked == rows && f.markedWith == mark {
+		return
+	}
+	f.marked, f.markedWith = rows, mark
+	marks := f.presence[rows.begin:rows.end]
+	for i := range marks {
+		marks[i] |= mark
+	}
+}
