@@ -8,12 +8,12 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// archived is the archive in the plan: the decls of what dead processes have left. Its values stay the same from scrape
+// archived is the archive in the plan: the contributions of what dead processes have left. Its values stay the same from scrape
 // to scrape, until a fold makes another archive; then those of the families that it has changed are made anew.
 type archived struct {
-	archive *shmstore.Archive
-	decls   []*decl
-	counts  []int // how many decls each family has, which follow each other
+	archive       *shmstore.Archive
+	contributions []*contribution
+	counts        []int // how many contributions each family has, which follow each other
 }
 
 // takeArchive makes the archive of a source part of the plan, in the place of the one before.
@@ -38,50 +38,50 @@ func (s *Store) takeArchive(src *source) {
 		}
 		src.archived.counts = make([]int, len(a.Families))
 	}
-	kept := make([][]*decl, len(src.archived.counts))
+	kept := make([][]*contribution, len(src.archived.counts))
 	for i := range kept {
 		f := &a.Families[i]
 		key := f.Key()
 		if old, ok := known[key]; ok && a.ThisBoot == before.archive.ThisBoot && sameArchived(f, old.family) {
-			kept[i] = old.decls
+			kept[i] = old.contributions
 			delete(known, key)
 			continue
 		}
 		fresh = append(fresh, i)
 	}
 	for _, old := range known {
-		for _, d := range old.decls {
-			s.detach(d)
+		for _, d := range old.contributions {
+			s.removeContribution(d)
 		}
 	}
 	for _, i := range fresh {
 		kept[i] = s.newArchived(&a.Families[i], a.ThisBoot)
 	}
-	for i, decls := range kept {
-		src.archived.counts[i] = len(decls)
-		src.archived.decls = append(src.archived.decls, decls...)
+	for i, contributions := range kept {
+		src.archived.counts[i] = len(contributions)
+		src.archived.contributions = append(src.archived.contributions, contributions...)
 	}
 }
 
 // archivedPlan is a family of an archive in the plan.
 type archivedPlan struct {
-	family *shmstore.ArchivedFamily
-	decls  []*decl
+	family        *shmstore.ArchivedFamily
+	contributions []*contribution
 }
 
-// byKey returns the families that are in the plan. Should several have one key, the decls are all of the first.
+// byKey returns the families that are in the plan. Should several have one key, the contributions are all of the first.
 func (a *archived) byKey() map[string]archivedPlan {
 	plans := make(map[string]archivedPlan, len(a.counts))
-	decls := a.decls
+	contributions := a.contributions
 	for i, n := range a.counts {
 		f := &a.archive.Families[i]
 		key := f.Key()
 		if p, twice := plans[key]; twice {
-			plans[key] = archivedPlan{nil, append(slices.Clip(p.decls), decls[:n]...)}
+			plans[key] = archivedPlan{nil, append(slices.Clip(p.contributions), contributions[:n]...)}
 		} else {
-			plans[key] = archivedPlan{f, decls[:n:n]}
+			plans[key] = archivedPlan{f, contributions[:n:n]}
 		}
-		decls = decls[n:]
+		contributions = contributions[n:]
 	}
 	return plans
 }
@@ -98,28 +98,28 @@ func sameArchived(f, old *shmstore.ArchivedFamily) bool {
 }
 
 // newArchived takes a family of an archive into the plan.
-func (s *Store) newArchived(f *shmstore.ArchivedFamily, thisBoot bool) []*decl {
+func (s *Store) newArchived(f *shmstore.ArchivedFamily, thisBoot bool) []*contribution {
 	if !usable(&f.Family) {
 		return nil
 	}
-	decls, err := archivedDecls(f, thisBoot)
+	contributions, err := archivedContributions(f, thisBoot)
 	if err != nil {
 		s.count(reasonCorrupt)
 		s.log.Warn("a family of the store's archive cannot be read", "family", f.Name, "error", err)
 		return nil
 	}
-	for _, d := range decls {
-		s.introduce(d)
+	for _, d := range contributions {
+		s.addContribution(d)
 	}
-	return decls
+	return contributions
 }
 
-// archivedDecls returns what an archived family declares: all of its series, or, of gauges of mode all, those of each slot
+// archivedContributions returns what an archived family declares: all of its series, or, of gauges of mode all, those of each slot
 // by themselves, which rank as the process that had them.
-func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
+func archivedContributions(f *shmstore.ArchivedFamily, thisBoot bool) ([]*contribution, error) {
 	info := shmstore.Info{Name: "archive", Slot: -1, ThisBoot: thisBoot}
-	whole := &decl{of: &origin.Origin{Info: info, Ready: f.Ready, Since: int64(f.ReadyAt)}, def: f.Family, lost: true}
-	slots := map[int]*decl{}
+	whole := &contribution{origin: &origin.Origin{Info: info, Ready: f.Ready, Since: int64(f.ReadyAt)}, def: f.Family, outranked: true}
+	slots := map[int]*contribution{}
 	series := f.All()
 	for i := range series {
 		s := &series[i]
@@ -136,31 +136,31 @@ func archivedDecls(f *shmstore.ArchivedFamily, thisBoot bool) ([]*decl, error) {
 			if d == nil {
 				rank := value.Rank
 				rank.Info.Name = info.Name
-				d = &decl{of: &rank, def: f.Family, lost: true}
+				d = &contribution{origin: &rank, def: f.Family, outranked: true}
 				slots[n] = d
 			}
 			d.archived = append(d.archived, archivedSeries{s, accumulator.GaugeOf(value.Value)})
 		}
 	}
-	decls := make([]*decl, 0, 1+len(slots))
+	contributions := make([]*contribution, 0, 1+len(slots))
 	if f.Mode != shmstore.All {
-		decls = append(decls, whole)
+		contributions = append(contributions, whole)
 	}
 	for _, d := range slots {
-		decls = append(decls, d)
+		contributions = append(contributions, d)
 	}
-	return decls, nil
+	return contributions, nil
 }
 
-// archivedSeries is one series of an archived decl.
+// archivedSeries is one series of an archived contribution.
 type archivedSeries struct {
 	*shmstore.ArchivedSeries
 	value accumulator.Accumulator
 }
 
-// planArchived makes the entries of an archived decl anew, if it has to.
-func (d *decl) planArchived() {
-	if !d.stale || d.lost {
+// planArchived makes the entries of an archived contribution anew, if it has to.
+func (d *contribution) planArchived() {
+	if !d.stale || d.outranked {
 		return
 	}
 	d.stale = false
@@ -171,7 +171,7 @@ func (d *decl) planArchived() {
 }
 
 // mergeArchived adds what dead processes have left to the family's rows.
-func (d *decl) mergeArchived() {
+func (d *contribution) mergeArchived() {
 	f := d.family
 	for e := range d.shown.each {
 		f.presence[e.row] |= archivedShown | counted
@@ -182,7 +182,7 @@ func (d *decl) mergeArchived() {
 		case *accumulator.Counter:
 			f.counters.AddCounter(e.row, a)
 		case *accumulator.Gauge:
-			f.gauges[e.row].AddGauge(a, d.of)
+			f.gauges[e.row].AddGauge(a, d.origin)
 		case *accumulator.Native:
 			f.sums[e.row].AddSum(&a.Finite.Sum)
 			d.addNative(e.row, a.Finite.Counts, a.Buckets)
@@ -193,8 +193,8 @@ func (d *decl) mergeArchived() {
 	}
 }
 
-// introduce adds a decl to the family that it is of.
-func (s *Store) introduce(d *decl) {
+// addContribution adds a contribution to the family that it is of.
+func (s *Store) addContribution(d *contribution) {
 	name := planName(&d.def)
 	f := s.families[name]
 	if f == nil {
@@ -202,20 +202,20 @@ func (s *Store) introduce(d *decl) {
 		s.families[name] = f
 	}
 	d.family = f
-	if i := slices.IndexFunc(f.decls, func(o *decl) bool { return slices.Equal(o.def.Labels, d.def.Labels) }); i >= 0 {
-		d.def.Labels = f.decls[i].def.Labels
+	if i := slices.IndexFunc(f.contributions, func(o *contribution) bool { return slices.Equal(o.def.Labels, d.def.Labels) }); i >= 0 {
+		d.def.Labels = f.contributions[i].def.Labels
 	}
-	f.decls = append(f.decls, d)
+	f.contributions = append(f.contributions, d)
 	f.dirty = true
 	d.adapt(d.def.Type != f.rule.Type)
 }
 
-// detach takes a decl out of its family.
-func (s *Store) detach(d *decl) {
+// removeContribution takes a contribution out of its family.
+func (s *Store) removeContribution(d *contribution) {
 	if d.family == nil {
 		return
 	}
 	d.clear()
-	d.family.decls = slices.DeleteFunc(d.family.decls, func(o *decl) bool { return o == d })
+	d.family.contributions = slices.DeleteFunc(d.family.contributions, func(o *contribution) bool { return o == d })
 	d.family.dirty = true
 }

@@ -91,7 +91,7 @@ func BenchmarkRollout(b *testing.B) {
 		}
 	}
 	replace()
-	folder, s := openStore(b, dir, Options{}), openStore(b, dir, Options{})
+	folding, s := openStore(b, dir, Options{}), openStore(b, dir, Options{})
 	var first, steady, firstCPU, steadyCPU int64
 	scrape := func(wall, cpu *int64) {
 		begin, beginCPU := time.Now(), cpuTime(b)
@@ -104,7 +104,7 @@ func BenchmarkRollout(b *testing.B) {
 			scrape(&steady, &steadyCPU)
 		}
 		replace()
-		_, err := folder.Fold(b.Context())
+		_, err := folding.Fold(b.Context())
 		require.NoError(b, err)
 		b.StartTimer()
 		scrape(&first, &firstCPU)

@@ -111,7 +111,7 @@ func TestFoldChangesNothingWhenTheLastThatShowsASeriesDies(t *testing.T) {
 
 func TestSeriesThatStartsAnewHasANewCreatedTimeWhoeverLooked(t *testing.T) {
 	dir := newDir(t)
-	s, folder := openStore(t, dir, Options{}), openStore(t, dir, Options{})
+	s, folding := openStore(t, dir, Options{}), openStore(t, dir, Options{})
 	family := counterFamily("c_total", "l")
 	add := action{Do: "add", Family: family, Values: []string{"x"}, V: 10}
 	remove := action{Do: "delete", Family: family, Values: []string{"x"}}
@@ -123,7 +123,7 @@ func TestSeriesThatStartsAnewHasANewCreatedTimeWhoeverLooked(t *testing.T) {
 	for _, p := range all {
 		p.do(remove, action{Do: "release"})
 	}
-	mustFold(t, folder)
+	mustFold(t, folding)
 	for _, p := range all {
 		p.do(add)
 	}

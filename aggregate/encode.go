@@ -58,13 +58,13 @@ func (x exposition) appendAll(b []byte, p *plan, wanted func(name string) bool, 
 func (x exposition) size(p *plan, wanted func(name string) bool) (n int) {
 	const number = 24 // a value and the end of its line
 	for _, f := range p.exposed {
-		fr := f.frames[x.syntax]
+		fr := f.templates[x.syntax]
 		if fr == nil || !wanted(f.name) {
 			continue
 		}
 		n += len(fr.head)
 		rows := len(f.order)
-		add := func(l *line) { n += f.text + rows*(len(l.open)+number) }
+		add := func(l *linePrefix) { n += f.text + rows*(len(l.open)+number) }
 		for _, end := range fr.ends {
 			n += rows * len(end)
 			if f.rule.Type == shmstore.HistogramType {
@@ -119,7 +119,7 @@ func (a *appender) WriteRune(r rune) (int, error) {
 
 // appendFamily appends a family as output has it, in the syntax that quotes names.
 func (x exposition) appendFamily(b []byte, f *family) []byte {
-	fr := f.frames[x.syntax]
+	fr := f.templates[x.syntax]
 	b = append(b, fr.head...)
 	switch f.rule.Type {
 	case shmstore.HistogramType:
@@ -145,7 +145,7 @@ func (x exposition) appendFamily(b []byte, f *family) []byte {
 }
 
 // appendValue appends the samples of a counter, a gauge or an untyped metric.
-func (x exposition) appendValue(b []byte, f *family, fr *frame, n int32, labels string) []byte {
+func (x exposition) appendValue(b []byte, f *family, fr *lineTemplate, n int32, labels string) []byte {
 	b = fr.sample.append(b, labels)
 	b = x.syntax.number(b, f.values[n])
 	if x.syntax == openMetrics {
@@ -157,9 +157,9 @@ func (x exposition) appendValue(b []byte, f *family, fr *frame, n int32, labels 
 	return append(b, '\n')
 }
 
-func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32, labels string) []byte {
+func (x exposition) appendHistogram(b []byte, f *family, fr *lineTemplate, n int32, labels string) []byte {
 	width := len(fr.ends)
-	var held []held
+	var held []exemplarCell
 	if x.syntax == openMetrics {
 		held = f.exemplarsOf(n)
 	}
@@ -181,7 +181,7 @@ func (x exposition) appendHistogram(b []byte, f *family, fr *frame, n int32, lab
 	return x.appendCreated(b, f, fr, n)
 }
 
-func (x exposition) appendSummary(b []byte, f *family, fr *frame, n int32, labels string) []byte {
+func (x exposition) appendSummary(b []byte, f *family, fr *lineTemplate, n int32, labels string) []byte {
 	for j, end := range fr.ends {
 		v := f.computed[int(n)*len(fr.ends)+j]
 		b = append(x.syntax.number(append(fr.sample.appendUpTo(b, labels), end...), v), '\n')
@@ -206,13 +206,13 @@ func (x exposition) appendCount(b []byte, n uint64) []byte {
 }
 
 // appendCreated appends the sample that says when the counting began.
-func (x exposition) appendCreated(b []byte, f *family, fr *frame, n int32) []byte {
+func (x exposition) appendCreated(b []byte, f *family, fr *lineTemplate, n int32) []byte {
 	r := &f.rows[n]
-	if !x.created || x.syntax != openMetrics || r.oldest == 0 {
+	if !x.created || x.syntax != openMetrics || r.created == 0 {
 		return b
 	}
 	b = fr.created.append(b, r.text)
-	return append(appendOpenMetricsFloat(b, float64(r.oldest)/1e9), '\n')
+	return append(appendOpenMetricsFloat(b, float64(r.created)/1e9), '\n')
 }
 
 // appendExemplar appends an exemplar, if it is one that has labels.
@@ -232,7 +232,7 @@ func appendExemplar(b []byte, e *dto.Exemplar) []byte {
 
 // quoted tells whether a name in the family is one that has to be quoted or escaped.
 func (f *family) quoted() bool {
-	return !plainName(f.name) || slices.ContainsFunc(f.decls, func(d *decl) bool {
+	return !plainName(f.name) || slices.ContainsFunc(f.contributions, func(d *contribution) bool {
 		return slices.ContainsFunc(d.def.Labels, func(l string) bool { return !plainName(l) })
 	}) || !plainName(f.label)
 }

@@ -2,7 +2,7 @@ package aggregate
 
 import "slices"
 
-// entry is one series of a declaration: its number in the file, its first cell and its row in the family.
+// entry is one series of a contribution: its number in the file, its first cell and its row in the family.
 type entry struct{ series, cell, row int32 }
 
 // entries are a list of entries, one array for each field: a pass goes over the cells of a whole file and then over its

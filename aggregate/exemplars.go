@@ -11,19 +11,19 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// Exemplars: of each counter and each bucket the newest of all members is shown. Which bucket an exemplar belongs to is
+// Exemplars: of each counter and each bucket the newest of all origins is shown. Which bucket an exemplar belongs to is
 // decided by its value and the bounds that rule, so that it lies in its bucket whatever bounds it was observed with. An
 // archive keeps one for each bucket of the bounds that it was observed with.
 
-// held is an exemplar in a row: the newest so far in a pass, and what was made of the one before for output.
-type held struct {
+// exemplarCell is an exemplar in a row: the newest so far in a pass, and what was made of the one before for output.
+type exemplarCell struct {
 	now   shmstore.Exemplar // with labels of its own
 	found bool              // in this pass
 	shown shmstore.Exemplar // what out is made of
 	out   *dto.Exemplar     // nil: nothing, or one that cannot be
 }
 
-func (h *held) offer(e *shmstore.Exemplar) {
+func (h *exemplarCell) offer(e *shmstore.Exemplar) {
 	if h.found && e.Compare(&h.now) <= 0 {
 		return
 	}
@@ -32,9 +32,9 @@ func (h *held) offer(e *shmstore.Exemplar) {
 }
 
 // finish makes out of what was found. Scrapes share it, so it is made anew when it changes.
-func (h *held) finish() {
+func (h *exemplarCell) finish() {
 	if !h.found {
-		*h = held{}
+		*h = exemplarCell{}
 		return
 	}
 	if h.out != nil && h.now.Compare(&h.shown) == 0 {
@@ -64,7 +64,7 @@ func (f *family) offerExemplar(n int32, e *shmstore.Exemplar) {
 		f.exemplars = append(f.exemplars, nil)
 	}
 	if f.exemplars[n] == nil {
-		f.exemplars[n] = make([]held, f.rule.ExemplarSlots())
+		f.exemplars[n] = make([]exemplarCell, f.rule.ExemplarSlots())
 	}
 	f.exemplars[n][f.rule.ExemplarOf(e.Value)].offer(e)
 }
@@ -92,7 +92,7 @@ func (f *family) dropExemplars(n int32) {
 }
 
 // exemplarsOf returns the exemplars of a row, of which those that are found have an out; nil when there are none.
-func (f *family) exemplarsOf(n int32) []held {
+func (f *family) exemplarsOf(n int32) []exemplarCell {
 	if int(n) < len(f.exemplars) {
 		return f.exemplars[n]
 	}
@@ -100,7 +100,7 @@ func (f *family) exemplarsOf(n int32) []held {
 }
 
 // lastExemplar returns the exemplar of the bucket up to +Inf: where that is the only one, the newest of all.
-func (f *family) lastExemplar(x []held) *dto.Exemplar {
+func (f *family) lastExemplar(x []exemplarCell) *dto.Exemplar {
 	last := &x[len(x)-1]
 	if len(f.rule.Bounds) == 0 {
 		for i := range x {
@@ -127,8 +127,8 @@ func (f *file) readExemplars() error {
 	}
 	f.asked, f.askedFor = f.asked[:0], f.askedFor[:0]
 	series := r.Series()
-	for _, d := range f.decls {
-		if d.silent() || d.def.ExemplarSlots() == 0 {
+	for _, d := range f.contributions {
+		if !d.contributes() || d.def.ExemplarSlots() == 0 {
 			continue
 		}
 		for _, list := range [2]entries{d.hidden, d.shown} {

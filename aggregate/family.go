@@ -16,20 +16,20 @@ import (
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
-// family is what is exposed under one name: its rows are the series that come out, and each member's series of it add
-// into one of them. Rows stay from scrape to scrape as long as a member has them.
+// family is what is exposed under one name: its rows are the series that come out, and each origin's series of it add
+// into one of them. Rows stay from scrape to scrape as long as an origin has them.
 type family struct {
 	name  string
 	label string // of the slots, where the mode is All
 
-	decls    []*decl                // all of this name, whatever they say
-	rule     shmstore.Family        // the definition that counts
-	dirty    bool                   // decls, or their members' ranks, changed since it was chosen
-	conflict map[string]bool        // keys of the definitions that are left out
-	hushed   bool                   // left out, because another family's samples would have its name
-	speakers map[int]*origin.Origin // in the modes all and liveall, whose gauges each slot shows; else nil
+	contributions []*contribution        // all of this name, whatever they say
+	rule          shmstore.Family        // the definition that counts
+	dirty         bool                   // contributions, or their origins' ranks, changed since it was chosen
+	conflict      map[string]bool        // keys of the definitions that are left out
+	shadowed      bool                   // left out, because another family's samples would have its name
+	slotOwners    map[int]*origin.Origin // in the modes all and liveall, whose gauges each slot shows; else nil
 
-	frames [syntaxes]*frame // nil where the rule is newer
+	templates [syntaxes]*lineTemplate // nil where the rule is newer
 
 	index map[string]int32 // rows by identity
 	rows  []row
@@ -40,8 +40,8 @@ type family struct {
 	text  int      // bytes of texts
 	fresh []int32  // rows that order lacks
 
-	unsorted bool // labels of rows in order changed
-	bereft   int  // rows that have fewer sources than their created time was made of
+	unsorted     bool // labels of rows in order changed
+	createdStale int  // rows that have fewer sources than their created time was made of
 
 	// By row, and anew for each scrape; which of them there are depends on the type.
 	presence   []presence
@@ -59,99 +59,99 @@ type family struct {
 	linesOf  uint64                    // when lineRows were found in lines
 	lineRows map[string][]quantileLine // by the keys of rows
 
-	exemplars [][]held           // by row, then by bucket; shorter than rows or nil where there are none
+	exemplars [][]exemplarCell   // by row, then by bucket; shorter than rows or nil where there are none
 	sketches  []*quantile.Sketch // by row, of a summary with quantiles; shorter than rows, and nil, where there are none
 	computed  []float64          // of the sketches: len(rule.Window.Objectives) a row
 }
 
 // row is what stays of a series that is exposed.
 type row struct {
-	key    string   // its identity, by which index finds it
-	refs   int32    // entries of the plan that add into it
-	gone   bool     // it is in gone
-	bereft bool     // it has lost a source, and kept others
-	names  []string // of labels
-	values *string  // the first label value of the series that made it, see sameSeries
-	hash   uint64   // of the identity of that series
-	labels []*dto.LabelPair
-	text   string // the same, see labelsText
-	oldest int64  // when the first of its sources was created, nanoseconds; 0: unknown
+	key          string   // its identity, by which index finds it
+	refs         int32    // entries of the plan that add into it
+	gone         bool     // it is in gone
+	createdStale bool     // it has lost a source, and kept others
+	names        []string // of labels
+	values       *string  // the first label value of the series that made it, see sameSeries
+	hash         uint64   // of the identity of that series
+	labels       []*dto.LabelPair
+	text         string // the same, see labelsText
+	created      int64  // when the first of its sources was created, nanoseconds; 0: unknown
 }
 
 func newFamily(name, label string) *family {
 	return &family{name: name, label: label, dirty: true, conflict: map[string]bool{}, index: map[string]int32{}}
 }
 
-// winner returns the declaration that rules: that of the member that ranks highest. nil when there is none.
-func (f *family) winner() *decl {
-	var best *decl
-	for _, d := range f.decls {
-		if best == nil || cmp.Or(d.of.CompareRule(best.of), cmp.Compare(d.number, best.number)) > 0 {
+// ruling returns the contribution that rules: that of the origin that ranks highest. nil when there is none.
+func (f *family) ruling() *contribution {
+	var best *contribution
+	for _, d := range f.contributions {
+		if best == nil || cmp.Or(d.origin.CompareRule(best.origin), cmp.Compare(d.number, best.number)) > 0 {
 			best = d
 		}
 	}
 	return best
 }
 
-// choose makes the winner's definition the rule and returns the definitions that are newly left out.
-func (f *family) choose() (losers []*decl) {
+// chooseRule makes the ruling definition the rule and returns the definitions that are newly left out.
+func (f *family) chooseRule() (outranked []*contribution) {
 	f.dirty = false
-	win := f.winner().def
+	win := f.ruling().def
 	same := f.rule.Type == win.Type && f.rule.Mode == win.Mode && slices.Equal(f.rule.Bounds, win.Bounds) &&
 		(f.rule.Native != nil) == (win.Native != nil)
-	f.rule, f.frames = win, [syntaxes]*frame{}
+	f.rule, f.templates = win, [syntaxes]*lineTemplate{}
 	if !same {
 		f.reset()
 	}
 	conflict := map[string]bool{}
-	for _, d := range f.decls {
-		lost := d.def.Type != win.Type
-		if !same || lost != d.lost {
+	for _, d := range f.contributions {
+		other := d.def.Type != win.Type
+		if !same || other != d.outranked {
 			if same {
 				d.clear()
 			}
-			d.adapt(lost)
+			d.adapt(other)
 		}
-		if !lost {
+		if !other {
 			continue
 		}
 		key := d.def.Key()
 		if !f.conflict[key] && !conflict[key] {
-			losers = append(losers, d)
+			outranked = append(outranked, d)
 		}
 		conflict[key] = true
 	}
 	f.conflict = conflict
-	return losers
+	return outranked
 }
 
-// elect decides, in the modes all and liveall, whose gauges each slot shows: those of the highest rank that has the
+// chooseOwners decides, in the modes all and liveall, whose gauges each slot shows: those of the highest rank that has the
 // family, whether it has the same series or not, so that what it deleted does not come back from its predecessor.
-func (f *family) elect() {
-	f.speakers = nil
+func (f *family) chooseOwners() {
+	f.slotOwners = nil
 	if f.rule.Mode.Base() != shmstore.All {
 		return
 	}
-	f.speakers = map[int]*origin.Origin{}
-	for _, d := range f.decls {
-		if d.lost || f.rule.Mode.Live() && !d.of.Alive {
+	f.slotOwners = map[int]*origin.Origin{}
+	for _, d := range f.contributions {
+		if d.outranked || f.rule.Mode.Live() && !d.origin.Alive {
 			continue
 		}
-		if best := f.speakers[d.of.Info.Slot]; best == nil || d.of.Compare(best) > 0 {
-			f.speakers[d.of.Info.Slot] = d.of
+		if best := f.slotOwners[d.origin.Info.Slot]; best == nil || d.origin.Compare(best) > 0 {
+			f.slotOwners[d.origin.Info.Slot] = d.origin
 		}
 	}
 }
 
 // reset drops all rows.
 func (f *family) reset() {
-	*f = family{name: f.name, label: f.label, decls: f.decls, rule: f.rule, conflict: f.conflict, hushed: f.hushed,
+	*f = family{name: f.name, label: f.label, contributions: f.contributions, rule: f.rule, conflict: f.conflict, shadowed: f.shadowed,
 		index: map[string]int32{}, arranged: f.arranged + 1}
 }
 
 // sameSeries tells whether row n was made of a series that has the same label values in the same memory, as those of
 // processes of one program mostly have, and the same names; then it is the row of s.
-func (f *family) sameSeries(n int32, d *decl, s *shmstore.SeriesInfo) bool {
+func (f *family) sameSeries(n int32, d *contribution, s *shmstore.SeriesInfo) bool {
 	if int(n) >= len(f.rows) || len(s.Values) == 0 || f.rule.Mode.Base() == shmstore.All {
 		return false
 	}
@@ -160,10 +160,10 @@ func (f *family) sameSeries(n int32, d *decl, s *shmstore.SeriesInfo) bool {
 }
 
 // take returns the row of a series, with one reference more. The key is its identity, and hash the key's.
-func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte, hash uint64) int32 {
+func (f *family) take(d *contribution, s *shmstore.SeriesInfo, key []byte, hash uint64) int32 {
 	names, values := d.def.Labels, s.Values
 	if f.rule.Mode.Base() == shmstore.All {
-		names, values = withSlot(names, values, f.label, d.of.SlotLabel())
+		names, values = withSlot(names, values, f.label, d.origin.SlotLabel())
 		key = identity(nil, names, values)
 	}
 	n, ok := f.find(d.next, key)
@@ -187,14 +187,14 @@ func (f *family) take(d *decl, s *shmstore.SeriesInfo, key []byte, hash uint64) 
 	if r.labels == nil {
 		r.labels, r.text = labelPairs(names, values), labelsText(names, values)
 	}
-	f.age(r, s.Created)
+	f.noteCreated(r, s.Created)
 	return n
 }
 
 // keepRow takes one reference more to a row, for a series that it has already.
 func (f *family) keepRow(n int32, s *shmstore.SeriesInfo) {
 	f.rows[n].refs++
-	f.age(&f.rows[n], s.Created)
+	f.noteCreated(&f.rows[n], s.Created)
 }
 
 // find returns the row with a key. Processes of one program make their series in much the same order, so the one behind
@@ -212,11 +212,11 @@ func (f *family) find(guess int32, key []byte) (n int32, ok bool) {
 func (f *family) drop(n int32) {
 	r := &f.rows[n]
 	if r.refs--; r.refs > 0 {
-		f.setBereft(r, true)
+		f.setCreatedStale(r, true)
 		return
 	}
-	f.setBereft(r, false)
-	r.oldest = 0
+	f.setCreatedStale(r, false)
+	r.created = 0
 	if int(n) < len(f.sketches) {
 		f.sketches[n] = nil
 	}
@@ -228,15 +228,15 @@ func (f *family) drop(n int32) {
 	}
 }
 
-// setBereft notes whether a row has lost a source that its created time was made of.
-func (f *family) setBereft(r *row, bereft bool) {
-	if bereft == r.bereft {
+// setCreatedStale notes whether a row has lost a source that its created time was made of.
+func (f *family) setCreatedStale(r *row, stale bool) {
+	if stale == r.createdStale {
 		return
 	}
-	if r.bereft = bereft; bereft {
-		f.bereft++
+	if r.createdStale = stale; stale {
+		f.createdStale++
 	} else {
-		f.bereft--
+		f.createdStale--
 	}
 }
 
@@ -313,7 +313,7 @@ func (f *family) begin() {
 // finish computes the merged values, after which the family is only read until the next scrape.
 func (f *family) finish() {
 	f.arrange()
-	f.rejuvenate()
+	f.recomputeCreated()
 	f.finishExemplars()
 	f.counters.Totals(f.values)
 	for i := range f.gauges {
@@ -407,7 +407,7 @@ func moreLabels(names, old []string) bool {
 		return len(names) > len(old)
 	}
 	if len(names) == 0 || &names[0] == &old[0] {
-		return false // most are shared, see introduce
+		return false // most are shared, see addContribution
 	}
 	return slices.Compare(names, old) < 0
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// file is a member with a file of its own, and the plan of what in it adds into what.
+// file is an origin with a file of its own, and the plan of what in it adds into what.
 type file struct {
 	origin.Origin
 	source  *source
@@ -16,9 +16,9 @@ type file struct {
 	state   shmstore.State
 	problem string // why it is left out, or is not whole; "": nothing
 
-	decls   []*decl // by the file's number of the family
-	planned int     // series that decls know
-	layout  uint64  // of the reader, when decls were compared with it
+	contributions []*contribution // by the file's number of the family
+	planned       int             // series that contributions know
+	layout        uint64          // of the reader, when contributions were compared with it
 
 	rejected                  int  // series that were, in this pass
 	oddDefinitions, oddValues bool // some were left out
@@ -55,16 +55,16 @@ func reasonOf(err error) string {
 	}
 }
 
-// follow reads what the process has announced since the last scrape and whether it lives. Whether it lives and what its
+// refresh reads what the process has announced since the last scrape and whether it lives. Whether it lives and what its
 // cells hold are asked in this order, so that a process that dies in between counts, as a living one. keep has it count as a
 // living one if it was not known to be dead.
-func (f *file) follow(keep bool) (rankChanged bool, err error) {
+func (f *file) refresh(keep bool) (rankChanged bool, err error) {
 	alive, err := f.reader.Alive()
 	if err != nil {
 		// It counts in either case; what it was is the best guess.
 		alive = f.Alive
 	}
-	alive = alive || keep && (f.Alive || f.decls == nil)
+	alive = alive || keep && (f.Alive || f.contributions == nil)
 	state, e := f.reader.State()
 	if e != nil {
 		return false, e
@@ -77,34 +77,34 @@ func (f *file) follow(keep bool) (rankChanged bool, err error) {
 	return rankChanged, err
 }
 
-// compare finds the declarations whose series are no longer those that were planned.
+// compare finds the contributions whose series are no longer those that were planned.
 func (f *file) compare() {
 	if f.reader.Layout() == f.layout {
 		return
 	}
 	f.layout = f.reader.Layout()
-	sums := make([]uint64, len(f.decls))
+	sums := make([]uint64, len(f.contributions))
 	series := f.reader.Series()
 	var buf [256]byte
 	for i := range series[:f.planned] {
-		if s := &series[i]; !s.Free && int(s.Family) < len(f.decls) {
-			key := identity(buf[:0], f.decls[s.Family].def.Labels, s.Values)
+		if s := &series[i]; !s.Free && int(s.Family) < len(f.contributions) {
+			key := identity(buf[:0], f.contributions[s.Family].def.Labels, s.Values)
 			sums[s.Family] += fingerprint(i, s, maphash.Bytes(seed, key))
 		}
 	}
-	for i, d := range f.decls {
-		if !d.lost && d.series != sums[i] {
+	for i, d := range f.contributions {
+		if !d.outranked && d.series != sums[i] {
 			d.stale = true
 		}
 	}
 }
 
-// unplan takes out of the plan what is to be planned anew. All files do so before any plans: a series that every member has
+// unplan takes out of the plan what is to be planned anew. All files do so before any plans: a series that every origin has
 // deleted and made again is then a new row, with a created time of its own.
 func (f *file) unplan() (stale bool) {
 	f.compare()
-	for _, d := range f.decls {
-		if d.stale && !d.lost {
+	for _, d := range f.contributions {
+		if d.stale && !d.outranked {
 			d.clear()
 			stale = true
 		}
@@ -112,22 +112,22 @@ func (f *file) unplan() (stale bool) {
 	return stale
 }
 
-// plan brings the declarations up to what the reader knows.
+// plan brings the contributions up to what the reader knows.
 func (f *file) plan() {
 	series := f.reader.Series()
 	if f.unplan() {
 		for i := range series[:f.planned] {
-			if d := f.declOf(&series[i]); d != nil && d.stale {
+			if d := f.contributionOf(&series[i]); d != nil && d.stale {
 				d.add(i, &series[i])
 			}
 		}
-		for _, d := range f.decls {
+		for _, d := range f.contributions {
 			d.stale = false
 		}
 	}
 	f.makeRoom(series[f.planned:])
 	for ; f.planned < len(series); f.planned++ {
-		if d := f.declOf(&series[f.planned]); d != nil {
+		if d := f.contributionOf(&series[f.planned]); d != nil {
 			d.add(f.planned, &series[f.planned])
 		}
 	}
@@ -136,34 +136,34 @@ func (f *file) plan() {
 // many is from how many series on it pays to count them before they are planned.
 const many = 64
 
-// makeRoom has the declarations' lists ready for series that are planned next.
+// makeRoom has the contributions' lists ready for series that are planned next.
 func (f *file) makeRoom(series []shmstore.SeriesInfo) {
 	if len(series) < many {
 		return
 	}
-	n := make([]int, len(f.decls))
+	n := make([]int, len(f.contributions))
 	for i := range series {
-		if s := &series[i]; !s.Hidden && f.declOf(s) != nil {
+		if s := &series[i]; !s.Hidden && f.contributionOf(s) != nil {
 			n[s.Family]++
 		}
 	}
-	for i, d := range f.decls {
-		if n[i] >= many && !d.lost {
+	for i, d := range f.contributions {
+		if n[i] >= many && !d.outranked {
 			d.shown.grow(n[i])
 		}
 	}
 }
 
-func (f *file) declOf(s *shmstore.SeriesInfo) *decl {
-	if s.Free || int(s.Family) >= len(f.decls) {
+func (f *file) contributionOf(s *shmstore.SeriesInfo) *contribution {
+	if s.Free || int(s.Family) >= len(f.contributions) {
 		return nil
 	}
-	return f.decls[s.Family]
+	return f.contributions[s.Family]
 }
 
-// load appends the cells of all that counts to buf, and what windows hold at now, of Monotonic. Straight, it adds those of
+// load appends the cells of all that counts to buf, and what windows hold at now, of Monotonic. In place, it adds those of
 // counters at once, some of them also when the process did not hold still.
-func (f *file) load(now uint64, buf []uint64, straight bool) ([]uint64, error) {
+func (f *file) load(now uint64, buf []uint64, inPlace bool) ([]uint64, error) {
 	n := len(buf)
 	if err := f.readExemplars(); err != nil {
 		return buf, err
@@ -172,11 +172,11 @@ func (f *file) load(now uint64, buf []uint64, straight bool) ([]uint64, error) {
 		buf = buf[:n]
 		f.rejected = 0
 		budget := len(words)
-		for _, d := range f.decls {
+		for _, d := range f.contributions {
 			switch {
-			case d.silent():
-			case straight && d.straight():
-				f.rejected += d.addStraight(words)
+			case !d.contributes():
+			case inPlace && d.inPlace():
+				f.rejected += d.addInPlace(words)
 			case d.def.Window != nil:
 				buf = d.loadWindows(words, f.reader.Series(), now, &budget, buf)
 			default:
@@ -205,8 +205,8 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 	if err != nil {
 		return buf[:n], err
 	}
-	for _, d := range f.decls {
-		if d.silent() {
+	for _, d := range f.contributions {
+		if !d.contributes() {
 			continue
 		}
 		d.keep(&d.hidden, at)
@@ -224,7 +224,7 @@ func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
 }
 
 // keep drops the entries of series that have no place and reports whether there were any.
-func (d *decl) keep(list *entries, at []int) (left bool) {
+func (d *contribution) keep(list *entries, at []int) (left bool) {
 	all := *list
 	*list = entries{}
 	for e := range all.each {
@@ -248,9 +248,9 @@ func moveTo(list entries, at []int) entries {
 }
 
 // merge adds what load has appended.
-func (f *file) merge(buf []uint64, straight bool) {
-	for _, d := range f.decls {
-		if d.silent() || straight && d.straight() {
+func (f *file) merge(buf []uint64, inPlace bool) {
+	for _, d := range f.contributions {
+		if !d.contributes() || inPlace && d.inPlace() {
 			continue
 		}
 		var bad int
@@ -261,7 +261,7 @@ func (f *file) merge(buf []uint64, straight bool) {
 
 // unusable returns how many definitions nobody may expose.
 func (f *file) unusable() (n int) {
-	for _, d := range f.decls {
+	for _, d := range f.contributions {
 		if d.family == nil {
 			n++
 		}

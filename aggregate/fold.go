@@ -71,7 +71,7 @@ func (s *Store) foldOwn(ctx context.Context) (int, error) {
 	}
 	w := s.wait(s.Dir())
 	defer w.over()
-	folded, err := s.folder.Fold(shmstore.FoldOptions{
+	folded, err := s.foldView.Fold(shmstore.FoldOptions{
 		Context: ctx, Blocked: w.blocked, Step: w.step, Look: s.foldLook, Merge: merge,
 	})
 	if err != nil {
@@ -116,13 +116,13 @@ type foldedFamily struct {
 	def     shmstore.Family
 	ready   bool
 	readyAt uint64
-	series  map[string]*foldedSeries // that the fold may change, by packed label values
-	rest    shmstore.PackedSeries    // all others, as they are in the last archive
+	series  map[string]*seriesAccumulator // that the fold may change, by packed label values
+	rest    shmstore.PackedSeries         // all others, as they are in the last archive
 
-	speakers map[int]origin.Origin // of mode all: whose gauges each slot has
+	slotOwners map[int]origin.Origin // of mode all: whose gauges each slot has
 }
 
-type foldedSeries struct {
+type seriesAccumulator struct {
 	values  []string
 	created time.Time
 	age     time.Duration
@@ -135,15 +135,15 @@ type foldedSeries struct {
 // converted: what rules is decided, and what differs is converted, at output only, so that a rollback finds its counts.
 // What the last archive holds is decoded only where the fold may change it.
 type fold struct {
-	last     *shmstore.Archive
-	archived archivedIndex            // of the last archive
-	families map[string]*foldedFamily // that the fold may change, by key
-	taken    map[uint64]uint64
-	present  map[string]presence       // of series that somebody has deleted, by sample identity
-	deleted  map[string]labelSet       // the series that present is about
-	unread   []shmstore.ArchivedFamily // series that make no sense and stay as they are
-	changed  bool
-	rewrites bool // families are not the last archive's
+	last            *shmstore.Archive
+	archived        archivedIndex            // of the last archive
+	families        map[string]*foldedFamily // that the fold may change, by key
+	archivedThrough map[uint64]uint64
+	present         map[string]presence       // of series that somebody has deleted, by sample identity
+	deleted         map[string]labelSet       // the series that present is about
+	unread          []shmstore.ArchivedFamily // series that make no sense and stay as they are
+	changed         bool
+	rewrites        bool // families are not the last archive's
 }
 
 // labelSet is a series of a definition.
@@ -153,7 +153,7 @@ type labelSet struct {
 }
 
 func newFold(last *shmstore.Archive) *fold {
-	return &fold{last: last, families: map[string]*foldedFamily{}, taken: map[uint64]uint64{}, present: map[string]presence{},
+	return &fold{last: last, families: map[string]*foldedFamily{}, archivedThrough: map[uint64]uint64{}, present: map[string]presence{},
 		deleted: map[string]labelSet{}}
 }
 
@@ -172,7 +172,7 @@ func foldInto(last *shmstore.Archive, dead, live []reader, retention time.Durati
 		if err := f.add(r, false); err != nil {
 			return nil, err
 		}
-		delete(f.taken, r.Info().Nonce)
+		delete(f.archivedThrough, r.Info().Nonce)
 		f.changed = true
 	}
 	for _, r := range live {
@@ -191,7 +191,7 @@ func foldInto(last *shmstore.Archive, dead, live []reader, retention time.Durati
 // add takes a dead process's file into the archive, or, of a living one's, what it has deleted and will never touch again.
 func (f *fold) add(r reader, alive bool) error {
 	m := origin.Origin{Info: r.Info()}
-	taken := f.taken[m.Info.Nonce]
+	taken := f.archivedThrough[m.Info.Nonce]
 	if alive && !f.released(r) {
 		return nil
 	}
@@ -205,13 +205,13 @@ func (f *fold) add(r reader, alive bool) error {
 	for i := range r.Families() {
 		if def := &r.Families()[i]; def.Mode == shmstore.All && usable(def) && !alive {
 			defs[i] = f.family(def, &m)
-			outranked[i] = !defs[i].speak(&m)
+			outranked[i] = !defs[i].takeSlot(&m)
 		}
 	}
 	series := r.Series()
 	var (
 		asked    []int32
-		askedFor []*foldedSeries
+		askedFor []*seriesAccumulator
 	)
 	err = r.ReadStable(func(i int, cells []uint64) {
 		s := &series[i]
@@ -219,8 +219,8 @@ func (f *fold) add(r reader, alive bool) error {
 		if s.Release > 0 && s.Release <= taken || alive && !final(r, s) || def.Mode != 0 && (s.Hidden || def.Mode.Live()) {
 			return
 		}
-		if s.Release > f.taken[m.Info.Nonce] {
-			f.taken[m.Info.Nonce] = s.Release
+		if s.Release > f.archivedThrough[m.Info.Nonce] {
+			f.archivedThrough[m.Info.Nonce] = s.Release
 		}
 		f.changed = true
 		if !usable(def) || outranked[s.Family] || s.Hidden && f.present[sampleKey(def, s.Values)].over() {
@@ -275,13 +275,13 @@ func (f *fold) lastTaken(r reader) uint64 {
 	return f.last.ArchivedThrough[r.Info().Nonce]
 }
 
-// speak makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,
+// takeSlot makes room for the gauges of a dead process in its slot, which count instead of those of any that ranks lower,
 // even if it has none of them. It is false when the archive has those of one that ranks higher.
-func (to *foldedFamily) speak(m *origin.Origin) bool {
-	if best, ok := to.speakers[m.Info.Slot]; ok && m.Compare(&best) < 0 {
+func (to *foldedFamily) takeSlot(m *origin.Origin) bool {
+	if best, ok := to.slotOwners[m.Info.Slot]; ok && m.Compare(&best) < 0 {
 		return false
 	}
-	to.speakers[m.Info.Slot] = *m
+	to.slotOwners[m.Info.Slot] = *m
 	for _, s := range to.series {
 		delete(*s.sum.(*accumulator.SlotGauges), m.Info.Slot)
 	}
@@ -293,7 +293,7 @@ func (f *fold) family(def *shmstore.Family, m *origin.Origin) *foldedFamily {
 	key := def.Key()
 	to := f.families[key]
 	if to == nil {
-		to = &foldedFamily{def: *def, series: map[string]*foldedSeries{}, speakers: map[int]origin.Origin{}}
+		to = &foldedFamily{def: *def, series: map[string]*seriesAccumulator{}, slotOwners: map[int]origin.Origin{}}
 		f.families[key] = to
 	}
 	f.rewrites = true
@@ -310,11 +310,11 @@ func (f *fold) family(def *shmstore.Family, m *origin.Origin) *foldedFamily {
 // add adds the cells of a process's series, which are as the process's own definition says: native buckets of any
 // resolution are one family. It returns nil for a series whose cells cannot be: nothing of it is archived, or it would come
 // out as 0.
-func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *origin.Origin, cells []uint64) *foldedSeries {
+func (to *foldedFamily) add(def *shmstore.Family, s *shmstore.SeriesInfo, m *origin.Origin, cells []uint64) *seriesAccumulator {
 	key, created := packedKey(s.Values), time.Unix(0, s.Created)
 	sum := to.series[key]
 	if sum == nil {
-		sum = &foldedSeries{values: s.Values, created: created, sum: accumulator.New(&to.def)}
+		sum = &seriesAccumulator{values: s.Values, created: created, sum: accumulator.New(&to.def)}
 	}
 	if !sum.sum.AddCells(def, m, cells) {
 		return nil
@@ -386,13 +386,13 @@ func (f *fold) dropDeleted() {
 	if len(f.present) == 0 {
 		return
 	}
-	f.drop(func(to *foldedFamily, s *foldedSeries) bool {
+	f.drop(func(to *foldedFamily, s *seriesAccumulator) bool {
 		p, ok := f.present[sampleKey(&to.def, s.values)]
 		return ok && to.def.Mode == 0 && p.over()
 	})
 }
 
-func (f *fold) drop(over func(*foldedFamily, *foldedSeries) bool) {
+func (f *fold) drop(over func(*foldedFamily, *seriesAccumulator) bool) {
 	for _, to := range f.families {
 		for values, s := range to.series {
 			if over(to, s) {
@@ -448,7 +448,7 @@ func (f *fold) age(live []reader, retention time.Duration) (agedAt uint64) {
 	}
 	f.unfold(&wants{all: true})
 	f.changed, f.rewrites = true, true
-	f.drop(func(to *foldedFamily, s *foldedSeries) bool {
+	f.drop(func(to *foldedFamily, s *seriesAccumulator) bool {
 		if touched[sampleKey(&to.def, s.values)] {
 			s.age = 0
 			return false
@@ -465,7 +465,7 @@ func (f *fold) age(live []reader, retention time.Duration) (agedAt uint64) {
 
 // archive returns what the fold has made: the families in the order of the last archive, then new ones.
 func (f *fold) archive(agedAt uint64) *shmstore.Archive {
-	a := &shmstore.Archive{AgedAt: agedAt, ArchivedThrough: f.taken}
+	a := &shmstore.Archive{AgedAt: agedAt, ArchivedThrough: f.archivedThrough}
 	if f.last != nil && f.last.ThisBoot && !f.rewrites {
 		a.Families = f.last.Families // the same slice, so that it is not encoded again
 		return a

@@ -220,7 +220,7 @@ func TestScrapesBesideFoldersThatAreKilled(t *testing.T) {
 			failures <- ""
 		}()
 	}
-	folder := openStore(t, dir, Options{})
+	folding := openStore(t, dir, Options{})
 	killed, ended := 0, 0
 	for i := range 20 {
 		for range 3 {
@@ -232,7 +232,7 @@ func TestScrapesBesideFoldersThatAreKilled(t *testing.T) {
 		cmd.Env = append(os.Environ(), folderVariable+"="+dir)
 		require.NoError(t, cmd.Start())
 		if i%4 == 0 {
-			mustFold(t, folder)
+			mustFold(t, folding)
 		}
 		if cmd.Wait() == nil {
 			ended++
@@ -244,7 +244,7 @@ func TestScrapesBesideFoldersThatAreKilled(t *testing.T) {
 	assert.Empty(t, <-failures)
 	assert.Empty(t, <-failures)
 	assert.Positive(t, killed)
-	assert.Equal(t, uint64(61), gatherAll(t, folder)["h"].Metric[0].Histogram.GetSampleCount())
+	assert.Equal(t, uint64(61), gatherAll(t, folding)["h"].Metric[0].Histogram.GetSampleCount())
 	t.Logf("folders killed %d, ended %d", killed, ended)
 }
 

@@ -37,14 +37,14 @@ func TestFoldCostsWhatItChanges(t *testing.T) {
 	}
 	const archived = 50_000
 	dir := newDir(t)
-	folder, scraper := openStore(t, dir, Options{}), openStore(t, dir, Options{ReadOnly: true})
+	folding, scraper := openStore(t, dir, Options{}), openStore(t, dir, Options{ReadOnly: true})
 	family, other := counterFamily("requests_total", "client"), counterFamily("jobs_total", "queue")
 	var actions []action
 	for i := range archived {
 		actions = append(actions, action{Do: "add", Family: family, Values: []string{fmt.Sprint("client-", i)}, V: 1})
 	}
 	leave(t, dir, 0, actions...)
-	require.Equal(t, 1, mustFold(t, folder))
+	require.Equal(t, 1, mustFold(t, folding))
 	scrape := func() { require.NoError(t, scraper.WriteText(io.Discard, "jobs_total")) }
 	scrape()
 
@@ -60,7 +60,7 @@ func TestFoldCostsWhatItChanges(t *testing.T) {
 		}
 		p.do(action{Do: "release"})
 		before, written, objects, bytes := generation(), writtenBytes(t), allocatedObjects(), allocated()
-		mustFold(t, folder)
+		mustFold(t, folding)
 		if round >= 2 {
 			// The first two make the archive and the reserve the same.
 			assert.Less(t, writtenBytes(t)-written, uint64(16<<10), "only what follows the families is written")
@@ -81,7 +81,7 @@ func TestFoldCostsWhatItChanges(t *testing.T) {
 	leave(t, dir, 2, action{Do: "add", Family: family, Values: []string{"client-7"}, V: 2},
 		action{Do: "add", Family: other, Values: []string{"q"}, V: 3})
 	objects := allocatedObjects()
-	require.Equal(t, 1, mustFold(t, folder))
+	require.Equal(t, 1, mustFold(t, folding))
 	assert.Less(t, allocatedObjects()-objects, uint64(2000), "the others are not decoded")
 	assert.Equal(t, "jobs_total{queue=\"q\"} 3\n", text(t, scraper, "jobs_total"))
 	requests := text(t, scraper, "requests_total")

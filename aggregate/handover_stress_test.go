@@ -40,10 +40,10 @@ type busyStore struct {
 
 func startBusyStore(t *testing.T, dir string) *busyStore {
 	b := &busyStore{t: t, stop: make(chan struct{}), done: make(chan string, 2)}
-	folder, scraper := openStore(t, dir, Options{}), openStore(t, dir, Options{})
+	folding, scraper := openStore(t, dir, Options{}), openStore(t, dir, Options{})
 	go b.loop(func() string {
 		b.folds.Add(1)
-		if _, err := folder.Fold(t.Context()); err != nil {
+		if _, err := folding.Fold(t.Context()); err != nil {
 			return err.Error()
 		}
 		return ""

@@ -20,7 +20,7 @@ import (
 // stays exact and equals the sum of all native buckets (and NaNs) in every scrape, as Prometheus demands.
 
 // loadNative appends the cells of native histograms to buf: the classic ones and what shmstore.Family.AppendNative says.
-func (d *decl) loadNative(list entries, words, buf []uint64) []uint64 {
+func (d *contribution) loadNative(list entries, words, buf []uint64) []uint64 {
 	n, classic := d.def.Words(), d.def.NativeCells()
 	for e := range list.each {
 		cells := words[e.cell : int(e.cell)+n : int(e.cell)+n]
@@ -31,7 +31,7 @@ func (d *decl) loadNative(list entries, words, buf []uint64) []uint64 {
 	return buf
 }
 
-func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) mergeNative(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	own := &nativehist.Counts{}
@@ -61,10 +61,12 @@ func (d *decl) mergeNative(buf []uint64) (rest []uint64, bad int) {
 }
 
 // withoutBounds tells whether the native buckets have to stand in for classic ones.
-func (d *decl) withoutBounds() bool { return len(d.def.Bounds) == 0 && len(d.family.rule.Bounds) > 0 }
+func (d *contribution) withoutBounds() bool {
+	return len(d.def.Bounds) == 0 && len(d.family.rule.Bounds) > 0
+}
 
 // addFinite adds classic buckets below +Inf of a native histogram and returns how many observations they are.
-func (d *decl) addFinite(row int32, finite []uint64) (total uint64) {
+func (d *contribution) addFinite(row int32, finite []uint64) (total uint64) {
 	width := len(d.family.rule.Bounds) + 1
 	buckets := d.family.buckets[int(row)*width:][:width]
 	for j, n := range finite {
@@ -78,7 +80,7 @@ func (d *decl) addFinite(row int32, finite []uint64) (total uint64) {
 }
 
 // addNative adds a native histogram to a row, in whatever form that has.
-func (d *decl) addNative(row int32, finite []uint64, counts *nativehist.Counts) {
+func (d *contribution) addNative(row int32, finite []uint64, counts *nativehist.Counts) {
 	f := d.family
 	width := len(f.rule.Bounds) + 1
 	buckets := f.buckets[int(row)*width:][:width]
@@ -100,7 +102,7 @@ func (d *decl) addNative(row int32, finite []uint64, counts *nativehist.Counts) 
 }
 
 // addClassic adds what the buckets of a classic histogram count to the native ones of a row.
-func (d *decl) addClassic(row int32, bucket int, n uint64) {
+func (d *contribution) addClassic(row int32, bucket int, n uint64) {
 	upper := math.Inf(1)
 	if bucket < len(d.def.Bounds) {
 		upper = d.def.Bounds[bucket]

@@ -29,57 +29,57 @@ func (s *Store) pass() {
 	}
 	s.exposed = s.exposed[:0]
 	for _, f := range s.families {
-		if !f.hushed && !f.rule.QuantileLines && slices.ContainsFunc(f.order, f.visible) {
+		if !f.shadowed && !f.rule.QuantileLines && slices.ContainsFunc(f.order, f.visible) {
 			s.findLines(f)
-			f.frame()
+			f.makeTemplates()
 			s.exposed = append(s.exposed, f)
 		}
 	}
 	slices.SortFunc(s.exposed, func(a, b *family) int { return strings.Compare(a.name, b.name) })
-	s.takeStock()
+	s.collectSelfMetrics()
 	s.logReports()
 }
 
 func (s *Store) read() {
-	if !s.learn() {
+	if !s.refreshFiles() {
 		return
 	}
 	for range attempts {
-		members := s.planAll()
+		files := s.planAll()
 		s.begin()
-		if s.addStraight(members) {
+		if s.addInPlace(files) {
 			s.finish()
 			return
 		}
-		s.followAll()
+		s.refreshAll()
 	}
-	members := s.planAll()
+	files := s.planAll()
 	s.begin()
-	for _, f := range members {
+	for _, f := range files {
 		s.add(f)
 	}
 	s.finish()
 }
 
-// learn brings what is known about the files up to date. If it returns false they say less than the last pass did, which
+// refreshFiles brings what is known about the files up to date. If it returns false they say less than the last pass did, which
 // then stays.
 //
 // A series that at every instant some process shows is in every scrape, although files are looked at one after the other.
 // When one process has deleted it, another may have made it after it was looked at, or may have started after the directory
 // was listed. So after a look that finds a deletion all directories are listed and all files looked at once more, and what
 // is deleted, or dies, after the first look counts as shown, or alive, in this pass. See also shmstore/deletion.go.
-func (s *Store) learn() bool {
+func (s *Store) refreshFiles() bool {
 	s.keepDeleted(false)
 	if !s.list() {
 		return false
 	}
-	changed := s.followAll()
+	changed := s.refreshAll()
 	s.keepDeleted(true)
 	if changed {
 		if !s.list() {
 			return false
 		}
-		s.followAll()
+		s.refreshAll()
 	}
 	return true
 }
@@ -107,17 +107,17 @@ func (s *Store) lost() bool {
 	return false
 }
 
-// followAll follows all files. It reports whether a series was deleted that others may have made after they were looked at.
+// refreshAll follows all files. It reports whether a series was deleted that others may have made after they were looked at.
 // So may others have made what a process showed that died, if one of the living has deleted it.
-func (s *Store) followAll() (changed bool) {
+func (s *Store) refreshAll() (changed bool) {
 	died, deleting := false, false
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		f := s.files[name]
 		if f.reader == nil {
 			continue
 		}
-		wasDead := f.decls != nil && !f.Alive
-		s.follow(f)
+		wasDead := f.contributions != nil && !f.Alive
+		s.refresh(f)
 		if r := own(f.reader); r != nil {
 			changed = changed || r.Deletions() != f.deletions
 			f.deletions = r.Deletions()
@@ -132,26 +132,26 @@ func (s *Store) followAll() (changed bool) {
 // gauges that were set at one time the last counts.
 func (s *Store) planAll() []*file {
 	s.resolve()
-	members := make([]*file, 0, len(s.files))
+	files := make([]*file, 0, len(s.files))
 	for _, f := range s.files {
-		if f.decls != nil {
+		if f.contributions != nil {
 			f.unplan()
-			members = append(members, f)
+			files = append(files, f)
 		}
 	}
-	for _, f := range members {
+	for _, f := range files {
 		f.plan()
 	}
-	slices.SortFunc(members, func(a, b *file) int { return a.Origin.Compare(&b.Origin) })
+	slices.SortFunc(files, func(a, b *file) int { return a.Origin.Compare(&b.Origin) })
 	for _, src := range s.sources {
-		for _, d := range src.archived.decls {
+		for _, d := range src.archived.contributions {
 			d.planArchived()
 		}
 	}
 	for _, f := range s.families {
-		f.elect()
+		f.chooseOwners()
 	}
-	return members
+	return files
 }
 
 // begin makes the sums those of the archives.
@@ -160,8 +160,8 @@ func (s *Store) begin() {
 		f.begin()
 	}
 	for _, src := range s.sources {
-		for _, d := range src.archived.decls {
-			if !d.silent() {
+		for _, d := range src.archived.contributions {
+			if d.contributes() {
 				d.mergeArchived()
 			}
 		}
@@ -187,7 +187,7 @@ func (s *Store) current() bool {
 // moved tells whether a process whose directory cannot be listed has deleted or replaced series since the last pass.
 func (s *Store) moved() bool {
 	for _, f := range s.files {
-		if f.source.unlisted && f.decls != nil && f.reader.Layout() != f.layout {
+		if f.source.unlisted && f.contributions != nil && f.reader.Layout() != f.layout {
 			return true
 		}
 	}
@@ -203,7 +203,7 @@ func (s *Store) list() bool {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		if f := s.files[name]; f.source.unlisted {
-			s.follow(f)
+			s.refresh(f)
 		}
 	}
 	if s.moved() {
@@ -251,7 +251,7 @@ func (s *Store) takeFiles(src *source) {
 		}
 		if a := src.Archive(); a != nil && a.ArchivedThrough[f.Info.Nonce] != f.ArchivedThrough {
 			f.ArchivedThrough = a.ArchivedThrough[f.Info.Nonce]
-			for _, d := range f.decls {
+			for _, d := range f.contributions {
 				d.stale = true
 			}
 		}
@@ -285,10 +285,10 @@ func (s *Store) takeBroken(src *source) {
 
 // release takes everything that a file declares out of the plan.
 func (s *Store) release(f *file) {
-	for _, d := range f.decls {
-		s.detach(d)
+	for _, d := range f.contributions {
+		s.removeContribution(d)
 	}
-	f.decls, f.planned, f.layout = nil, 0, 0
+	f.contributions, f.planned, f.layout = nil, 0, 0
 }
 
 // leaveOut takes a file that cannot be read out of the sums. The next pass tries it again from its beginning.
@@ -298,17 +298,17 @@ func (s *Store) leaveOut(f *file, err error) {
 		f.source.forget(f.reader)
 		f.reader = nil
 	}
-	s.complain(f, err)
+	s.reportUnreadable(f, err)
 }
 
-// complain counts and logs what is wrong with a file, once.
-func (s *Store) complain(f *file, err error) {
+// reportUnreadable counts and logs what is wrong with a file, once.
+func (s *Store) reportUnreadable(f *file, err error) {
 	reason := reasonOf(err)
 	if f.problem == reason {
 		return
 	}
 	f.problem = reason
-	s.reportProblem(f.Info.Name, reason, f.decls == nil, err)
+	s.reportProblem(f.Info.Name, reason, f.contributions == nil, err)
 }
 
 func (s *Store) reportProblem(name, reason string, leftOut bool, err error) {
@@ -316,46 +316,46 @@ func (s *Store) reportProblem(name, reason string, leftOut bool, err error) {
 	s.reports.add("a file of the store cannot be read", name, "reason", reason, "left_out", leftOut, "error", err)
 }
 
-// follow brings what is known about a file up to date.
-func (s *Store) follow(f *file) {
+// refresh brings what is known about a file up to date.
+func (s *Store) refresh(f *file) {
 	if f.reader == nil {
 		return
 	}
-	rankChanged, err := f.follow(s.keeps)
+	rankChanged, err := f.refresh(s.keeps)
 	switch {
 	case err == nil:
 		f.problem = ""
-	case reasonOf(err) == reasonIO && f.decls != nil:
+	case reasonOf(err) == reasonIO && f.contributions != nil:
 		// The file is not at fault. What is known of it still counts, so that no sum falls.
-		s.complain(f, err)
+		s.reportUnreadable(f, err)
 	default:
 		s.leaveOut(f, err)
 		return
 	}
 	if rankChanged {
-		for _, d := range f.decls {
+		for _, d := range f.contributions {
 			if d.family != nil {
 				d.family.dirty = true
 			}
 		}
 	}
-	s.attach(f)
+	s.addFamilies(f)
 }
 
-// attach takes families that the file has announced since the last time into the plan.
-func (s *Store) attach(f *file) {
+// addFamilies takes families that the file has announced since the last time into the plan.
+func (s *Store) addFamilies(f *file) {
 	families := f.reader.Families()
-	if f.decls == nil {
+	if f.contributions == nil {
 		// Not nil from here on, which is what tells a file that counts.
-		f.decls = make([]*decl, 0, len(families))
+		f.contributions = make([]*contribution, 0, len(families))
 	}
-	for i := len(f.decls); i < len(families); i++ {
-		d := &decl{of: &f.Origin, reader: f.reader, number: i, def: families[i], lost: true}
-		f.decls = append(f.decls, d)
+	for i := len(f.contributions); i < len(families); i++ {
+		d := &contribution{origin: &f.Origin, reader: f.reader, number: i, def: families[i], outranked: true}
+		f.contributions = append(f.contributions, d)
 		if !usable(&d.def) {
 			continue
 		}
-		s.introduce(d)
+		s.addContribution(d)
 	}
 }
 
@@ -368,22 +368,22 @@ func (s *Store) resolve() {
 			continue
 		}
 		changed = true
-		if len(f.decls) == 0 {
+		if len(f.contributions) == 0 {
 			delete(s.families, name)
 			continue
 		}
-		s.choose(f)
+		s.chooseRule(f)
 	}
 	if changed {
-		s.separate()
+		s.resolveCollisions()
 	}
 }
 
-// choose decides which definition rules a family.
-func (s *Store) choose(f *family) {
-	for _, d := range f.choose() {
+// chooseRule decides which definition rules a family.
+func (s *Store) chooseRule(f *family) {
+	for _, d := range f.chooseRule() {
 		s.conflict(f.name, conflictID(d.def.Key(), f.rule.Type.String()), "type", d.def.Type.String(), "rules",
-			f.rule.Type.String(), "file", d.of.Info.Name)
+			f.rule.Type.String(), "file", d.origin.Info.Name)
 	}
 }
 
@@ -393,49 +393,49 @@ var suffixes = map[shmstore.Type][]string{
 	shmstore.SummaryType:   {"_count", "_sum"},
 }
 
-// separate hushes families whose samples would have the names of another family's: of two the one whose definition
+// resolveCollisions hushes families whose samples would have the names of another family's: of two the one whose definition
 // ranks lower, as with types.
-func (s *Store) separate() {
-	hushed := map[*family]*family{}
+func (s *Store) resolveCollisions() {
+	shadowed := map[*family]*family{}
 	for _, name := range ownNames {
 		if f := s.families[name]; f != nil {
-			hushed[f] = f
+			shadowed[f] = f
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.families)) {
 		f := s.families[name]
 		for _, suffix := range suffixes[f.rule.Type] {
 			other := s.families[name+suffix]
-			if other == nil || hushed[f] != nil || hushed[other] != nil {
+			if other == nil || shadowed[f] != nil || shadowed[other] != nil {
 				continue
 			}
-			if len(f.decls) == 0 || len(other.decls) == 0 {
+			if len(f.contributions) == 0 || len(other.contributions) == 0 {
 				// In the middle of a pass a file was left out that alone had it.
 				continue
 			}
-			if f.winner().of.CompareRule(other.winner().of) >= 0 {
-				hushed[other] = f
+			if f.ruling().origin.CompareRule(other.ruling().origin) >= 0 {
+				shadowed[other] = f
 			} else {
-				hushed[f] = other
+				shadowed[f] = other
 			}
 		}
 	}
 	for _, f := range s.families {
-		other := hushed[f]
-		if other != nil && !f.hushed {
+		other := shadowed[f]
+		if other != nil && !f.shadowed {
 			s.conflict(f.name, conflictID(f.name, other.name), "collides_with", other.name)
 		}
-		f.hushed = other != nil
+		f.shadowed = other != nil
 	}
 }
 
 // conflict counts and logs a definition that is left out from now on, once: processes come and go, and it stays the same
 // conflict until the last that has counted with the definition is forgotten.
 func (s *Store) conflict(family, id string, args ...any) {
-	if !s.stock.newConflict(id) {
+	if !s.selfMetrics.newConflict(id) {
 		return
 	}
-	s.stock.conflicts[family]++
+	s.selfMetrics.conflicts[family]++
 	s.log.Warn("a metric is left out, because another definition rules", append([]any{"family", family}, args...)...)
 }
 
@@ -443,17 +443,17 @@ func (s *Store) conflict(family, id string, args ...any) {
 // series is made sure of by itself.
 const attempts = 3
 
-// addStraight adds up the cells of all files as long as these hold still and can be read. If it returns false the sums
+// addInPlace adds up the cells of all files as long as these hold still and can be read. If it returns false the sums
 // have some of a file that did not.
-func (s *Store) addStraight(members []*file) bool {
-	for _, f := range members {
+func (s *Store) addInPlace(files []*file) bool {
+	for _, f := range files {
 		buf, err := f.load(s.now(), s.buf[:0], true)
 		s.buf = buf
 		if err != nil {
 			return false
 		}
 		f.merge(buf, true)
-		s.oddities(f)
+		s.reportRejections(f)
 	}
 	return true
 }
@@ -478,13 +478,13 @@ func (s *Store) add(f *file) {
 		return
 	}
 	f.merge(buf, false)
-	s.oddities(f)
+	s.reportRejections(f)
 }
 
-// oddities notes what of a file could not be added.
-func (s *Store) oddities(f *file) {
-	s.oddity(f, &f.oddValues, reasonValue, f.rejected)
-	s.oddity(f, &f.oddDefinitions, reasonDefinition, f.unusable())
+// reportRejections notes what of a file could not be added.
+func (s *Store) reportRejections(f *file) {
+	s.reportRejected(f, &f.oddValues, reasonValue, f.rejected)
+	s.reportRejected(f, &f.oddDefinitions, reasonDefinition, f.unusable())
 }
 
 // replan brings the plan of one file up to date in the middle of a pass. Others are added up already, so no family that
@@ -493,20 +493,20 @@ func (s *Store) replan(f *file) error {
 	if err := f.reader.Refresh(); err != nil {
 		return err
 	}
-	s.attach(f)
-	for _, d := range f.decls {
+	s.addFamilies(f)
+	for _, d := range f.contributions {
 		if d.family != nil && d.family.rule.Type == 0 {
-			s.choose(d.family)
-			d.family.elect()
-			s.separate()
+			s.chooseRule(d.family)
+			d.family.chooseOwners()
+			s.resolveCollisions()
 		}
 	}
 	f.plan()
 	return nil
 }
 
-// oddity counts and logs once that some of a file is left out.
-func (s *Store) oddity(f *file, known *bool, reason string, n int) {
+// reportRejected counts and logs once that some of a file is left out.
+func (s *Store) reportRejected(f *file, known *bool, reason string, n int) {
 	if n > 0 && !*known {
 		s.count(reason)
 		s.reports.add("some of a file of the store cannot be and is left out", f.Info.Name, "reason", reason, "left_out", n)
@@ -514,4 +514,4 @@ func (s *Store) oddity(f *file, known *bool, reason string, n int) {
 	*known = n > 0
 }
 
-func (s *Store) count(reason string) { s.stock.errors[reason]++ }
+func (s *Store) count(reason string) { s.selfMetrics.errors[reason]++ }

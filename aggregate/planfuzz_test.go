@@ -151,7 +151,7 @@ func FuzzPlan(f *testing.F) {
 			}
 		}
 		require.NoError(t, s.fresh())
-		requireText(t, &s.plan, s.stock.families(), s.collect(namesAmong(nil)))
+		requireText(t, &s.plan, s.selfMetrics.families(), s.collect(namesAmong(nil)))
 		if len(damaged) == 0 {
 			require.Equal(t, users(t, open()), users(t, s))
 		}

@@ -13,8 +13,8 @@ const (
 	counted  // somebody has a value of it that was not refused; of a scrape only
 )
 
-// visible tells whether a series is exposed, with everything that all members, those that have deleted it too, have
-// counted. Living members decide as long as there are any that have it, then the dead, then the archive: subtracting the
+// visible tells whether a series is exposed, with everything that all origins, those that have deleted it too, have
+// counted. Living origins decide as long as there are any that have it, then the dead, then the archive: subtracting the
 // part of one that deleted it would make the sum fall part of the way, and rate() would add the whole remainder again.
 func (p presence) visible() bool {
 	switch {

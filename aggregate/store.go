@@ -54,7 +54,7 @@ type Store struct {
 	closing  context.Context // ends with Close, and any wait of a fold with it
 	close    context.CancelFunc
 	waiting  atomic.Uint64  // since when a fold has been waiting for its lock, on Monotonic's clock; 0: none is
-	folder   *shmstore.View // of the folder, so that it keeps no scrape waiting; nil without a dir
+	foldView *shmstore.View // of the foldView, so that it keeps no scrape waiting; nil without a dir
 	foldStep func(string)   // told of each step of a fold; of tests
 	foldLook func(string)   // told of each file that a fold is about to look at; of tests
 	settle   time.Duration  // of foreign directories, 0: as foreign.CompactOptions say; of tests
@@ -66,14 +66,14 @@ type Store struct {
 
 // plan is what a Store keeps between passes.
 type plan struct {
-	sources  []*source
-	files    map[string]*file   // by name
-	families map[string]*family // by name
-	exposed  []*family          // that have something to show, sorted by name
-	stock    stock
-	reports  reports  // of the pass
-	buf      []uint64 // where the cells of one file at a time are copied
-	keeps    bool     // what is found deleted or dead counts as shown or alive
+	sources     []*source
+	files       map[string]*file   // by name
+	families    map[string]*family // by name
+	exposed     []*family          // that have something to show, sorted by name
+	selfMetrics selfMetrics
+	reports     reports  // of the pass
+	buf         []uint64 // where the cells of one file at a time are copied
+	keeps       bool     // what is found deleted or dead counts as shown or alive
 }
 
 var _ prometheus.Gatherer = (*Store)(nil)
@@ -100,13 +100,13 @@ func Open(dir string, o Options) (*Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("aggregate: %w", err)
 		}
-		s.dir, s.folder, s.log = d, d.View(), s.log.With("store", d.Path())
+		s.dir, s.foldView, s.log = d, d.View(), s.log.With("store", d.Path())
 	}
 	s.plan = plan{
-		files:    map[string]*file{},
-		families: map[string]*family{},
-		stock:    newStock(o.InitialTotals),
-		reports:  reports{},
+		files:       map[string]*file{},
+		families:    map[string]*family{},
+		selfMetrics: newSelfMetrics(o.InitialTotals),
+		reports:     reports{},
 	}
 	if err := s.openSources(); err != nil {
 		s.Close()
@@ -142,7 +142,7 @@ func (s *Store) Close() error {
 		errs = append(errs, src.Close())
 	}
 	if s.dir != nil {
-		errs = append(errs, s.folder.Close(), s.dir.Close())
+		errs = append(errs, s.foldView.Close(), s.dir.Close())
 	}
 	s.plan = plan{}
 	return errors.Join(errs...)

@@ -32,7 +32,7 @@ func (s *Store) appendText(b []byte, x exposition, names []string, beside promet
 	if s.closed {
 		return b, errClosed
 	}
-	own := s.stock.families()
+	own := s.selfMetrics.families()
 	if s.collides(others, own) {
 		return b, errCollision
 	}
@@ -54,7 +54,7 @@ func (s *Store) collect(wanted func(name string) bool) (families []*dto.MetricFa
 			families = append(families, f.output())
 		}
 	}
-	for _, mf := range s.stock.families() {
+	for _, mf := range s.selfMetrics.families() {
 		if wanted(mf.GetName()) {
 			families = append(families, mf)
 		}

@@ -63,7 +63,7 @@ func requireStoreText(t testing.TB, s *Store) {
 	require.NoError(t, s.fresh())
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	requireText(t, &s.plan, s.stock.families(), s.collect(namesAmong(nil)))
+	requireText(t, &s.plan, s.selfMetrics.families(), s.collect(namesAmong(nil)))
 }
 
 // dice makes anything of bytes, and when these are used up always the same.
@@ -153,9 +153,9 @@ func thrownFamily(d *dice, name string) *family {
 		}
 	}
 	f := newFamily(name, oddTexts[1+d.n(len(oddTexts)-1)])
-	from := &decl{of: &origin.Origin{Alive: true}, def: def, family: f}
-	f.decls = []*decl{from}
-	f.choose()
+	from := &contribution{origin: &origin.Origin{Alive: true}, def: def, family: f}
+	f.contributions = []*contribution{from}
+	f.chooseRule()
 	for range 1 + d.n(4) {
 		values := make([]string, len(def.Labels))
 		for i := range values {
@@ -207,7 +207,7 @@ func thrownFamily(d *dice, name string) *family {
 	}
 	f.arrange()
 	f.finishExemplars()
-	f.frame()
+	f.makeTemplates()
 	return f
 }
 

@@ -21,7 +21,7 @@ func (f *fold) begin() {
 	if f.last == nil {
 		return
 	}
-	maps.Copy(f.taken, f.last.ArchivedThrough)
+	maps.Copy(f.archivedThrough, f.last.ArchivedThrough)
 	for i := range f.last.Families {
 		a := &f.last.Families[i]
 		key := a.Key()
@@ -155,8 +155,8 @@ func (f *fold) unfold(w *wants) {
 
 func (f *fold) unfoldFamily(key string, i int, want func(values []byte) bool) {
 	a := &f.last.Families[i]
-	to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt, series: map[string]*foldedSeries{},
-		speakers: map[int]origin.Origin{}}
+	to := &foldedFamily{def: a.Family, ready: a.Ready, readyAt: a.ReadyAt, series: map[string]*seriesAccumulator{},
+		slotOwners: map[int]origin.Origin{}}
 	wanted, rest := a.Packed.Take(want)
 	to.rest = rest
 	for _, s := range append(wanted, a.Series...) {
@@ -168,10 +168,10 @@ func (f *fold) unfoldFamily(key string, i int, want func(values []byte) bool) {
 		}
 		if slots, ok := p.(*accumulator.SlotGauges); ok {
 			for slot, value := range *slots {
-				to.speakers[slot] = value.Rank
+				to.slotOwners[slot] = value.Rank
 			}
 		}
-		sum := &foldedSeries{values: s.Values, created: s.Created, age: s.Age, sum: p}
+		sum := &seriesAccumulator{values: s.Values, created: s.Created, age: s.Age, sum: p}
 		for j := range s.Exemplars {
 			sum.exemplars.offer(&a.Family, &s.Exemplars[j])
 		}

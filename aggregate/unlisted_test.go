@@ -26,7 +26,7 @@ func withoutDescriptors(t *testing.T, fn func()) {
 // A process uses cells again that an archive has taken. Who cannot read that archive must not miss them.
 func TestSumsStayWhileTheStoreCannotBeListed(t *testing.T) {
 	dir := newDir(t)
-	s, folder := openStore(t, dir, Options{}), openStore(t, dir, Options{})
+	s, folding := openStore(t, dir, Options{}), openStore(t, dir, Options{})
 	family := counterFamily("c_total", "l")
 	shows, deletes := startLocal(t, dir, 0), startLocal(t, dir, 1)
 	x := []string{"x"}
@@ -36,7 +36,7 @@ func TestSumsStayWhileTheStoreCannotBeListed(t *testing.T) {
 	shows.do(action{Do: "add", Family: family, Values: x, V: 1})
 	withoutDescriptors(t, func() { assert.Equal(t, "c_total{l=\"x\"} 12\n", text(t, s), "the files count on") })
 	deletes.do(action{Do: "delete", Family: family, Values: x}, action{Do: "release"})
-	mustFold(t, folder)
+	mustFold(t, folding)
 	deletes.do(action{Do: "make", Family: family, Values: []string{"y"}})
 	shows.do(action{Do: "add", Family: family, Values: x, V: 1})
 	withoutDescriptors(t, func() {

@@ -14,14 +14,14 @@ import (
 // to one for each row. A dead process's window counts no more, folded or not. How long the window is and which quantiles
 // are asked for is the rule's to say, and each process's resolution and slices are its own.
 
-// windowed tells whether the declaration's windows count at the moment.
-func (d *decl) windowed() bool {
-	return d.of.Alive && d.family.rule.Window != nil && d.def.Window != nil
+// windowed tells whether the contribution's windows count at the moment.
+func (d *contribution) windowed() bool {
+	return d.origin.Alive && d.family.rule.Window != nil && d.def.Window != nil
 }
 
 // loadWindows is load for summaries with windows. Behind the cells of each series is what is counted in its window, as
 // quantile.Window.AppendCounts has it.
-func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uint64, budget *int, buf []uint64) []uint64 {
+func (d *contribution) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uint64, budget *int, buf []uint64) []uint64 {
 	for _, list := range [2]entries{d.hidden, d.shown} {
 		for e := range list.each {
 			for i := range words[e.cell:][:shmstore.SummaryWords] {
@@ -38,7 +38,7 @@ func (d *decl) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uin
 }
 
 // loadCopies is loadWindows from copies of cells and counts that were put together the same way.
-func (d *decl) loadCopies(copies []uint64, buf []uint64) []uint64 {
+func (d *contribution) loadCopies(copies []uint64, buf []uint64) []uint64 {
 	for _, list := range [2]entries{d.hidden, d.shown} {
 		for e := range list.each {
 			c := copies[e.cell:]
@@ -51,11 +51,11 @@ func (d *decl) loadCopies(copies []uint64, buf []uint64) []uint64 {
 // copyWindow appends, while the series of a file are made sure of one by one, what is counted in the window of series i,
 // if it can have one.
 func (f *file) copyWindow(i int, now uint64, budget *int, copies []uint64) []uint64 {
-	d := f.declOf(&f.reader.Series()[i])
+	d := f.contributionOf(&f.reader.Series()[i])
 	switch {
 	case d == nil || d.def.Window == nil:
 		return copies
-	case d.silent() || !d.windowed():
+	case !d.contributes() || !d.windowed():
 		return append(copies, 0)
 	default:
 		return own(f.reader).AppendWindow(copies, i, now, d.family.rule.Window.Length(), budget)
@@ -68,7 +68,7 @@ func takeWindow(buf []uint64) (pairs, rest []uint64) {
 }
 
 // mergeWindow adds what was loaded of one window to a row.
-func (d *decl) mergeWindow(row int32, pairs []uint64) {
+func (d *contribution) mergeWindow(row int32, pairs []uint64) {
 	if len(pairs) == 0 {
 		return
 	}

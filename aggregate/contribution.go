@@ -14,22 +14,22 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// decl is one member's definition of a family with the member's series of it: the part of the plan that says which of
+// contribution is one origin's definition of a family with the origin's series of it: the part of the plan that says which of
 // its cells add into which row of the family. It is kept between scrapes; only the cells are read anew.
-type decl struct {
-	of     *origin.Origin
+type contribution struct {
+	origin *origin.Origin
 	reader reader // nil: the archive's
 	number int    // in its file; of two definitions of one family in one file the later counts
 	def    shmstore.Family
 
-	family *family // nil: the definition is not usable
-	lost   bool    // the family is ruled by a definition that this one cannot be merged with
-	stale  bool    // shown and hidden are to be made anew
-	shown  entries
-	hidden entries // deleted; for gauges only where that says something about a row
-	carry  []int32 // of each bucket, the bucket of the family that takes its count; nil: the same
-	series uint64  // sum of the series' fingerprints
-	next   int32   // the row where the next series is likely to be
+	family    *family // nil: the definition is not usable
+	outranked bool    // the family is ruled by a definition that this one cannot be merged with
+	stale     bool    // shown and hidden are to be made anew
+	shown     entries
+	hidden    entries // deleted; for gauges only where that says something about a row
+	carry     []int32 // of each bucket, the bucket of the family that takes its count; nil: the same
+	series    uint64  // sum of the series' fingerprints
+	next      int32   // the row where the next series is likely to be
 
 	archived []archivedSeries // instead of cells, when it is the archive's
 }
@@ -43,8 +43,8 @@ func usable(def *shmstore.Family) bool {
 }
 
 // add plans series number i of the file.
-func (d *decl) add(i int, s *shmstore.SeriesInfo) {
-	if d.lost || s.Free {
+func (d *contribution) add(i int, s *shmstore.SeriesInfo) {
+	if d.outranked || s.Free {
 		return
 	}
 	var buf [256]byte
@@ -59,7 +59,7 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 	}
 	d.series += fingerprint(i, s, hash)
 	deleted := s.Hidden && (!s.Late || s.Fresh && !known && !d.family.had(key))
-	if deleted && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.of.ArchivedThrough {
+	if deleted && d.family.rule.Mode != 0 || s.Release > 0 && s.Release <= d.origin.ArchivedThrough {
 		return
 	}
 	e := entry{series: int32(i), cell: int32(s.Cell), row: d.next}
@@ -77,7 +77,7 @@ func (d *decl) add(i int, s *shmstore.SeriesInfo) {
 }
 
 // clear forgets all series.
-func (d *decl) clear() {
+func (d *contribution) clear() {
 	for _, list := range [2]*entries{&d.shown, &d.hidden} {
 		for _, row := range list.rows {
 			d.family.drop(row)
@@ -87,9 +87,9 @@ func (d *decl) clear() {
 	d.series = 0
 }
 
-// adapt makes the declaration fit the family's rule, whose series it then has none of.
-func (d *decl) adapt(lost bool) {
-	d.lost, d.stale = lost, true
+// adapt makes the contribution fit the family's rule, whose series it then has none of.
+func (d *contribution) adapt(lost bool) {
+	d.outranked, d.stale = lost, true
 	d.shown, d.hidden, d.series, d.carry = entries{}, entries{}, 0, nil
 	if !lost && d.def.Type == shmstore.HistogramType {
 		d.carry = carryOver(d.def.Bounds, d.family.rule.Bounds)
@@ -116,7 +116,7 @@ func carryOver(old, new []float64) []int32 {
 var seed = maphash.MakeSeed()
 
 // fingerprint is another number, nearly certainly, for anything that the plan takes from a series. The sum of a
-// declaration's tells whether something changed, without a copy of every label value. The hash is that of its identity.
+// contribution's tells whether something changed, without a copy of every label value. The hash is that of its identity.
 func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 	number := uint64(i) << 1
 	if s.Hidden && !s.Late {
@@ -128,23 +128,23 @@ func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 	return high ^ low
 }
 
-// silent tells whether nothing of the declaration counts at the moment.
-func (d *decl) silent() bool {
-	if d.lost || d.family.rule.Mode.Live() && !d.of.Alive {
-		return true
+// contributes reports whether anything of the contribution counts in this pass.
+func (d *contribution) contributes() bool {
+	switch {
+	case d.outranked, d.family.rule.Mode.Live() && !d.origin.Alive:
+		return false
+	case d.archived != nil && d.family.rule.Mode.Base() == shmstore.All && d.def.Mode != shmstore.All:
+		return false // nobody knows any more which slot it came from
+	default:
+		return d.family.slotOwners == nil || d.family.slotOwners[d.origin.Info.Slot] == d.origin
 	}
-	if d.archived != nil && d.family.rule.Mode.Base() == shmstore.All && d.def.Mode != shmstore.All {
-		// Nobody knows any more which slot it came from.
-		return true
-	}
-	return d.family.speakers != nil && d.family.speakers[d.of.Info.Slot] != d.of
 }
 
 // Cells are read in two steps, because what was read counts only after the reader has said that it held still: load
 // copies the cells of the series, those of hidden ones first, and merge adds the copies to the family's rows. Counters,
 // which most series are, are added without a copy as long as all files hold still.
 
-func (d *decl) load(words, buf []uint64) []uint64 {
+func (d *contribution) load(words, buf []uint64) []uint64 {
 	n := d.def.Words()
 	for _, list := range [2]entries{d.hidden, d.shown} {
 		switch {
@@ -194,7 +194,7 @@ func appendCells(buf, cells []uint64) []uint64 {
 }
 
 // merge adds what load has copied and returns the rest of buf and how many series were rejected.
-func (d *decl) merge(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) merge(buf []uint64) (rest []uint64, bad int) {
 	switch d.def.Type {
 	case shmstore.CounterType:
 		return d.mergeCounters(buf)
@@ -208,14 +208,14 @@ func (d *decl) merge(buf []uint64) (rest []uint64, bad int) {
 }
 
 // presence returns what hidden and shown series say about their rows, when they count.
-func (d *decl) presence() [2]presence {
-	if d.of.Alive {
+func (d *contribution) presence() [2]presence {
+	if d.origin.Alive {
 		return [2]presence{liveHidden | counted, liveShown | counted}
 	}
 	return [2]presence{deadHidden | counted, deadShown | counted}
 }
 
-func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
@@ -225,11 +225,11 @@ func (d *decl) mergeCounters(buf []uint64) (rest []uint64, bad int) {
 	return buf, bad
 }
 
-// straight tells whether the cells may be added as they are read.
-func (d *decl) straight() bool { return d.def.Type == shmstore.CounterType }
+// inPlace tells whether the cells may be added as they are read.
+func (d *contribution) inPlace() bool { return d.def.Type == shmstore.CounterType }
 
-// addStraight adds counters from the file and returns how many series were rejected.
-func (d *decl) addStraight(words []uint64) (bad int) {
+// addInPlace adds counters from the file and returns how many series were rejected.
+func (d *contribution) addInPlace(words []uint64) (bad int) {
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
 		bad += d.family.addCounters(list.runs, words, false, marks[i])
@@ -237,7 +237,7 @@ func (d *decl) addStraight(words []uint64) (bad int) {
 	return bad
 }
 
-func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 	if d.def.Native != nil {
 		return d.mergeNative(buf)
 	}
@@ -263,7 +263,7 @@ func (d *decl) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
 }
 
 // addCounts adds the buckets of a histogram, or the count of a summary, to a row.
-func (d *decl) addCounts(row int32, counts []uint64) {
+func (d *contribution) addCounts(row int32, counts []uint64) {
 	f := d.family
 	width := len(f.rule.Bounds) + 1
 	buckets := f.buckets[int(row)*width:][:width]
@@ -278,7 +278,7 @@ func (d *decl) addCounts(row int32, counts []uint64) {
 	}
 }
 
-func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 	f := d.family
 	marks := d.presence()
 	for i, list := range [2]entries{d.hidden, d.shown} {
@@ -304,15 +304,15 @@ func (d *decl) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
 	return buf, bad
 }
 
-func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
+func (d *contribution) mergeGauges(buf []uint64) (rest []uint64) {
 	f := d.family
 	all := f.rule.Mode.Base() == shmstore.All
 	timed := d.def.Words() == shmstore.TimedWords
 	for _, row := range d.shown.rows {
 		v, set := shmstore.GaugeValue(buf[0])
-		at := d.of.Since
+		at := d.origin.Since
 		if timed {
-			at = d.of.Time(buf[1])
+			at = d.origin.Time(buf[1])
 			if !set && buf[1] == accumulator.Unreadable {
 				f.presence[row] |= liveShown
 				buf = buf[2:]
@@ -323,7 +323,7 @@ func (d *decl) mergeGauges(buf []uint64) (rest []uint64) {
 		buf = buf[1:]
 		f.presence[row] |= liveShown | counted
 		if set || all {
-			f.gauges[row].Add(v, d.of.Info.ThisBoot, at)
+			f.gauges[row].Add(v, d.origin.Info.ThisBoot, at)
 		}
 	}
 	return buf

@@ -21,15 +21,15 @@ const (
 	syntaxes
 )
 
-// frame is the text of a family in one format.
-type frame struct {
+// lineTemplate is the text of a family in one format.
+type lineTemplate struct {
 	head                                string // its comments
-	sample, sum, count, bucket, created line
+	sample, sum, count, bucket, created linePrefix
 	ends                                []string // of the labels of each bucket, the one up to +Inf last, or of each quantile
 }
 
-// line is what the lines of a family's samples of one kind begin with.
-type line struct {
+// linePrefix is what the lines of a family's samples of one kind begin with.
+type linePrefix struct {
 	bare string // without labels, up to the value
 	open string // with labels, up to these
 }
@@ -38,7 +38,7 @@ type line struct {
 const lineEnd = "} "
 
 // append appends a line up to the value. The labels are as row.text has them.
-func (l *line) append(b []byte, labels string) []byte {
+func (l *linePrefix) append(b []byte, labels string) []byte {
 	if labels == "" {
 		return append(b, l.bare...)
 	}
@@ -46,7 +46,7 @@ func (l *line) append(b []byte, labels string) []byte {
 }
 
 // appendUpTo appends a line up to where one label more goes, and lineEnd after that.
-func (l *line) appendUpTo(b []byte, labels string) []byte {
+func (l *linePrefix) appendUpTo(b []byte, labels string) []byte {
 	b = append(b, l.open...)
 	if labels == "" {
 		return b
@@ -54,26 +54,26 @@ func (l *line) appendUpTo(b []byte, labels string) []byte {
 	return append(append(b, labels[:len(labels)-len(lineEnd)]...), ',')
 }
 
-func newLine(name string) line {
+func newLinePrefix(name string) linePrefix {
 	if plainName(name) {
-		return line{bare: name + " ", open: name + "{"}
+		return linePrefix{bare: name + " ", open: name + "{"}
 	}
 	quoted := string(appendName(nil, name))
-	return line{bare: "{" + quoted + "} ", open: "{" + quoted + ","}
+	return linePrefix{bare: "{" + quoted + "} ", open: "{" + quoted + ","}
 }
 
-// frame makes the family's text, where it has none.
-func (f *family) frame() {
+// makeTemplates makes the family's text, where it has none.
+func (f *family) makeTemplates() {
 	for as := range syntaxes {
-		if f.frames[as] == nil {
-			f.frames[as] = newFrame(f, as)
+		if f.templates[as] == nil {
+			f.templates[as] = newLineTemplate(f, as)
 		}
 	}
 }
 
-// newFrame makes a family's text.
-func newFrame(f *family, as syntax) *frame {
-	fr := &frame{sample: newLine(f.name)}
+// newLineTemplate makes a family's text.
+func newLineTemplate(f *family, as syntax) *lineTemplate {
+	fr := &lineTemplate{sample: newLinePrefix(f.name)}
 	named, typ := f.name, f.rule.Type.String()
 	if as == openMetrics {
 		switch f.rule.Type {
@@ -85,7 +85,7 @@ func newFrame(f *family, as syntax) *frame {
 		case shmstore.UntypedType:
 			typ = "unknown"
 		}
-		fr.created = newLine(named + "_created")
+		fr.created = newLinePrefix(named + "_created")
 	}
 	name := string(appendName(nil, named))
 	var head []byte
@@ -99,13 +99,13 @@ func newFrame(f *family, as syntax) *frame {
 	fr.head = string(head)
 	switch f.rule.Type {
 	case shmstore.HistogramType:
-		fr.bucket, fr.sum, fr.count = newLine(f.name+"_bucket"), newLine(f.name+"_sum"), newLine(f.name+"_count")
+		fr.bucket, fr.sum, fr.count = newLinePrefix(f.name+"_bucket"), newLinePrefix(f.name+"_sum"), newLinePrefix(f.name+"_count")
 		for _, bound := range f.rule.Bounds {
 			fr.ends = append(fr.ends, as.end(model.BucketLabel, bound))
 		}
 		fr.ends = append(fr.ends, as.end(model.BucketLabel, math.Inf(1)))
 	case shmstore.SummaryType:
-		fr.sum, fr.count = newLine(f.name+"_sum"), newLine(f.name+"_count")
+		fr.sum, fr.count = newLinePrefix(f.name+"_sum"), newLinePrefix(f.name+"_count")
 		if f.rule.Window != nil {
 			for _, q := range f.rule.Window.Objectives {
 				fr.ends = append(fr.ends, as.end(model.QuantileLabel, q))

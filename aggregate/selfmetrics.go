@@ -12,8 +12,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// stock is what the store says of itself.
-type stock struct {
+// selfMetrics is what the store says of itself.
+type selfMetrics struct {
 	live, dead       int
 	bytes            int64
 	series, overflow int
@@ -47,7 +47,7 @@ func conflictID(left, rules string) string {
 }
 
 // newConflict reports whether a conflict is not known yet, and remembers it.
-func (st *stock) newConflict(id string) bool {
+func (st *selfMetrics) newConflict(id string) bool {
 	if slices.Contains(st.known, id) {
 		return false
 	}
@@ -61,12 +61,12 @@ func (st *stock) newConflict(id string) bool {
 func (s *Store) Totals() Totals {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return Totals{Errors: maps.Clone(s.stock.errors), Conflicts: maps.Clone(s.stock.conflicts),
-		KnownConflicts: slices.Clone(s.stock.known)}
+	return Totals{Errors: maps.Clone(s.selfMetrics.errors), Conflicts: maps.Clone(s.selfMetrics.conflicts),
+		KnownConflicts: slices.Clone(s.selfMetrics.known)}
 }
 
-func newStock(before Totals) stock {
-	st := stock{errors: map[string]int{}, conflicts: map[string]int{}}
+func newSelfMetrics(before Totals) selfMetrics {
+	st := selfMetrics{errors: map[string]int{}, conflicts: map[string]int{}}
 	maps.Copy(st.errors, before.Errors)
 	maps.Copy(st.conflicts, before.Conflicts)
 	st.known = slices.Clone(before.KnownConflicts)
@@ -87,9 +87,9 @@ const (
 
 var ownNames = []string{nameConflicts, nameBytes, nameErrors, nameFiles, nameBlocked, nameFolds, nameOverflow, nameSeries}
 
-// takeStock counts what the pass has read.
-func (s *Store) takeStock() {
-	st := &s.stock
+// collectSelfMetrics counts what the pass has read.
+func (s *Store) collectSelfMetrics() {
+	st := &s.selfMetrics
 	st.live, st.dead, st.bytes, st.series, st.overflow, st.folds = 0, 0, 0, 0, 0, 0
 	for _, src := range s.sources {
 		if a := src.archived.archive; a != nil {
@@ -98,7 +98,7 @@ func (s *Store) takeStock() {
 	}
 	st.blocked = s.blockedFor()
 	for _, f := range s.files {
-		if f.decls == nil {
+		if f.contributions == nil {
 			continue
 		}
 		if f.Alive {
@@ -108,14 +108,14 @@ func (s *Store) takeStock() {
 			st.dead++
 		}
 		st.bytes += f.state.Reserved
-		for _, d := range f.decls {
+		for _, d := range f.contributions {
 			st.series += len(d.shown.rows)
 		}
 	}
 }
 
 // families returns the store's own metric families, sorted.
-func (st *stock) families() []*dto.MetricFamily {
+func (st *selfMetrics) families() []*dto.MetricFamily {
 	families := []*dto.MetricFamily{
 		ownGauge(nameBytes, "Bytes of the store's files that are merged.", float64(st.bytes)),
 		ownCounter(nameErrors, "Files, or parts of them, that came to be left out of the merge, by reason.", "reason",
