@@ -9,8 +9,8 @@ import (
 
 // addCounters adds a process's cells and returns how many series were rejected. The rows of the others are marked. The cells
 // are where the runs say, or packed: a copy in which those of each run follow those of the run before.
-func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark presence) (bad int) {
-	t := &f.counters
+func (c *columns) addCounters(runs []run, cells []uint64, packed bool, mark presence) (bad int) {
+	t := &c.counters
 	var rows span
 	for _, r := range runs {
 		from, stride := cells, shmstore.CounterWords
@@ -20,7 +20,7 @@ func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark prese
 			from, stride = cells[r.cell:], runStride
 		}
 		if rows.end != r.row {
-			f.mark(rows, mark)
+			c.mark(rows, mark)
 			rows.begin = r.row
 		}
 		rows.end = r.row + r.n
@@ -33,13 +33,13 @@ func (f *family) addCounters(runs []run, cells []uint64, packed bool, mark prese
 				low[i] = sum
 			} else if row := r.row + int32(i); !t.AddCells(row, whole, fraction) {
 				bad++
-				f.mark(span{rows.begin, row}, mark)
-				f.presence[row] |= mark &^ counted
+				c.mark(span{rows.begin, row}, mark)
+				c.presence[row] |= mark &^ counted
 				rows.begin = row + 1
 			}
 		}
 	}
-	f.mark(rows, mark)
+	c.mark(rows, mark)
 	return bad
 }
 
@@ -48,12 +48,12 @@ type span struct{ begin, end int32 }
 
 // mark marks rows. Processes of one program mostly have the same series, so these are likely to be those that were marked
 // before.
-func (f *family) mark(rows span, mark presence) {
-	if rows.begin == rows.end || f.marked == rows && f.markedWith == mark {
+func (c *columns) mark(rows span, mark presence) {
+	if rows.begin == rows.end || c.marked == rows && c.markedWith == mark {
 		return
 	}
-	f.marked, f.markedWith = rows, mark
-	marks := f.presence[rows.begin:rows.end]
+	c.marked, c.markedWith = rows, mark
+	marks := c.presence[rows.begin:rows.end]
 	for i := range marks {
 		marks[i] |= mark
 	}

@@ -186,7 +186,7 @@ func (x exposition) appendSummary(b []byte, f *family, fr *lineTemplate, n int32
 		v := f.computed[int(n)*len(fr.ends)+j]
 		b = append(x.syntax.number(append(fr.sample.appendUpTo(b, labels), end...), v), '\n')
 	}
-	if f.lines != nil && f.rule.Window == nil {
+	if f.lines.of != nil && f.rule.Window == nil {
 		for q, v := range f.eachLine(n) {
 			b = x.syntax.appendEnd(fr.sample.appendUpTo(b, labels), model.QuantileLabel, q)
 			b = append(x.syntax.number(b, v), '\n')

@@ -69,32 +69,32 @@ func (f *family) offerExemplar(n int32, e *shmstore.Exemplar) {
 	f.exemplars[n][f.rule.ExemplarOf(e.Value)].offer(e)
 }
 
-func (f *family) beginExemplars() {
-	for _, row := range f.exemplars {
+func (c *columns) beginExemplars() {
+	for _, row := range c.exemplars {
 		for i := range row {
 			row[i].found = false
 		}
 	}
 }
 
-func (f *family) finishExemplars() {
-	for _, row := range f.exemplars {
+func (c *columns) finishExemplars() {
+	for _, row := range c.exemplars {
 		for i := range row {
 			row[i].finish()
 		}
 	}
 }
 
-func (f *family) dropExemplars(n int32) {
-	if int(n) < len(f.exemplars) {
-		f.exemplars[n] = nil
+func (c *columns) dropExemplars(n int32) {
+	if int(n) < len(c.exemplars) {
+		c.exemplars[n] = nil
 	}
 }
 
 // exemplarsOf returns the exemplars of a row, of which those that are found have an out; nil when there are none.
-func (f *family) exemplarsOf(n int32) []exemplarCell {
-	if int(n) < len(f.exemplars) {
-		return f.exemplars[n]
+func (c *columns) exemplarsOf(n int32) []exemplarCell {
+	if int(n) < len(c.exemplars) {
+		return c.exemplars[n]
 	}
 	return nil
 }

@@ -35,18 +35,25 @@ type quantileLine struct {
 	row      int32
 }
 
+// quantileLines are the lines of all rows of a summary.
+type quantileLines struct {
+	of       *family                   // what the sources have computed; nil: nothing
+	arranged uint64                    // when rows were found in it
+	rows     map[string][]quantileLine // by the keys of rows, ascending
+}
+
 // findLines makes the lines of each row of a summary part of the plan, by the row's key and ascending, unless nothing has
 // changed since it was done last.
 func (s *Store) findLines(f *family) {
 	lines := s.families[f.name+linesSuffix]
 	if lines == nil || f.rule.Type != shmstore.SummaryType {
-		f.lines, f.lineRows = nil, nil
+		f.lines = quantileLines{}
 		return
 	}
-	if f.lines == lines && f.linesOf == lines.arranged {
+	if f.lines.of == lines && f.lines.arranged == lines.arranged {
 		return
 	}
-	f.lines, f.linesOf, f.lineRows = lines, lines.arranged, map[string][]quantileLine{}
+	f.lines = quantileLines{lines, lines.arranged, map[string][]quantileLine{}}
 	for _, n := range lines.order {
 		var names, values []string
 		var quantile string
@@ -62,9 +69,9 @@ func (s *Store) findLines(f *family) {
 			continue
 		}
 		key := string(identity(nil, names, values))
-		f.lineRows[key] = append(f.lineRows[key], quantileLine{q, n})
+		f.lines.rows[key] = append(f.lines.rows[key], quantileLine{q, n})
 	}
-	for _, row := range f.lineRows {
+	for _, row := range f.lines.rows {
 		slices.SortStableFunc(row, func(a, b quantileLine) int { return cmp.Compare(a.quantile, b.quantile) })
 	}
 }
@@ -73,12 +80,12 @@ func (s *Store) findLines(f *family) {
 func (f *family) eachLine(row int32) iter.Seq2[float64, float64] {
 	return func(yield func(quantile, value float64) bool) {
 		last := math.NaN()
-		for _, l := range f.lineRows[f.rows[row].key] {
+		for _, l := range f.lines.rows[f.rows[row].key] {
 			// "0.5" and "0.50" are two series and one quantile.
-			if l.quantile == last || !f.lines.visible(l.row) {
+			if l.quantile == last || !f.lines.of.visible(l.row) {
 				continue
 			}
-			if last = l.quantile; !yield(last, f.lines.values[l.row]) {
+			if last = l.quantile; !yield(last, f.lines.of.values[l.row]) {
 				return
 			}
 		}

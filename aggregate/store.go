@@ -54,7 +54,7 @@ type Store struct {
 	closing  context.Context // ends with Close, and any wait of a fold with it
 	close    context.CancelFunc
 	waiting  atomic.Uint64  // since when a fold has been waiting for its lock, on Monotonic's clock; 0: none is
-	foldView *shmstore.View // of the foldView, so that it keeps no scrape waiting; nil without a dir
+	foldView *shmstore.View // of folds, so that they keep no scrape waiting; nil without a dir
 	foldStep func(string)   // told of each step of a fold; of tests
 	foldLook func(string)   // told of each file that a fold is about to look at; of tests
 	settle   time.Duration  // of foreign directories, 0: as foreign.CompactOptions say; of tests

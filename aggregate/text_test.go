@@ -189,14 +189,14 @@ func thrownFamily(d *dice, name string) *family {
 			}
 		}
 		if def.Type == shmstore.SummaryType && def.Window == nil && d.n(2) == 0 {
-			if f.lines == nil {
-				f.lines, f.lineRows = newFamily(name+linesSuffix, ""), map[string][]quantileLine{}
+			if f.lines.of == nil {
+				f.lines = quantileLines{of: newFamily(name+linesSuffix, ""), rows: map[string][]quantileLine{}}
 			}
 			for range d.n(3) {
-				line, key := quantileLine{d.float(), int32(len(f.lines.values))}, f.rows[n].key
-				f.lineRows[key] = append(f.lineRows[key], line)
-				f.lines.values = append(f.lines.values, d.float())
-				f.lines.presence = append(f.lines.presence, presence(d.n(3)))
+				line, key := quantileLine{d.float(), int32(len(f.lines.of.values))}, f.rows[n].key
+				f.lines.rows[key] = append(f.lines.rows[key], line)
+				f.lines.of.values = append(f.lines.of.values, d.float())
+				f.lines.of.presence = append(f.lines.of.presence, presence(d.n(3)))
 			}
 		}
 	}

@@ -80,19 +80,19 @@ func (d *contribution) mergeWindow(row int32, pairs []uint64) {
 }
 
 // sketch returns that of a row.
-func (f *family) sketch(row int32) *quantile.Sketch {
-	if n := int(row) + 1 - len(f.sketches); n > 0 {
-		f.sketches = append(f.sketches, make([]*quantile.Sketch, n)...)
+func (c *columns) sketch(row int32) *quantile.Sketch {
+	if n := int(row) + 1 - len(c.sketches); n > 0 {
+		c.sketches = append(c.sketches, make([]*quantile.Sketch, n)...)
 	}
-	if f.sketches[row] == nil {
-		f.sketches[row] = new(quantile.Sketch)
+	if c.sketches[row] == nil {
+		c.sketches[row] = new(quantile.Sketch)
 	}
-	return f.sketches[row]
+	return c.sketches[row]
 }
 
 // beginSketches empties the sketches for another scrape.
-func (f *family) beginSketches() {
-	for _, s := range f.sketches {
+func (c *columns) beginSketches() {
+	for _, s := range c.sketches {
 		if s != nil {
 			s.Reset()
 		}
