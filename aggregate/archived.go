@@ -166,7 +166,7 @@ func (d *contribution) planArchived() {
 	d.stale = false
 	d.clear()
 	for i, s := range d.archived {
-		d.add(i, &shmstore.SeriesInfo{Values: s.Values, Created: s.Created.UnixNano()})
+		d.planSeries(i, &shmstore.SeriesInfo{Values: s.Values, Created: s.Created.UnixNano()})
 	}
 }
 

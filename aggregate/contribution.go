@@ -42,8 +42,8 @@ func usable(def *shmstore.Family) bool {
 	})
 }
 
-// add plans series number i of the file.
-func (d *contribution) add(i int, s *shmstore.SeriesInfo) {
+// planSeries plans series number i of the file.
+func (d *contribution) planSeries(i int, s *shmstore.SeriesInfo) {
 	if d.outranked || s.Free {
 		return
 	}
@@ -140,50 +140,17 @@ func (d *contribution) contributes() bool {
 	}
 }
 
-// Cells are read in two steps, because what was read counts only after the reader has said that it held still: load
-// copies the cells of the series, those of hidden ones first, and merge adds the copies to the family's rows. Counters,
-// which most series are, are added without a copy as long as all files hold still.
-
-func (d *contribution) load(words, buf []uint64) []uint64 {
-	n := d.def.Words()
-	for _, list := range [2]entries{d.hidden, d.shown} {
-		switch {
-		case d.def.Native != nil:
-			buf = d.loadNative(list, words, buf)
-		case n == shmstore.CounterWords && d.def.Type != shmstore.HistogramType:
-			buf = loadPairs(list, words, buf)
-		case d.def.Type == shmstore.HistogramType:
-			for _, cell := range list.cells {
-				buf = appendCells(buf, words[cell:int(cell)+n])
-			}
-		case n == shmstore.TimedWords:
-			for _, cell := range list.cells {
-				word, at := accumulator.LoadTimed(words[cell : cell+shmstore.TimedWords])
-				buf = append(buf, word, at)
-			}
-		default:
-			for _, cell := range list.cells {
-				buf = append(buf, atomic.LoadUint64(&words[cell]))
-			}
-		}
-	}
-	return buf
+// cells is where the cells of a file are read from: the words of the file itself, or a copy of one series' cells.
+type cells struct {
+	words  []uint64 // to be read with atomic loads
+	window func(to []uint64, d *contribution, series int32) []uint64
+	buf    []uint64 // scratch space
 }
 
-// loadPairs appends two cells of each series.
-func loadPairs(list entries, words, buf []uint64) []uint64 {
-	n := len(buf)
-	buf = slices.Grow(buf, 2*len(list.rows))[:n+2*len(list.rows)]
-	to := buf[n:]
-	for _, r := range list.runs {
-		from := words[r.cell:]
-		for i := range int(r.n) {
-			cells, pair := (*[2]uint64)(from[i*runStride:]), (*[2]uint64)(to)
-			pair[0], pair[1] = atomic.LoadUint64(&cells[0]), atomic.LoadUint64(&cells[1])
-			to = to[2:]
-		}
-	}
-	return buf
+// load copies n cells to the scratch space.
+func (c *cells) load(cell int32, n int) []uint64 {
+	c.buf = appendCells(c.buf[:0], c.words[cell:int(cell)+n])
+	return c.buf
 }
 
 func appendCells(buf, cells []uint64) []uint64 {
@@ -193,18 +160,10 @@ func appendCells(buf, cells []uint64) []uint64 {
 	return buf
 }
 
-// merge adds what load has copied and returns the rest of buf and how many series were rejected.
-func (d *contribution) merge(buf []uint64) (rest []uint64, bad int) {
-	switch d.def.Type {
-	case shmstore.CounterType:
-		return d.mergeCounters(buf)
-	case shmstore.HistogramType:
-		return d.mergeHistograms(buf)
-	case shmstore.SummaryType:
-		return d.mergeSummaries(buf)
-	default:
-		return d.mergeGauges(buf), 0
-	}
+// addFile adds all cells of the contribution to the family's rows and returns how many series were rejected.
+func (d *contribution) addFile(c *cells) (bad int) {
+	marks := d.presence()
+	return d.add(&d.hidden, c, marks[0]) + d.add(&d.shown, c, marks[1])
 }
 
 // presence returns what hidden and shown series say about their rows, when they count.
@@ -215,51 +174,39 @@ func (d *contribution) presence() [2]presence {
 	return [2]presence{deadHidden | counted, deadShown | counted}
 }
 
-func (d *contribution) mergeCounters(buf []uint64) (rest []uint64, bad int) {
-	f := d.family
-	marks := d.presence()
-	for i, list := range [2]entries{d.hidden, d.shown} {
-		bad += f.addCounters(list.runs, buf, true, marks[i])
-		buf = buf[shmstore.CounterWords*len(list.rows):]
+// add adds the cells of series to the family's rows, marks these, and returns how many series were rejected.
+func (d *contribution) add(list *entries, c *cells, mark presence) (bad int) {
+	switch {
+	case d.def.Type == shmstore.CounterType:
+		return d.family.addCounters(list.runs, c.words, mark)
+	case d.def.Native != nil:
+		return d.addNatives(list, c, mark)
+	case d.def.Type == shmstore.HistogramType:
+		return d.addHistograms(list, c, mark)
+	case d.def.Type == shmstore.SummaryType:
+		return d.addSummaries(list, c, mark)
+	default:
+		d.addGauges(list, c)
+		return 0
 	}
-	return buf, bad
 }
 
-// inPlace tells whether the cells may be added as they are read.
-func (d *contribution) inPlace() bool { return d.def.Type == shmstore.CounterType }
-
-// addInPlace adds counters from the file and returns how many series were rejected.
-func (d *contribution) addInPlace(words []uint64) (bad int) {
-	marks := d.presence()
-	for i, list := range [2]entries{d.hidden, d.shown} {
-		bad += d.family.addCounters(list.runs, words, false, marks[i])
+func (d *contribution) addHistograms(list *entries, c *cells, mark presence) (bad int) {
+	f := d.family
+	n := d.def.Words()
+	for i, row := range list.rows {
+		cells := c.load(list.cells[i], n)
+		counts := cells[shmstore.HistogramBuckets:]
+		if !accumulator.Possible(counts) {
+			bad++
+			f.presence[row] |= mark &^ counted
+			continue
+		}
+		f.presence[row] |= mark
+		f.sums[row].Add(math.Float64frombits(cells[shmstore.HistogramSum]))
+		d.addCounts(row, counts)
 	}
 	return bad
-}
-
-func (d *contribution) mergeHistograms(buf []uint64) (rest []uint64, bad int) {
-	if d.def.Native != nil {
-		return d.mergeNative(buf)
-	}
-	f := d.family
-	marks := d.presence()
-	n := d.def.Words()
-	for i, list := range [2]entries{d.hidden, d.shown} {
-		for _, row := range list.rows {
-			cells := buf[:n]
-			buf = buf[n:]
-			counts := cells[shmstore.HistogramBuckets:]
-			if !accumulator.Possible(counts) {
-				bad++
-				f.presence[row] |= marks[i] &^ counted
-				continue
-			}
-			f.presence[row] |= marks[i]
-			f.sums[row].Add(math.Float64frombits(cells[shmstore.HistogramSum]))
-			d.addCounts(row, counts)
-		}
-	}
-	return buf, bad
 }
 
 // addCounts adds the buckets of a histogram, or the count of a summary, to a row.
@@ -278,53 +225,48 @@ func (d *contribution) addCounts(row int32, counts []uint64) {
 	}
 }
 
-func (d *contribution) mergeSummaries(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) addSummaries(list *entries, c *cells, mark presence) (bad int) {
 	f := d.family
-	marks := d.presence()
-	for i, list := range [2]entries{d.hidden, d.shown} {
-		for _, row := range list.rows {
-			cells := buf[:shmstore.SummaryWords]
-			buf = buf[shmstore.SummaryWords:]
-			var window []uint64
-			if d.def.Window != nil {
-				window, buf = takeWindow(buf)
-			}
-			count := cells[shmstore.SummaryCount]
-			if count >= accumulator.TooLarge {
-				bad++
-				f.presence[row] |= marks[i] &^ counted
-				continue
-			}
-			f.presence[row] |= marks[i]
-			f.sums[row].Add(math.Float64frombits(cells[shmstore.SummarySum]))
-			f.buckets[row] = accumulator.AddSaturated(f.buckets[row], count)
-			d.mergeWindow(row, window)
+	for e := range list.each {
+		cells := c.load(e.cell, shmstore.SummaryWords)
+		count, sum := cells[shmstore.SummaryCount], cells[shmstore.SummarySum]
+		if count >= accumulator.TooLarge {
+			bad++
+			f.presence[e.row] |= mark &^ counted
+			continue
+		}
+		f.presence[e.row] |= mark
+		f.sums[e.row].Add(math.Float64frombits(sum))
+		f.buckets[e.row] = accumulator.AddSaturated(f.buckets[e.row], count)
+		if d.windowed() {
+			c.buf = c.window(c.buf[:0], d, e.series)
+			d.addWindow(e.row, c.buf)
 		}
 	}
-	return buf, bad
+	return bad
 }
 
-func (d *contribution) mergeGauges(buf []uint64) (rest []uint64) {
+// addGauges adds gauges that are shown: what was deleted of a gauge has no part in the plan.
+func (d *contribution) addGauges(list *entries, c *cells) {
 	f := d.family
 	all := f.rule.Mode.Base() == shmstore.All
 	timed := d.def.Words() == shmstore.TimedWords
-	for _, row := range d.shown.rows {
-		v, set := shmstore.GaugeValue(buf[0])
-		at := d.origin.Since
+	for i, row := range list.rows {
+		cell, at := list.cells[i], d.origin.Since
+		var word uint64
 		if timed {
-			at = d.origin.Time(buf[1])
-			if !set && buf[1] == accumulator.Unreadable {
+			var mono uint64
+			if word, mono = accumulator.LoadTimed(c.words[cell : cell+shmstore.TimedWords]); mono == accumulator.Unreadable {
 				f.presence[row] |= liveShown
-				buf = buf[2:]
 				continue
 			}
-			buf = buf[1:]
+			at = d.origin.Time(mono)
+		} else {
+			word = atomic.LoadUint64(&c.words[cell])
 		}
-		buf = buf[1:]
 		f.presence[row] |= liveShown | counted
-		if set || all {
+		if v, set := shmstore.GaugeValue(word); set || all {
 			f.gauges[row].Add(v, d.origin.Info.ThisBoot, at)
 		}
 	}
-	return buf
 }

@@ -7,18 +7,13 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// addCounters adds a process's cells and returns how many series were rejected. The rows of the others are marked. The cells
-// are where the runs say, or packed: a copy in which those of each run follow those of the run before.
-func (c *columns) addCounters(runs []run, cells []uint64, packed bool, mark presence) (bad int) {
+// addCounters adds a process's cells, which are where the runs say, and returns how many series were rejected. The rows of the
+// others are marked.
+func (c *columns) addCounters(runs []run, words []uint64, mark presence) (bad int) {
 	t := &c.counters
 	var rows span
 	for _, r := range runs {
-		from, stride := cells, shmstore.CounterWords
-		if packed {
-			cells = cells[int(r.n)*stride:]
-		} else {
-			from, stride = cells[r.cell:], runStride
-		}
+		from := words[r.cell:]
 		if rows.end != r.row {
 			c.mark(rows, mark)
 			rows.begin = r.row
@@ -26,7 +21,7 @@ func (c *columns) addCounters(runs []run, cells []uint64, packed bool, mark pres
 		rows.end = r.row + r.n
 		low := t.Low(r.row, r.n)
 		for i := range low {
-			pair := (*[shmstore.CounterWords]uint64)(from[i*stride:])
+			pair := (*[shmstore.CounterWords]uint64)(from[i*runStride:])
 			whole := atomic.LoadUint64(&pair[shmstore.CounterInteger])
 			fraction := atomic.LoadUint64(&pair[shmstore.CounterFloat])
 			if sum := low[i] + whole; fraction == 0 && sum >= whole && whole < accumulator.TooLarge {

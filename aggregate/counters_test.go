@@ -42,7 +42,7 @@ func TestCounterColumnIsExact(t *testing.T) {
 		f.begin()
 		for range 1 + r.IntN(20) {
 			var list entries
-			var cells []uint64
+			words := make([]uint64, rows*runStride)
 			for row := range int32(rows) {
 				if r.IntN(4) == 0 {
 					continue
@@ -52,7 +52,7 @@ func TestCounterColumnIsExact(t *testing.T) {
 					pair[shmstore.CounterFloat] = math.Float64bits(numbers[r.IntN(kinds)]())
 				}
 				list.add(entry{row: row, cell: row * runStride})
-				cells = append(cells, pair[:]...)
+				copy(words[row*runStride:], pair[:])
 				v := math.Float64frombits(pair[1])
 				possible := pair[0] < accumulator.TooLarge && v >= 0 && v <= math.MaxFloat64
 				require.Equal(t, possible, want[row].AddCells(nil, nil, pair[:]))
@@ -65,7 +65,7 @@ func TestCounterColumnIsExact(t *testing.T) {
 				sum.Add(sum, big.NewFloat(v))
 				seen[row] = true
 			}
-			bad += f.addCounters(list.runs, cells, true, liveShown|counted)
+			bad += f.addCounters(list.runs, words, liveShown|counted)
 		}
 		if round%2 == 0 {
 			low, high := r.Uint64(), r.Uint64()>>r.UintN(64)

@@ -26,6 +26,11 @@ type file struct {
 	deletions uint64 // of the reader, when it was followed last
 	replaced  bool   // a series that was planned was replaced before it could be read
 
+	restless   bool   // it changed while it was read, of late
+	lastLayout uint64 // of the reader, in the last pass
+	quiet      int    // passes since it changed
+
+	cells    cells
 	asked    []int32 // series that may have exemplars
 	askedFor []exemplarRow
 }
@@ -118,7 +123,7 @@ func (f *file) plan() {
 	if f.unplan() {
 		for i := range series[:f.planned] {
 			if d := f.contributionOf(&series[i]); d != nil && d.stale {
-				d.add(i, &series[i])
+				d.planSeries(i, &series[i])
 			}
 		}
 		for _, d := range f.contributions {
@@ -128,7 +133,7 @@ func (f *file) plan() {
 	f.makeRoom(series[f.planned:])
 	for ; f.planned < len(series); f.planned++ {
 		if d := f.contributionOf(&series[f.planned]); d != nil {
-			d.add(f.planned, &series[f.planned])
+			d.planSeries(f.planned, &series[f.planned])
 		}
 	}
 }
@@ -161,74 +166,119 @@ func (f *file) contributionOf(s *shmstore.SeriesInfo) *contribution {
 	return f.contributions[s.Family]
 }
 
-// load appends the cells of all that counts to buf, and what windows hold at now, of Monotonic. In place, it adds those of
-// counters at once, some of them also when the process did not hold still.
-func (f *file) load(now uint64, buf []uint64, inPlace bool) ([]uint64, error) {
-	n := len(buf)
-	if err := f.readExemplars(); err != nil {
-		return buf, err
+// quietLooks is after how many passes without a change a file is taken to hold still again.
+const quietLooks = 4
+
+// noteChanges takes over whether the process has changed its layout since the last pass.
+func (f *file) noteChanges() {
+	if f.reader.Layout() != f.lastLayout {
+		f.lastLayout, f.quiet = f.reader.Layout(), 0
+	} else if f.quiet++; f.quiet >= quietLooks {
+		f.restless = false
 	}
-	err := f.reader.Read(func(words []uint64) {
-		buf = buf[:n]
+}
+
+// add reads the cells of all that counts and adds them to the rows. now is the time of windows, on shmstore.Monotonic's clock.
+// After an error the sums have some of the file: they must be made anew. Of a file that does not hold still each series is read
+// by itself; that never returns shmstore.ErrLayoutChanged.
+func (f *file) add(now uint64) error {
+	f.rejected = 0
+	if err := f.readExemplars(); err != nil {
+		return err
+	}
+	if f.restless {
+		return f.addSeries(now)
+	}
+	return f.reader.Read(func(words []uint64) {
 		f.rejected = 0
-		budget := len(words)
+		f.cells.words, f.cells.window = words, f.windows(words, now)
 		for _, d := range f.contributions {
-			switch {
-			case !d.contributes():
-			case inPlace && d.inPlace():
-				f.rejected += d.addInPlace(words)
-			case d.def.Window != nil:
-				buf = d.loadWindows(words, f.reader.Series(), now, &budget, buf)
-			default:
-				buf = d.load(words, buf)
+			if d.contributes() {
+				f.rejected += d.addFile(&f.cells)
 			}
 		}
 	})
-	return buf, err
 }
 
-// loadStable is load for a process that changes its layout faster than it can be followed: each series is made sure of by
-// itself, and those that were replaced meanwhile leave the plan until the next scrape.
-func (f *file) loadStable(now uint64, buf []uint64) ([]uint64, error) {
-	n := len(buf)
-	f.rejected = 0
-	if err := f.readExemplars(); err != nil {
-		return buf, err
+// windows returns what appends the counts in the window of a series. All together append no more than a file of that length has
+// to hold.
+func (f *file) windows(words []uint64, now uint64) func(to []uint64, d *contribution, series int32) []uint64 {
+	series, budget := f.reader.Series(), len(words)
+	return func(to []uint64, d *contribution, i int32) []uint64 {
+		if at := series[i].Window; at != 0 {
+			return d.def.Window.AppendCounts(to, words, int(at), now, d.family.rule.Window.Length(), &budget)
+		}
+		return append(to, 0)
 	}
-	var copies []uint64
+}
+
+// destination is where a series of a file is added.
+type destination struct {
+	row    int32 // plus one; 0: nowhere
+	hidden bool
+	read   bool
+}
+
+// addSeries makes sure of each series by itself. Series that were replaced meanwhile leave the plan until the next scrape.
+func (f *file) addSeries(now uint64) error {
+	destinations := f.destinations()
+	series := f.reader.Series()
 	budget := int(f.state.Reserved / 8)
-	at := make([]int, len(f.reader.Series())+1) // place in copies, plus one
-	err := f.reader.ReadStable(func(i int, cells []uint64) {
-		at[i] = len(copies) + 1
-		copies = f.copyWindow(i, now, &budget, append(copies, cells...))
+	f.cells.window = func(to []uint64, d *contribution, i int32) []uint64 {
+		return own(f.reader).AppendWindow(to, int(i), now, d.family.rule.Window.Length(), &budget)
+	}
+	var one entries
+	err := f.reader.ReadStable(func(i int, copied []uint64) {
+		p := &destinations[i]
+		if p.row == 0 {
+			return
+		}
+		p.read = true
+		d := f.contributions[series[i].Family]
+		mark := d.presence()[1]
+		if p.hidden {
+			mark = d.presence()[0]
+		}
+		one.clear()
+		one.add(entry{series: int32(i), cell: 0, row: p.row - 1})
+		f.cells.words = copied
+		f.rejected += d.add(&one, &f.cells, mark)
 	})
 	if err != nil {
-		return buf[:n], err
+		return err
 	}
+	for _, d := range f.contributions {
+		if d.contributes() {
+			d.keep(&d.hidden, destinations)
+			f.replaced = d.keep(&d.shown, destinations) || f.replaced
+		}
+	}
+	return nil
+}
+
+// destinations returns where each series is added.
+func (f *file) destinations() []destination {
+	destinations := make([]destination, len(f.reader.Series()))
 	for _, d := range f.contributions {
 		if !d.contributes() {
 			continue
 		}
-		d.keep(&d.hidden, at)
-		f.replaced = d.keep(&d.shown, at) || f.replaced
-		// The copies are read as the file's words are, with other places of the cells.
-		moved := *d
-		moved.hidden, moved.shown = moveTo(d.hidden, at), moveTo(d.shown, at)
-		if d.def.Window != nil {
-			buf = moved.loadCopies(copies, buf)
-		} else {
-			buf = moved.load(copies, buf)
+		for e := range d.hidden.each {
+			destinations[e.series] = destination{row: e.row + 1, hidden: true}
+		}
+		for e := range d.shown.each {
+			destinations[e.series] = destination{row: e.row + 1}
 		}
 	}
-	return buf, nil
+	return destinations
 }
 
-// keep drops the entries of series that have no place and reports whether there were any.
-func (d *contribution) keep(list *entries, at []int) (left bool) {
+// keep drops the entries of series that were not read and reports whether there were any.
+func (d *contribution) keep(list *entries, destinations []destination) (left bool) {
 	all := *list
 	*list = entries{}
 	for e := range all.each {
-		if at[e.series] == 0 {
+		if !destinations[e.series].read {
 			d.family.drop(e.row)
 			d.stale, left = true, true
 			continue
@@ -236,27 +286,6 @@ func (d *contribution) keep(list *entries, at []int) (left bool) {
 		list.add(e)
 	}
 	return left
-}
-
-// moveTo returns the entries with their cells where at says.
-func moveTo(list entries, at []int) entries {
-	var moved entries
-	for e := range list.each {
-		moved.add(entry{series: e.series, cell: int32(at[e.series] - 1), row: e.row})
-	}
-	return moved
-}
-
-// merge adds what load has appended.
-func (f *file) merge(buf []uint64, inPlace bool) {
-	for _, d := range f.contributions {
-		if !d.contributes() || inPlace && d.inPlace() {
-			continue
-		}
-		var bad int
-		buf, bad = d.merge(buf)
-		f.rejected += bad
-	}
 }
 
 // unusable returns how many definitions nobody may expose.

@@ -19,45 +19,34 @@ import (
 // what is in a bucket counts in the smallest of the new form that holds all of it, or holds its upper bound. So the count
 // stays exact and equals the sum of all native buckets (and NaNs) in every scrape, as Prometheus demands.
 
-// loadNative appends the cells of native histograms to buf: the classic ones and what shmstore.Family.AppendNative says.
-func (d *contribution) loadNative(list entries, words, buf []uint64) []uint64 {
-	n, classic := d.def.Words(), d.def.NativeCells()
-	for e := range list.each {
-		cells := words[e.cell : int(e.cell)+n : int(e.cell)+n]
-		buf = appendCells(buf, cells[:classic])
-		// After the classic ones, which a process writes later: so these never have more.
-		buf = d.def.AppendNative(buf, cells)
-	}
-	return buf
-}
-
-func (d *contribution) mergeNative(buf []uint64) (rest []uint64, bad int) {
+func (d *contribution) addNatives(list *entries, c *cells, mark presence) (bad int) {
 	f := d.family
-	marks := d.presence()
+	n, classic := d.def.Words(), d.def.NativeCells()
 	own := &nativehist.Counts{}
 	direct := f.rule.Native != nil && !d.withoutBounds()
-	for i, list := range [2]entries{d.hidden, d.shown} {
-		for e := range list.each {
-			var c accumulator.NativeCells
-			c, buf = accumulator.TakeNative(&d.def, buf)
-			if !c.Possible() {
-				bad++
-				f.presence[e.row] |= marks[i] &^ counted
-				continue
-			}
-			f.presence[e.row] |= marks[i]
-			f.sums[e.row].Add(c.Sum)
-			if direct {
-				c.AddTo(&f.natives[e.row])
-				d.addFinite(e.row, c.Finite)
-				continue
-			}
-			own.Reset()
-			c.AddTo(own)
-			d.addNative(e.row, c.Finite, own)
+	for e := range list.each {
+		cells := c.words[e.cell : int(e.cell)+n : int(e.cell)+n]
+		c.buf = appendCells(c.buf[:0], cells[:classic])
+		// After the classic ones, which a process writes later: so these never have more.
+		c.buf = d.def.AppendNative(c.buf, cells)
+		h, _ := accumulator.TakeNative(&d.def, c.buf)
+		if !h.Possible() {
+			bad++
+			f.presence[e.row] |= mark &^ counted
+			continue
 		}
+		f.presence[e.row] |= mark
+		f.sums[e.row].Add(h.Sum)
+		if direct {
+			h.AddTo(&f.natives[e.row])
+			d.addFinite(e.row, h.Finite)
+			continue
+		}
+		own.Reset()
+		h.AddTo(own)
+		d.addNative(e.row, h.Finite, own)
 	}
-	return buf, bad
+	return bad
 }
 
 // withoutBounds tells whether the native buckets have to stand in for classic ones.

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -40,25 +39,23 @@ func (s *Store) pass() {
 	s.logReports()
 }
 
+// read adds up all files. When one changes while it is read, or cannot be read, the sums are dropped and made anew: each time
+// one file more is read series by series, or left out, so this ends.
 func (s *Store) read() {
 	if !s.refreshFiles() {
 		return
 	}
-	for range attempts {
-		files := s.planAll()
-		s.begin()
-		if s.addInPlace(files) {
-			s.finish()
-			return
+	for _, f := range s.files {
+		if f.reader != nil {
+			f.noteChanges()
 		}
+	}
+	for files := s.planAll(); !s.add(files); files = s.planAll() {
 		s.refreshAll()
 	}
-	files := s.planAll()
-	s.begin()
-	for _, f := range files {
-		s.add(f)
+	for _, f := range s.families {
+		f.finish()
 	}
-	s.finish()
 }
 
 // refreshFiles brings what is known about the files up to date. If it returns false they say less than the last pass did, which
@@ -165,12 +162,6 @@ func (s *Store) begin() {
 				d.mergeArchived()
 			}
 		}
-	}
-}
-
-func (s *Store) finish() {
-	for _, f := range s.families {
-		f.finish()
 	}
 }
 
@@ -409,10 +400,6 @@ func (s *Store) resolveCollisions() {
 			if other == nil || shadowed[f] != nil || shadowed[other] != nil {
 				continue
 			}
-			if len(f.contributions) == 0 || len(other.contributions) == 0 {
-				// In the middle of a pass a file was left out that alone had it.
-				continue
-			}
 			if f.ruling().origin.CompareRule(other.ruling().origin) >= 0 {
 				shadowed[other] = f
 			} else {
@@ -439,70 +426,34 @@ func (s *Store) conflict(family, id string, args ...any) {
 	s.log.Warn("a metric is left out, because another definition rules", append([]any{"family", family}, args...)...)
 }
 
-// attempts are how often files are asked again, and read again, whose processes change their layout meanwhile, before each
-// series is made sure of by itself.
+// attempts are how often a pass is made because a series that counts was replaced before it could be read.
 const attempts = 3
 
-// addInPlace adds up the cells of all files as long as these hold still and can be read. If it returns false the sums
-// have some of a file that did not.
-func (s *Store) addInPlace(files []*file) bool {
+// add makes the sums those of the archives and adds up the cells of all files. If it returns false the sums have some of a file
+// that changed or could not be read. The next time such a file is read series by series; if that fails it is left out.
+func (s *Store) add(files []*file) bool {
+	s.begin()
+	whole := true
 	for _, f := range files {
-		buf, err := f.load(s.now(), s.buf[:0], true)
-		s.buf = buf
-		if err != nil {
-			return false
+		err := f.add(s.now())
+		switch {
+		case err == nil:
+			s.reportRejections(f)
+			continue
+		case f.restless:
+			s.leaveOut(f, err)
+		default:
+			f.restless, f.quiet = true, 0
 		}
-		f.merge(buf, true)
-		s.reportRejections(f)
+		whole = false
 	}
-	return true
-}
-
-// add reads a file's cells and adds them up, in any case.
-func (s *Store) add(f *file) {
-	now := s.now()
-	buf, err := f.load(now, s.buf[:0], false)
-	for i := 0; i < attempts && errors.Is(err, shmstore.ErrLayoutChanged); i++ {
-		if err = s.replan(f); err == nil {
-			buf, err = f.load(now, buf[:0], false)
-		}
-	}
-	if errors.Is(err, shmstore.ErrLayoutChanged) {
-		if err = s.replan(f); err == nil {
-			buf, err = f.loadStable(now, buf[:0])
-		}
-	}
-	s.buf = buf
-	if err != nil {
-		s.leaveOut(f, err)
-		return
-	}
-	f.merge(buf, false)
-	s.reportRejections(f)
+	return whole
 }
 
 // reportRejections notes what of a file could not be added.
 func (s *Store) reportRejections(f *file) {
 	s.reportRejected(f, &f.oddValues, reasonValue, f.rejected)
 	s.reportRejected(f, &f.oddDefinitions, reasonDefinition, f.unusable())
-}
-
-// replan brings the plan of one file up to date in the middle of a pass. Others are added up already, so no family that
-// has rows gets another rule before the next pass.
-func (s *Store) replan(f *file) error {
-	if err := f.reader.Refresh(); err != nil {
-		return err
-	}
-	s.addFamilies(f)
-	for _, d := range f.contributions {
-		if d.family != nil && d.family.rule.Type == 0 {
-			s.chooseRule(d.family)
-			d.family.chooseOwners()
-			s.resolveCollisions()
-		}
-	}
-	f.plan()
-	return nil
 }
 
 // reportRejected counts and logs once that some of a file is left out.

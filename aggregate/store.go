@@ -71,9 +71,8 @@ type plan struct {
 	families    map[string]*family // by name
 	exposed     []*family          // that have something to show, sorted by name
 	selfMetrics selfMetrics
-	reports     reports  // of the pass
-	buf         []uint64 // where the cells of one file at a time are copied
-	keeps       bool     // what is found deleted or dead counts as shown or alive
+	reports     reports // of the pass
+	keeps       bool    // what is found deleted or dead counts as shown or alive
 }
 
 var _ prometheus.Gatherer = (*Store)(nil)

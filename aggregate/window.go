@@ -2,11 +2,9 @@ package aggregate
 
 import (
 	"slices"
-	"sync/atomic"
 
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/onescrape/onescrape/shmstore"
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
@@ -19,56 +17,9 @@ func (d *contribution) windowed() bool {
 	return d.origin.Alive && d.family.rule.Window != nil && d.def.Window != nil
 }
 
-// loadWindows is load for summaries with windows. Behind the cells of each series is what is counted in its window, as
-// quantile.Window.AppendCounts has it.
-func (d *contribution) loadWindows(words []uint64, series []shmstore.SeriesInfo, now uint64, budget *int, buf []uint64) []uint64 {
-	for _, list := range [2]entries{d.hidden, d.shown} {
-		for e := range list.each {
-			for i := range words[e.cell:][:shmstore.SummaryWords] {
-				buf = append(buf, atomic.LoadUint64(&words[int(e.cell)+i]))
-			}
-			if at := series[e.series].Window; at != 0 && d.windowed() {
-				buf = d.def.Window.AppendCounts(buf, words, int(at), now, d.family.rule.Window.Length(), budget)
-			} else {
-				buf = append(buf, 0)
-			}
-		}
-	}
-	return buf
-}
-
-// loadCopies is loadWindows from copies of cells and counts that were put together the same way.
-func (d *contribution) loadCopies(copies []uint64, buf []uint64) []uint64 {
-	for _, list := range [2]entries{d.hidden, d.shown} {
-		for e := range list.each {
-			c := copies[e.cell:]
-			buf = append(buf, c[:shmstore.SummaryWords+1+2*c[shmstore.SummaryWords]]...)
-		}
-	}
-	return buf
-}
-
-// copyWindow appends, while the series of a file are made sure of one by one, what is counted in the window of series i,
-// if it can have one.
-func (f *file) copyWindow(i int, now uint64, budget *int, copies []uint64) []uint64 {
-	d := f.contributionOf(&f.reader.Series()[i])
-	switch {
-	case d == nil || d.def.Window == nil:
-		return copies
-	case !d.contributes() || !d.windowed():
-		return append(copies, 0)
-	default:
-		return own(f.reader).AppendWindow(copies, i, now, d.family.rule.Window.Length(), budget)
-	}
-}
-
-// takeWindow takes what was loaded of one window off buf: pairs of a bucket and its count.
-func takeWindow(buf []uint64) (pairs, rest []uint64) {
-	return buf[1 : 1+2*buf[0]], buf[1+2*buf[0]:]
-}
-
-// mergeWindow adds what was loaded of one window to a row.
-func (d *contribution) mergeWindow(row int32, pairs []uint64) {
+// addWindow adds what is counted in one window to a row: counts is what quantile.Window.AppendCounts appends.
+func (d *contribution) addWindow(row int32, counts []uint64) {
+	pairs := counts[1 : 1+2*counts[0]]
 	if len(pairs) == 0 {
 		return
 	}
