@@ -34,7 +34,7 @@ type contribution struct {
 	archived []archivedSeries // instead of cells, when it is the archive's
 }
 
-// usable tells whether a definition is one that client libraries let pass: a file may have been made by anything.
+// usable reports whether client libraries accept the definition. Any program may have written the file.
 func usable(def *shmstore.Family) bool {
 	return !def.TooLong() && !slices.ContainsFunc(def.Labels, func(l string) bool {
 		return strings.HasPrefix(l, "__") || def.Type == shmstore.HistogramType && l == "le" ||
@@ -115,8 +115,8 @@ func carryOver(old, new []float64) []int32 {
 
 var seed = maphash.MakeSeed()
 
-// fingerprint is another number, nearly certainly, for anything that the plan takes from a series. The sum of a
-// contribution's tells whether something changed, without a copy of every label value. The hash is that of its identity.
+// fingerprint returns a hash of all that the plan takes from series number i; hash is the hash of its identity. The sum of a
+// contribution's fingerprints almost certainly differs when a series has changed. It saves a copy of every label value.
 func fingerprint(i int, s *shmstore.SeriesInfo, hash uint64) uint64 {
 	number := uint64(i) << 1
 	if s.Hidden && !s.Late {
@@ -140,12 +140,16 @@ func (d *contribution) contributes() bool {
 	}
 }
 
-// cells is where the cells of a file are read from: the words of the file itself, or a copy of one series' cells.
+// cells are the cells of a file while it is read: the words of the file itself, or a copy of one series' cells. They are valid
+// until end. One serves all files of a pass, one after the other.
 type cells struct {
-	words  []uint64 // to be read with atomic loads
-	window func(to []uint64, d *contribution, series int32) []uint64
-	buf    []uint64 // scratch space
+	words  []uint64                                                  // read with atomic loads
+	window func(to []uint64, d *contribution, series int32) []uint64 // appends the counts in a series' window
+	buf    []uint64                                                  // scratch space
 }
+
+// end drops what belongs to the file, which may be unmapped now.
+func (c *cells) end() { c.words, c.window = nil, nil }
 
 // load copies n cells to the scratch space.
 func (c *cells) load(cell int32, n int) []uint64 {

@@ -230,7 +230,7 @@ func appendExemplar(b []byte, e *dto.Exemplar) []byte {
 	return appendOpenMetricsFloat(append(b, ' '), float64(e.Timestamp.AsTime().UnixNano())/1e9)
 }
 
-// quoted tells whether a name in the family is one that has to be quoted or escaped.
+// quoted reports whether a name in the family must be quoted or escaped.
 func (f *family) quoted() bool {
 	return !plainName(f.name) || slices.ContainsFunc(f.contributions, func(d *contribution) bool {
 		return slices.ContainsFunc(d.def.Labels, func(l string) bool { return !plainName(l) })

@@ -105,7 +105,7 @@ func (f *family) reset() {
 	f.rowIndex = rowIndex{index: map[string]int32{}, arranged: f.arranged + 1}
 }
 
-// sameSeries tells whether row n was made of a series that has the same label values in the same memory, as those of
+// sameSeries reports whether row n was made of a series that has the same label values in the same memory, as those of
 // processes of one program mostly have, and the same names; then it is the row of s.
 func (f *family) sameSeries(n int32, d *contribution, s *shmstore.SeriesInfo) bool {
 	if int(n) >= len(f.rows) || len(s.Values) == 0 || f.rule.Mode.Base() == shmstore.All {

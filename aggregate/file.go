@@ -30,7 +30,6 @@ type file struct {
 	lastLayout uint64 // of the reader, in the last pass
 	quiet      int    // passes since it changed
 
-	cells    cells
 	asked    []int32 // series that may have exemplars
 	askedFor []exemplarRow
 }
@@ -166,10 +165,10 @@ func (f *file) contributionOf(s *shmstore.SeriesInfo) *contribution {
 	return f.contributions[s.Family]
 }
 
-// quietLooks is after how many passes without a change a file is taken to hold still again.
+// quietLooks is the number of passes without a change after which a restless file counts as still again.
 const quietLooks = 4
 
-// noteChanges takes over whether the process has changed its layout since the last pass.
+// noteChanges notes whether the process has changed its layout since the last pass.
 func (f *file) noteChanges() {
 	if f.reader.Layout() != f.lastLayout {
 		f.lastLayout, f.quiet = f.reader.Layout(), 0
@@ -178,30 +177,31 @@ func (f *file) noteChanges() {
 	}
 }
 
-// add reads the cells of all that counts and adds them to the rows. now is the time of windows, on shmstore.Monotonic's clock.
-// After an error the sums have some of the file: they must be made anew. Of a file that does not hold still each series is read
-// by itself; that never returns shmstore.ErrLayoutChanged.
-func (f *file) add(now uint64) error {
+// add adds the file's cells to the rows, by way of c. now is the time at which windows end, on shmstore.Monotonic's clock. After an
+// error the sums contain a part of the file and must be made anew. A restless file is read series by series; then the error is
+// never shmstore.ErrLayoutChanged.
+func (f *file) add(c *cells, now uint64) error {
+	defer c.end()
 	f.rejected = 0
 	if err := f.readExemplars(); err != nil {
 		return err
 	}
 	if f.restless {
-		return f.addSeries(now)
+		return f.addSeries(c, now)
 	}
 	return f.reader.Read(func(words []uint64) {
 		f.rejected = 0
-		f.cells.words, f.cells.window = words, f.windows(words, now)
+		c.words, c.window = words, f.windows(words, now)
 		for _, d := range f.contributions {
 			if d.contributes() {
-				f.rejected += d.addFile(&f.cells)
+				f.rejected += d.addFile(c)
 			}
 		}
 	})
 }
 
-// windows returns what appends the counts in the window of a series. All together append no more than a file of that length has
-// to hold.
+// windows returns a function that appends the counts in the window of a series. All its calls together append at most as many
+// words as the file has.
 func (f *file) windows(words []uint64, now uint64) func(to []uint64, d *contribution, series int32) []uint64 {
 	series, budget := f.reader.Series(), len(words)
 	return func(to []uint64, d *contribution, i int32) []uint64 {
@@ -219,12 +219,13 @@ type destination struct {
 	read   bool
 }
 
-// addSeries makes sure of each series by itself. Series that were replaced meanwhile leave the plan until the next scrape.
-func (f *file) addSeries(now uint64) error {
+// addSeries reads each series by itself, so the process need not hold still. Series that were replaced meanwhile leave the plan
+// until the next scrape.
+func (f *file) addSeries(c *cells, now uint64) error {
 	destinations := f.destinations()
 	series := f.reader.Series()
 	budget := int(f.state.Reserved / 8)
-	f.cells.window = func(to []uint64, d *contribution, i int32) []uint64 {
+	c.window = func(to []uint64, d *contribution, i int32) []uint64 {
 		return own(f.reader).AppendWindow(to, int(i), now, d.family.rule.Window.Length(), &budget)
 	}
 	var one entries
@@ -241,8 +242,8 @@ func (f *file) addSeries(now uint64) error {
 		}
 		one.clear()
 		one.add(entry{series: int32(i), cell: 0, row: p.row - 1})
-		f.cells.words = copied
-		f.rejected += d.add(&one, &f.cells, mark)
+		c.words = copied
+		f.rejected += d.add(&one, c, mark)
 	})
 	if err != nil {
 		return err

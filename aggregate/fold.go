@@ -245,13 +245,13 @@ func (f *fold) add(r reader, alive bool) error {
 	})
 }
 
-// final tells whether a living process has released the series, and all that it released before are known too: the archive
+// final reports whether a living process has released the series, and all that it released before are known too: the archive
 // names the last one that it took, and the process then uses all up to that for others.
 func final(r reader, s *shmstore.SeriesInfo) bool {
 	return s.Release > 0 && s.Release <= releases(r)
 }
 
-// released tells whether a living process has released what the archive does not have yet. Only then, or when a process
+// released reports whether a living process has released what the archive does not have yet. Only then, or when a process
 // dies, can a series have come to its end.
 func (f *fold) released(r reader) bool {
 	taken := f.lastTaken(r)
@@ -412,7 +412,7 @@ const (
 
 func step(retention time.Duration) time.Duration { return max(retention/agingSteps, minStep) }
 
-// due tells whether it is time to age what is archived.
+// due reports whether it is time to age the archived series.
 func (f *fold) due(retention time.Duration) bool {
 	if retention <= 0 || f.last == nil || len(f.last.Families) == 0 {
 		return false

@@ -31,8 +31,8 @@ func identity(b []byte, names, values []string) []byte {
 	return b
 }
 
-// moreLabels tells whether names are to replace the labels of a row that differ from them in empty ones only. The
-// longer list wins, then the lesser, so that every scraper exposes the same.
+// moreLabels reports whether names replace old as the label names of a row. Both name the same labels, except labels whose value
+// is empty. The longer list wins; of two of one length, the one that sorts first wins. So every scraper exposes the same.
 func moreLabels(names, old []string) bool {
 	if len(names) != len(old) {
 		return len(names) > len(old)

@@ -49,7 +49,7 @@ func (d *contribution) addNatives(list *entries, c *cells, mark presence) (bad i
 	return bad
 }
 
-// withoutBounds tells whether the native buckets have to stand in for classic ones.
+// withoutBounds reports whether the classic buckets of the family must be filled from native ones: the contribution has none.
 func (d *contribution) withoutBounds() bool {
 	return len(d.def.Bounds) == 0 && len(d.family.rule.Bounds) > 0
 }

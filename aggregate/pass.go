@@ -165,7 +165,7 @@ func (s *Store) begin() {
 	}
 }
 
-// current tells whether each archive is still the one that was read, or cannot be known.
+// current reports whether each archive is still the one that was read, or cannot be known.
 func (s *Store) current() bool {
 	for _, src := range s.sources {
 		if !src.unlisted && !src.Current() {
@@ -175,7 +175,7 @@ func (s *Store) current() bool {
 	return true
 }
 
-// moved tells whether a process whose directory cannot be listed has deleted or replaced series since the last pass.
+// moved reports whether a process has deleted or replaced series since the last pass, although its directory cannot be listed.
 func (s *Store) moved() bool {
 	for _, f := range s.files {
 		if f.source.unlisted && f.contributions != nil && f.reader.Layout() != f.layout {
@@ -435,7 +435,7 @@ func (s *Store) add(files []*file) bool {
 	s.begin()
 	whole := true
 	for _, f := range files {
-		err := f.add(s.now())
+		err := f.add(&s.cells, s.now())
 		switch {
 		case err == nil:
 			s.reportRejections(f)

@@ -105,7 +105,7 @@ func (p *modelProcess) newer(o *modelProcess) bool {
 	return p.started > o.started
 }
 
-// rules tells whether p's definitions go before o's.
+// rules reports whether p's definitions go before o's.
 func (p *modelProcess) rules(o *modelProcess) bool {
 	if serves, other := p.alive && p.readyAt > 0, o.alive && o.readyAt > 0; serves != other {
 		return serves
@@ -113,7 +113,7 @@ func (p *modelProcess) rules(o *modelProcess) bool {
 	return p.newer(o)
 }
 
-// visible tells whether a counter, histogram or summary shows.
+// visible reports whether a counter, histogram or summary is exposed.
 func (m modelStore) visible(name string, typ shmstore.Type, values string) bool {
 	var live, dead, archived struct{ any, shown bool }
 	for _, p := range m {

@@ -1,6 +1,6 @@
 package aggregate
 
-// presence says who has a series: it decides whether what was deleted by some still counts.
+// presence says who has a series. It decides whether a series counts that only some have deleted.
 type presence uint8
 
 const (
@@ -13,9 +13,9 @@ const (
 	counted  // somebody has a value of it that was not refused; of a scrape only
 )
 
-// visible tells whether a series is exposed, with everything that all origins, those that have deleted it too, have
-// counted. Living origins decide as long as there are any that have it, then the dead, then the archive: subtracting the
-// part of one that deleted it would make the sum fall part of the way, and rate() would add the whole remainder again.
+// visible reports whether a series is exposed. The living processes that have the series decide; without any, the dead ones
+// decide, then the archive. An exposed series counts in full, with the values of those that have deleted it. Otherwise a
+// deletion would lower the sum in part, and rate() would take that for a reset and count the remainder twice.
 func (p presence) visible() bool {
 	switch {
 	case p&(liveShown|liveHidden) != 0:
@@ -27,6 +27,6 @@ func (p presence) visible() bool {
 	}
 }
 
-// over tells whether a fold may forget a series: nobody shows it, and no living process holds a part of it that would be
-// there again alone, as a value that has fallen part of the way, when some process makes the series anew.
+// over reports whether a fold may forget a series. It may when nobody shows the series and no living process still holds a
+// value of it. Otherwise that value alone would come back, lower than before, when a process makes the series anew.
 func (p presence) over() bool { return !p.visible() && p&liveHeld == 0 }

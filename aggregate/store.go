@@ -72,6 +72,7 @@ type plan struct {
 	exposed     []*family          // that have something to show, sorted by name
 	selfMetrics selfMetrics
 	reports     reports // of the pass
+	cells       cells   // of the file that is being read
 	keeps       bool    // what is found deleted or dead counts as shown or alive
 }
 

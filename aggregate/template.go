@@ -131,7 +131,7 @@ func (as syntax) number(b []byte, v float64) []byte {
 	return appendFloat(b, v)
 }
 
-// plainName tells whether a name is written without quotes.
+// plainName reports whether a name is written without quotes.
 func plainName(name string) bool { return model.LegacyValidation.IsValidMetricName(name) }
 
 // labelsText is what stands between the opening brace and the value of a sample with these labels; "" without any.

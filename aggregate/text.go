@@ -66,7 +66,7 @@ func (s *Store) collect(wanted func(name string) bool) (families []*dto.MetricFa
 // sampleSuffixes are what names of samples have behind the family's.
 var sampleSuffixes = []string{"_bucket", "_count", "_sum"}
 
-// collides tells whether a family of others could have a sample of the name of one of ours.
+// collides reports whether a family of others could have a sample with the name of one of ours.
 func (s *Store) collides(others, own []*dto.MetricFamily) bool {
 	if len(others) == 0 {
 		return false

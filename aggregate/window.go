@@ -12,7 +12,7 @@ import (
 // to one for each row. A dead process's window counts no more, folded or not. How long the window is and which quantiles
 // are asked for is the rule's to say, and each process's resolution and slices are its own.
 
-// windowed tells whether the contribution's windows count at the moment.
+// windowed reports whether the contribution's windows count in this pass.
 func (d *contribution) windowed() bool {
 	return d.origin.Alive && d.family.rule.Window != nil && d.def.Window != nil
 }

@@ -224,10 +224,15 @@ func TestQuantilesOfAProcessThatNeverHoldsStill(t *testing.T) {
 			assert.True(t, f.restless, "it may change again")
 		}
 		assert.Equal(t, want, text(t, s))
+		assert.Nil(t, s.cells.words, "the file may be unmapped now")
+		assert.Nil(t, s.cells.window)
 	}
 	for _, f := range s.files {
 		assert.False(t, f.restless, "it holds still")
 	}
+	assert.Equal(t, want, text(t, s))
+	assert.Nil(t, s.cells.words)
+	assert.Nil(t, s.cells.window)
 }
 
 // Windows that overlap, which no writer makes, cost no more than a file of that length has to hold.

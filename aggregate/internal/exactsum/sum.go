@@ -190,7 +190,7 @@ func (w *wideSum) value() float64 {
 	return math.Float64frombits(sign<<63 | min(b, exponentInf<<mantissaBits))
 }
 
-// anyBit tells whether one of the n lowest bits is set.
+// anyBit reports whether one of the n lowest bits is set.
 func anyBit(words []uint64, n int) bool {
 	for _, word := range words[:n/64] {
 		if word != 0 {
