@@ -118,17 +118,21 @@ func TestGlossary(t *testing.T) {
 }
 
 // The comment of a function or a type begins with its name, or with a sentence that names something else in capitals. One that
-// begins with another identifier has outlived a renaming.
+// begins with another identifier has outlived a renaming. A comment, of a test too, reports whether and does not tell.
 func TestCommentsBeginWithTheName(t *testing.T) {
 	checked := 0
 	require.NoError(t, filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err
 		}
 		set := token.NewFileSet()
 		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			return err
+		}
+		for _, group := range file.Comments {
+			assert.NotContains(t, group.Text(), "tells whether", "%s: write \"reports whether\", as the standard library does",
+				set.Position(group.Pos()))
 		}
 		check := func(name *ast.Ident, doc *ast.CommentGroup) {
 			first, _, _ := strings.Cut(doc.Text(), " ")
@@ -139,6 +143,9 @@ func TestCommentsBeginWithTheName(t *testing.T) {
 			if name.IsExported() || !ast.IsExported(first) {
 				assert.True(t, strings.HasPrefix(name.Name, first), "%s: the comment of %s begins with %q", set.Position(name.Pos()), name, first)
 			}
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			return nil
 		}
 		for _, d := range file.Decls {
 			switch d := d.(type) {
