@@ -8,8 +8,7 @@ import (
 	"github.com/onescrape/onescrape/shmstore/quantile"
 )
 
-// columns has what the rows of a family add up to, by row and anew for each pass. Which of them there are depends on the
-// type.
+// columns are the merged values of a family, by row. Each pass makes them again. The type decides which columns are used.
 type columns struct {
 	presence   []presence
 	marked     span // of presence, the last time
@@ -67,7 +66,7 @@ func (c *columns) begin() {
 	}
 }
 
-// drop forgets what a row had besides the sums that begin empties.
+// drop empties a row that no longer has a series. The sums are emptied by begin.
 func (c *columns) drop(n int32) {
 	if int(n) < len(c.sketches) {
 		c.sketches[n] = nil
@@ -76,7 +75,7 @@ func (c *columns) drop(n int32) {
 	c.dropExemplars(n)
 }
 
-// visible reports whether a row is exposed. One of which every value was refused is not: it would fall to 0.
+// visible reports whether a row is exposed. A row is not if every value of it was refused: it would fall to 0.
 func (c *columns) visible(n int32) bool {
 	p := c.presence[n]
 	return p&counted != 0 && p.visible()

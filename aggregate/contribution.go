@@ -170,7 +170,7 @@ func (d *contribution) addFile(c *cells) (bad int) {
 	return d.add(&d.hidden, c, marks[0]) + d.add(&d.shown, c, marks[1])
 }
 
-// presence returns what hidden and shown series say about their rows, when they count.
+// presence returns the marks of rows that get hidden and shown series of the contribution.
 func (d *contribution) presence() [2]presence {
 	if d.origin.Alive {
 		return [2]presence{liveHidden | counted, liveShown | counted}
@@ -250,7 +250,7 @@ func (d *contribution) addSummaries(list *entries, c *cells, mark presence) (bad
 	return bad
 }
 
-// addGauges adds gauges that are shown: what was deleted of a gauge has no part in the plan.
+// addGauges adds gauges. Deleted gauges are not in the plan.
 func (d *contribution) addGauges(list *entries, c *cells) {
 	f := d.family
 	all := f.rule.Mode.Base() == shmstore.All

@@ -237,7 +237,7 @@ func (f *family) quoted() bool {
 	}) || !plainName(f.label)
 }
 
-// namesAmong tells of each name whether it is among these, or that it is where there are none.
+// namesAmong returns a function that reports whether a name is in names. Without names it is always true.
 func namesAmong(names []string) func(string) bool {
 	return func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
 }

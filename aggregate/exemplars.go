@@ -15,7 +15,7 @@ import (
 // decided by its value and the bounds that rule, so that it lies in its bucket whatever bounds it was observed with. An
 // archive keeps one for each bucket of the bounds that it was observed with.
 
-// exemplarCell is an exemplar in a row: the newest so far in a pass, and what was made of the one before for output.
+// exemplarCell is the newest exemplar of a counter or bucket in this pass, with the output of the one that is exposed.
 type exemplarCell struct {
 	now   shmstore.Exemplar // with labels of its own
 	found bool              // in this pass

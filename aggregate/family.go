@@ -8,8 +8,7 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// family is what is exposed under one name: its rows are the series that come out, and each origin's series of it add
-// into one of them.
+// family is a metric family as it is exposed. Its rows are the exposed series; each series of an origin adds into one row.
 type family struct {
 	definition
 	rowIndex
@@ -18,7 +17,7 @@ type family struct {
 	lines     quantileLines           // of a summary
 }
 
-// definition is what the origins say of a family, and which of them rules.
+// definition has the definitions that origins have of a family, and which of them rules.
 type definition struct {
 	name  string
 	label string // of the slots, where the mode is All

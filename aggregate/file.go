@@ -8,7 +8,7 @@ import (
 	"github.com/onescrape/onescrape/shmstore"
 )
 
-// file is an origin with a file of its own, and the plan of what in it adds into what.
+// file is an origin that has a file, with its contributions to the families.
 type file struct {
 	origin.Origin
 	source  *source
@@ -103,8 +103,8 @@ func (f *file) compare() {
 	}
 }
 
-// unplan takes out of the plan what is to be planned anew. All files do so before any plans: a series that every origin has
-// deleted and made again is then a new row, with a created time of its own.
+// unplan removes the stale contributions of the file from the plan. All files do so before any of them plans again. So a series
+// that every process has deleted and made again gets a new row, with a created time of its own.
 func (f *file) unplan() (stale bool) {
 	f.compare()
 	for _, d := range f.contributions {

@@ -39,8 +39,8 @@ func (s *Store) pass() {
 	s.logReports()
 }
 
-// read adds up all files. When one changes while it is read, or cannot be read, the sums are dropped and made anew: each time
-// one file more is read series by series, or left out, so this ends.
+// read adds up all files. When a file changes while it is read, or cannot be read, the sums are dropped and all files are read
+// again. Each time at least one file more is read series by series, or left out, so this ends.
 func (s *Store) read() {
 	if !s.refreshFiles() {
 		return
@@ -104,8 +104,8 @@ func (s *Store) lost() bool {
 	return false
 }
 
-// refreshAll follows all files. It reports whether a series was deleted that others may have made after they were looked at.
-// So may others have made what a process showed that died, if one of the living has deleted it.
+// refreshAll refreshes all files. It reports whether a series was deleted which another process may have made after its own file
+// was refreshed. That may also have happened to the series of a process that died, if a living one has deleted them.
 func (s *Store) refreshAll() (changed bool) {
 	died, deleting := false, false
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
@@ -125,8 +125,8 @@ func (s *Store) refreshAll() (changed bool) {
 	return changed || died && deleting
 }
 
-// planAll brings the plan up to what is known and returns the files that count, in the order of rank, because of several
-// gauges that were set at one time the last counts.
+// planAll brings the plan up to date and returns the files that count, in ascending order of rank: if several gauges have the same
+// timestamp, the last one wins.
 func (s *Store) planAll() []*file {
 	s.resolve()
 	files := make([]*file, 0, len(s.files))
@@ -292,7 +292,7 @@ func (s *Store) leaveOut(f *file, err error) {
 	s.reportUnreadable(f, err)
 }
 
-// reportUnreadable counts and logs what is wrong with a file, once.
+// reportUnreadable counts and logs once why a file cannot be read.
 func (s *Store) reportUnreadable(f *file, err error) {
 	reason := reasonOf(err)
 	if f.problem == reason {
@@ -307,7 +307,7 @@ func (s *Store) reportProblem(name, reason string, leftOut bool, err error) {
 	s.reports.add("a file of the store cannot be read", name, "reason", reason, "left_out", leftOut, "error", err)
 }
 
-// refresh brings what is known about a file up to date.
+// refresh reads what the process of a file has announced since the last time.
 func (s *Store) refresh(f *file) {
 	if f.reader == nil {
 		return
@@ -384,8 +384,8 @@ var suffixes = map[shmstore.Type][]string{
 	shmstore.SummaryType:   {"_count", "_sum"},
 }
 
-// resolveCollisions hushes families whose samples would have the names of another family's: of two the one whose definition
-// ranks lower, as with types.
+// resolveCollisions shadows families whose samples have the name of another family or of its samples. Of two such families, the
+// one whose definition ranks lower is shadowed.
 func (s *Store) resolveCollisions() {
 	shadowed := map[*family]*family{}
 	for _, name := range ownNames {
@@ -429,8 +429,8 @@ func (s *Store) conflict(family, id string, args ...any) {
 // attempts are how often a pass is made because a series that counts was replaced before it could be read.
 const attempts = 3
 
-// add makes the sums those of the archives and adds up the cells of all files. If it returns false the sums have some of a file
-// that changed or could not be read. The next time such a file is read series by series; if that fails it is left out.
+// add begins with the sums of the archives and adds the cells of all files. It returns false if a file changed or could not be
+// read; the sums are then wrong. The next call reads such a file series by series. If that fails, the file is left out.
 func (s *Store) add(files []*file) bool {
 	s.begin()
 	whole := true
@@ -450,7 +450,7 @@ func (s *Store) add(files []*file) bool {
 	return whole
 }
 
-// reportRejections notes what of a file could not be added.
+// reportRejections counts and logs which values and definitions of a file were ignored.
 func (s *Store) reportRejections(f *file) {
 	s.reportRejected(f, &f.oddValues, reasonValue, f.rejected)
 	s.reportRejected(f, &f.oddDefinitions, reasonDefinition, f.unusable())
@@ -460,7 +460,7 @@ func (s *Store) reportRejections(f *file) {
 func (s *Store) reportRejected(f *file, known *bool, reason string, n int) {
 	if n > 0 && !*known {
 		s.count(reason)
-		s.reports.add("some of a file of the store cannot be and is left out", f.Info.Name, "reason", reason, "left_out", n)
+		s.reports.add("invalid values or definitions in a store file were ignored", f.Info.Name, "reason", reason, "left_out", n)
 	}
 	*known = n > 0
 }

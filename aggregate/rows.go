@@ -23,7 +23,7 @@ type rowIndex struct {
 	createdStale int    // rows that have fewer sources than their created time was made of
 }
 
-// row is what stays of a series that is exposed.
+// row is an exposed series, as far as it stays the same from scrape to scrape.
 type row struct {
 	key          string   // its identity, by which index finds it
 	refs         int32    // entries of the plan that add into it

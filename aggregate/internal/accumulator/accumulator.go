@@ -17,8 +17,7 @@ import (
 // these words: none for zero, two when two float64s hold it, else those of exactsum. Counts and slots are two's complement,
 // values are the bits of a float64.
 type Accumulator interface {
-	// AddCells adds the cells of a series of a process that writes no more. The cells are as the process's own definition
-	// says. It returns false, and adds nothing, if no process can have written one of the cells.
+	// AddCells adds the cells of a series of a dead process. def is the process's own definition, which says how the cells lie. It returns false, and adds nothing, if no process can have written one of the cells.
 	AddCells(def *shmstore.Family, from *origin.Origin, cells []uint64) bool
 	// AppendWords appends what an archive holds of the accumulator.
 	AppendWords(w []uint64) []uint64

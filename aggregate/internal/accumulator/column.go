@@ -10,7 +10,7 @@ import (
 // integers of 128 bits; only what does not fit is left to the slower sums of Counter.
 type CounterColumn struct {
 	low, fractions []uint64  // by row: what is above 1, and what is below it in units of 2^-64
-	rest           []Counter // by row: what these have no place for; nil or zero unless some
+	rest           []Counter // by row: what does not fit into these; nil or zero unless some
 	some           bool
 }
 
@@ -25,7 +25,7 @@ func (t *CounterColumn) Grow() {
 // Low returns the whole numbers below 2^64 of n rows. A caller may add to them as long as they do not overflow.
 func (t *CounterColumn) Low(row, n int32) []uint64 { return t.low[row:][:n] }
 
-// more returns what the other words have no place for.
+// more returns the Counter that takes what does not fit into the words of a row.
 func (t *CounterColumn) more(row int32) *Counter {
 	if t.rest == nil {
 		t.rest = make([]Counter, len(t.low))

@@ -146,7 +146,7 @@ func LoadTimed(cells []uint64) (word, at uint64) {
 	return 0, Unreadable
 }
 
-// gaugeCells reads the cells of a gauge of a process that writes no more, or a copy of them.
+// gaugeCells reads the cells of a gauge of a dead process.
 func gaugeCells(def *shmstore.Family, from *origin.Origin, cells []uint64) (v float64, at int64, set bool) {
 	if def.Words() == shmstore.TimedWords {
 		word, mono := LoadTimed(cells)

@@ -20,7 +20,7 @@ type Origin struct {
 	ArchivedThrough uint64 // the last release of the process whose series the archive has
 }
 
-// Observe takes over what the process says of itself now, and whether it lives. It reports whether the rank changed.
+// Observe updates the origin from the state of its process, and whether that lives. It reports whether the rank changed.
 func (o *Origin) Observe(s shmstore.State, alive bool) bool {
 	since := o.Time(o.Info.StartedMono)
 	if s.Ready {
