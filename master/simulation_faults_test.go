@@ -46,6 +46,8 @@ func TestSimulationFindsFaults(t *testing.T) {
 	long(t) // it builds the package for each fault
 	events := regexp.MustCompile(`after (\d+) events: .*`)
 	history := regexp.MustCompile(`testdata\S*\.history`)
+	documented, err := os.ReadFile(filepath.Join("..", "docs", "testing.md"))
+	require.NoError(t, err)
 	for _, fault := range mended {
 		t.Run(fault.name, func(t *testing.T) {
 			path, err := filepath.Abs(fault.file)
@@ -66,6 +68,10 @@ func TestSimulationFindsFaults(t *testing.T) {
 			found := cmp.Or(events.FindString(string(out)), history.FindString(string(out)))
 			assert.NotEmpty(t, found, "%s", out)
 			t.Log(found)
+			if n := events.FindStringSubmatch(found); n != nil {
+				numbers := strings.ReplaceAll(string(documented), ",", "")
+				assert.Contains(t, numbers, "| "+n[1]+" |", "docs/testing.md says after how many events it is found")
+			}
 		})
 	}
 }
